@@ -1,0 +1,1 @@
+"""Configuration: what a user may set, checked at the door."""

@@ -1,0 +1,1 @@
+"""Drivers: what the bytes of one kind of device mean; pure, no I/O."""

@@ -1,0 +1,43 @@
+"""The driver boundary: bytes of one link in, events out, bytes for the device back."""
+
+from typing import Protocol
+
+from gateway.model import Event
+
+
+class StreamDriver(Protocol):
+    """Speaks with whatever is on one serial port; pure, so it is fed time as well as bytes.
+
+    The link calls `feed` with what it read, hands the events on, and writes `data_to_send`.
+    It calls `tick` once `deadline_s` has passed. When `on_safe` of some `Readings` is called,
+    the driver may have an acknowledgement to send: it then calls `on_output`.
+    """
+
+    on_output: "OutputSignal | None"
+    """Set by the link; called (cheaply, any number of times) when there is something to send
+    although nothing was fed, so that the link collects it with `data_to_send` soon."""
+
+    deadline_s: float | None
+    """Monotonic time at which `tick` wants to be called; None for never. Read after each call."""
+
+    def feed(self, data: bytes, now_s: float) -> list[Event]:
+        """Return what `data` completed, in wire order; never raise on bad bytes."""
+
+    def tick(self, now_s: float) -> list[Event]:
+        """Do what time makes due: repeat a request, notice silence; may move `deadline_s`."""
+
+    def data_to_send(self) -> bytes:
+        """Return bytes due to the device (acks, requests) and forget them."""
+
+    def hold(self, *, paused: bool) -> None:
+        """Tell boards to keep their samples for now (the outbox is nearly full), or go on."""
+
+    def close(self, now_s: float) -> list[Event]:
+        """Say which devices went with the link; the driver is not used afterwards."""
+
+
+class OutputSignal(Protocol):
+    """A callback without arguments."""
+
+    def __call__(self) -> None:
+        """Note that there is output."""

@@ -1,0 +1,1 @@
+"""Links: the only code that touches a port or a radio."""

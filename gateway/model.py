@@ -1,0 +1,192 @@
+"""Values that travel through the gateway, from a driver to MQTT."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+Value: TypeAlias = float | int | str | bool
+"""One measured value; floats are finite."""
+
+MAX_SLUG = 64
+"""Longest device or sensor key, in characters; keeps every topic far below MQTT's 65,535 bytes."""
+
+_NOT_SLUG = re.compile(r"[^a-z0-9_-]+")
+
+
+def slug(text: str) -> str:
+    """Return `text` as a topic level: `[a-z0-9_-]`, 1 to MAX_SLUG characters."""
+    return _NOT_SLUG.sub("_", text.strip().lower())[:MAX_SLUG].strip("_") or "unnamed"
+
+
+class Sample(NamedTuple):
+    """The values one device took at one moment.
+
+    A NamedTuple, not a frozen dataclass: it is made for every line read, and costs a third.
+    """
+
+    device: str
+    """Slug of the device."""
+    boot: int
+    """The board's boot epoch; for sources without one, a number of this run of the gateway."""
+    seq: int
+    """Number of the sample within its boot; consecutive."""
+    taken_s: float
+    """When it was taken, on the gateway's monotonic clock."""
+    values: Mapping[str, Value]
+    """Sensor key (a slug) to value."""
+
+
+class GapCause(Enum):
+    """Why samples will never arrive."""
+
+    RING_OVERFLOW = "ring_overflow"
+    """The board ran out of memory while nobody took its samples."""
+    STORE_OVERFLOW = "store_overflow"
+    """The gateway's outbox was full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Samples that were lost, and are published as lost."""
+
+    device: str
+    boot: int
+    first_seq: int
+    last_seq: int
+    """Inclusive."""
+    cause: GapCause
+    seen_s: float
+    """When the loss was noticed, on the gateway's monotonic clock."""
+
+    @property
+    def count(self) -> int:
+        """How many samples are missing."""
+        return self.last_seq - self.first_seq + 1
+
+
+Record: TypeAlias = Sample | Gap
+"""What the outbox holds: every number a device used is delivered as one or the other."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Records of one device, in order, on their way to the broker; compared by identity."""
+
+    device: str
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """One measured quantity of a device."""
+
+    key: str
+    unit: str = ""
+    device_class: str = ""
+    """Home Assistant's word for the quantity; empty when there is none."""
+    exponent: int | None = None
+    """Value = integer on the wire * 10**exponent; None where values come as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actuator:
+    """Something a device can be told to do."""
+
+    key: str
+    name: str
+    kind: str
+    """switch, number, button, select or text."""
+    minimum: float | None = None
+    maximum: float | None = None
+    options: tuple[str, ...] = ()
+    state: Value | None = None
+    """As last reported by the device; None when it never said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a device says of itself."""
+
+    device: str
+    name: str
+    driver: str
+    """Name of the driver in `drivers.registry`."""
+    model: str = ""
+    firmware: str = ""
+    runtime: str = ""
+    """Interpreter of the board, such as `MicroPython 1.25.0`."""
+    address: str = ""
+    """Where it is connected: a port or a radio address."""
+    sensors: tuple[Sensor, ...] = ()
+    actuators: tuple[Actuator, ...] = ()
+    boot: int = 0
+    reset_cause: str = ""
+    crash: str = ""
+    """Traceback of the crash that ended the board's last run, if there was one."""
+
+
+class LogLevel(Enum):
+    """Severity of a line a device logged; the numbers are the wire's."""
+
+    DEBUG = 1
+    INFO = 2
+    WARNING = 3
+    ERROR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Records of one device in order, with what to call once all of them are safe."""
+
+    device: str
+    records: tuple[Record, ...]
+    on_safe: Callable[[], None] | None = None
+    """None when the source takes no acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A device is connected and described; sent again when its description changes."""
+
+    description: Description
+
+
+@dataclass(frozen=True, slots=True)
+class ActuatorChanged:
+    """A device reported the state of one actuator."""
+
+    device: str
+    actuator: Actuator
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLog:
+    """A line a device logged; `device` is empty when nobody knows yet which one it is."""
+
+    device: str
+    level: LogLevel
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A device left on purpose or fell silent."""
+
+    device: str
+    reason: str
+    back_in_s: float | None = None
+    """When a sleeping device said it will be back; None when unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Input a driver could not use; counted by kind, logged once for each (link, kind)."""
+
+    kind: str
+    detail: str
+
+
+Event: TypeAlias = Readings | Seen | ActuatorChanged | DeviceLog | Gone | Fault
+"""What a driver makes of bytes."""

@@ -1,0 +1,127 @@
+"""What the gateway knows of itself: counters, states and distributions; no I/O."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.model import Value
+
+MAX_DEVICES = 20_000
+"""Devices remembered at once; a hostile link that invents names cannot grow memory beyond it."""
+
+
+class Histogram:
+    """Counts of positive values in four buckets an octave: within 25 %, of fixed size."""
+
+    _PER_OCTAVE = 4
+    _BUCKETS = 160
+
+    def __init__(self, smallest: float) -> None:
+        """`smallest` is the upper edge of the first bucket, in the unit of the values."""
+        self._smallest = smallest
+        self._counts = [0] * self._BUCKETS
+        self.count = 0
+        self.largest = 0.0
+
+    def record(self, value: float) -> None:
+        """Count one value."""
+        self.count += 1
+        self.largest = max(self.largest, value)
+        bucket = 0
+        if value > self._smallest:
+            octaves, edge = 0, self._smallest
+            while edge * 2 < value and octaves < self._BUCKETS // self._PER_OCTAVE - 1:
+                edge *= 2
+                octaves += 1
+            bucket = octaves * self._PER_OCTAVE + min(3, int((value / edge - 1) * 4))
+        self._counts[bucket] += 1
+
+    def quantile(self, share: float) -> float:
+        """Return a value that `share` (0..1) of the recorded ones do not exceed; 0.0 when empty."""
+        wanted = share * self.count
+        seen = 0
+        for bucket, count in enumerate(self._counts):
+            seen += count
+            if count and seen >= wanted:
+                octave, quarter = divmod(bucket, self._PER_OCTAVE)
+                edge = math.ldexp(self._smallest, octave) * (1 + (quarter + 1) / self._PER_OCTAVE)
+                return min(edge, self.largest)
+        return self.largest
+
+
+@dataclass(slots=True)
+class LinkStatus:
+    """One port or radio."""
+
+    name: str
+    state: str = "closed"
+    """closed, opening, open or lost."""
+    device: str = ""
+    """The device that speaks there, once known."""
+    opens: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class DeviceStatus:
+    """One device."""
+
+    device: str
+    name: str = ""
+    driver: str = ""
+    link: str = ""
+    online: bool = False
+    received: int = 0
+    """Samples that entered the outbox."""
+    delivered: int = 0
+    """Samples the broker has acknowledged."""
+    lost: int = 0
+    """Samples published as gaps."""
+    last_s: float = 0.0
+    """Monotonic time of the newest sample."""
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class BrokerStatus:
+    """The connection to the MQTT broker."""
+
+    address: str = ""
+    connected: bool = False
+    connects: int = 0
+    in_flight: int = 0
+    """Messages the broker has not acknowledged yet."""
+
+
+@dataclass(slots=True)
+class Status:
+    """The one board everything writes to and the health topic, the demo and the tests read."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Such as `samples_received`, `samples_delivered`, `samples_dropped`, `posts_dropped`."""
+    links: dict[str, LinkStatus] = field(default_factory=dict)
+    devices: dict[str, DeviceStatus] = field(default_factory=dict)
+    broker: BrokerStatus = field(default_factory=BrokerStatus)
+    loop_lag_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
+    latency_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
+    """From taking a sample to the broker's acknowledgement."""
+
+    def link(self, name: str) -> LinkStatus:
+        """Return the entry of a link, made when it is new."""
+        entry = self.links.get(name)
+        if entry is None:
+            entry = self.links[name] = LinkStatus(name)
+        return entry
+
+    def device(self, device: str) -> DeviceStatus:
+        """Return the entry of a device; when the table is full an offline one makes room."""
+        entry = self.devices.get(device)
+        if entry is None:
+            if len(self.devices) >= MAX_DEVICES:
+                victim = next((d for d, e in self.devices.items() if not e.online), None)
+                self.devices.pop(victim or next(iter(self.devices)))
+            entry = self.devices[device] = DeviceStatus(device)
+        return entry

@@ -1,0 +1,1 @@
+"""Stores: where records wait until the broker has them."""
