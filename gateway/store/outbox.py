@@ -110,6 +110,16 @@ class MemoryOutbox:
         """Records not yet acknowledged by the broker: waiting and in flight."""
         return self._waiting + self._in_flight
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether `take` would return at once."""
+        return bool(self._queue)
+
+    @property
+    def lanes(self) -> int:
+        """How many devices have something waiting."""
+        return len(self._lanes)
+
     def oldest_s(self) -> float | None:
         """Return the monotonic time of the oldest waiting sample, or None when nothing waits."""
         oldest = (lane.waiting[0].records[0] for lane in self._lanes.values() if lane.waiting)

@@ -1,0 +1,238 @@
+import asyncio
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.model import Batch, Gap, GapCause, Readings, Record, Sample
+from gateway.store.outbox import MAX_READINGS, MemoryOutbox
+
+
+def readings(device: str, first: int, count: int = 1, safe: list[int] | None = None) -> Readings:
+    records = tuple(
+        Sample(device, 1, seq, float(seq), {"n": seq}) for seq in range(first, first + count)
+    )
+    return Readings(device, records, None if safe is None else lambda: safe.append(first))
+
+
+def numbers(records: tuple[Record, ...]) -> list[int]:
+    """The sequence numbers that samples and gaps stand for, in order."""
+    return [
+        seq
+        for record in records
+        for seq in (
+            range(record.first_seq, record.last_seq + 1)
+            if isinstance(record, Gap)
+            else [record.seq]
+        )
+    ]
+
+
+async def take_all(outbox: MemoryOutbox, max_records: int = 100) -> list[Batch]:
+    batches = []
+    while outbox.has_waiting:
+        batches.append(await outbox.take(max_records))
+    return batches
+
+
+async def test_samples_of_one_device_share_a_batch_in_order() -> None:
+    outbox = MemoryOutbox(1000, Counter())
+    outbox.put(readings("a", 0, 3))
+    outbox.put(readings("a", 3, 2))
+
+    batch = await outbox.take(100)
+
+    assert numbers(batch.records) == [0, 1, 2, 3, 4]
+    assert outbox.size == 5
+    outbox.delivered(batch)
+    assert outbox.size == 0
+
+
+async def test_devices_take_turns_however_much_one_of_them_sends() -> None:
+    outbox = MemoryOutbox(1000, Counter())
+    for seq in range(50):
+        outbox.put(readings("chatty", seq))
+    outbox.put(readings("quiet", 0))
+
+    batches = [await outbox.take(10) for _ in range(3)]
+
+    assert [batch.device for batch in batches] == ["chatty", "quiet", "chatty"]
+
+
+async def test_readings_are_safe_once_and_only_when_all_of_them_are_delivered() -> None:
+    outbox = MemoryOutbox(1000, Counter())
+    safe: list[int] = []
+    outbox.put(readings("a", 0, 2, safe))
+    outbox.put(readings("a", 2, 2, safe))
+
+    first, second = await outbox.take(2), await outbox.take(2)
+    outbox.delivered(second)
+    assert safe == [2]
+    outbox.delivered(first)
+
+    assert safe == [2, 0]
+
+
+async def test_a_taker_waits_until_something_is_put() -> None:
+    outbox = MemoryOutbox(10, Counter())
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        taking = tasks.create_task(outbox.take(10))
+        await asyncio.sleep(0)
+        assert not taking.done()
+        outbox.put(readings("a", 7))
+
+    assert numbers(taking.result().records) == [7]
+
+
+async def test_returned_batches_come_again_first_and_in_order() -> None:
+    outbox = MemoryOutbox(1000, Counter())
+    safe: list[int] = []
+    for seq in range(6):
+        outbox.put(readings("a", seq, safe=safe))
+    first, second = await outbox.take(2), await outbox.take(2)
+
+    outbox.returned(second)
+    outbox.returned(first)
+
+    batches = await take_all(outbox, 4)
+    assert [numbers(batch.records) for batch in batches] == [[0, 1, 2, 3], [4, 5]]
+    assert safe == []
+    for batch in batches:
+        outbox.delivered(batch)
+    assert safe == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_full_outbox_drops_the_oldest_and_says_so_in_their_place() -> None:
+    counts: Counter[str] = Counter()
+    outbox = MemoryOutbox(4, counts)
+    safe: list[int] = []
+
+    for seq in range(10):
+        outbox.put(readings("a", seq, safe=safe))
+
+    batch = await outbox.take(100)
+    gap = batch.records[0]
+    assert gap == Gap("a", 1, 0, 5, GapCause.STORE_OVERFLOW, seen_s=0.0)
+    assert numbers(batch.records) == list(range(10))
+    assert counts["samples_dropped"] == 6
+    assert safe == []
+    outbox.delivered(batch)
+    assert sorted(safe) == list(range(10))
+
+
+async def test_the_device_that_holds_most_makes_room_for_the_others() -> None:
+    outbox = MemoryOutbox(10, Counter())
+    for seq in range(10):
+        outbox.put(readings("chatty", seq))
+
+    outbox.put(readings("quiet", 0))
+    outbox.put(readings("quiet", 1))
+
+    batches = await take_all(outbox)
+    assert [numbers(batch.records) for batch in batches] == [list(range(10)), [0, 1]]
+    assert isinstance(batches[0].records[0], Gap)
+    assert not any(isinstance(record, Gap) for record in batches[1].records)
+
+
+async def test_crowding_is_told_once_each_way() -> None:
+    outbox = MemoryOutbox(10, Counter())
+    told: list[bool] = []
+    outbox.on_crowded = told.append
+
+    for seq in range(9):
+        outbox.put(readings("a", seq))
+    assert told == [True]
+    for batch in await take_all(outbox, 1):
+        outbox.delivered(batch)
+
+    assert told == [True, False]
+
+
+async def test_very_large_readings_are_cut_and_safe_after_the_last_part() -> None:
+    outbox = MemoryOutbox(1000, Counter())
+    safe: list[int] = []
+    outbox.put(readings("a", 0, 2 * MAX_READINGS + 1, safe))
+
+    batches = await take_all(outbox, MAX_READINGS)
+    assert [len(batch.records) for batch in batches] == [MAX_READINGS, MAX_READINGS, 1]
+    for batch in batches:
+        assert safe == []
+        outbox.delivered(batch)
+
+    assert safe == [0]
+
+
+async def test_a_device_that_left_costs_no_memory() -> None:
+    outbox = MemoryOutbox(1000, Counter())
+    for number in range(500):
+        outbox.put(readings(f"device{number}", 0))
+    for batch in await take_all(outbox):
+        outbox.delivered(batch)
+
+    assert outbox.lanes == 0
+
+
+class OutboxModel:
+    """What must hold whatever happens: each number comes out once, in order, for each device."""
+
+    def __init__(self, max_records: int) -> None:
+        self.outbox = MemoryOutbox(max_records, Counter())
+        self.produced = dict.fromkeys("abc", 0)
+        self.delivered: dict[str, list[int]] = {device: [] for device in "abc"}
+        self.safe: list[int] = []
+        self.puts = 0
+        self.in_flight: list[Batch] = []
+
+    async def put(self, device: str, count: int) -> None:
+        self.outbox.put(readings(device, self.produced[device], count, self.safe))
+        self.produced[device] += count
+        self.puts += 1
+
+    async def take(self, _device: str, count: int) -> None:
+        if self.outbox.has_waiting:
+            self.in_flight.append(await self.outbox.take(count))
+
+    async def deliver(self, _device: str, _count: int) -> None:
+        if self.in_flight:
+            batch = self.in_flight.pop(0)
+            self.delivered[batch.device] += numbers(batch.records)
+            self.outbox.delivered(batch)
+
+    async def lose_connection(self, _device: str, _count: int) -> None:
+        while self.in_flight:
+            self.outbox.returned(self.in_flight.pop())
+
+    async def deliver_the_rest(self) -> None:
+        while self.outbox.has_waiting or self.in_flight:
+            await self.take("", 100)
+            await self.deliver("", 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "take", "deliver", "lose_connection"]),
+            st.sampled_from(["a", "b", "c"]),
+            st.integers(1, 5),
+        ),
+        max_size=80,
+    ),
+    st.integers(3, 30),
+)
+def test_whatever_happens_each_number_comes_out_once_in_order_as_sample_or_gap(
+    steps: list[tuple[str, str, int]], max_records: int
+) -> None:
+    async def scenario() -> OutboxModel:
+        model = OutboxModel(max_records)
+        for step, device, count in steps:
+            await getattr(model, step)(device, count)
+        await model.deliver_the_rest()
+        return model
+
+    model = asyncio.run(scenario())
+
+    assert model.delivered == {d: list(range(count)) for d, count in model.produced.items()}
+    assert len(model.safe) == model.puts
+    assert model.outbox.size == 0
