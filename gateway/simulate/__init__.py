@@ -1,1 +1,1 @@
-"""Simulated boards, faults and a broker: users try the gateway with them, tests are built on them."""
+"""Simulated boards, faults and a broker: to try the gateway with, and to test it with."""
