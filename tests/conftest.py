@@ -1,0 +1,89 @@
+"""Fixtures for all tests: the real parts, the broker, and the watch over what is left behind."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parts.catalogue import PartImpossibleError, PartMissingError, locate
+from tests.support.broker import Broker
+from tests.support.leaks import Holdings, left_behind, tasks_left
+
+REQUIRED = "REQUIRE_REAL_PARTS"
+"""Set by `.ci/run`: there a missing part fails the tests that need it, instead of skipping them."""
+
+
+def real_part(name: str) -> Path:
+    """Return a real program; skips or fails the test, with the reason, where there is none."""
+    try:
+        return locate(name)
+    except PartImpossibleError as exc:
+        pytest.skip(str(exc))
+    except PartMissingError as exc:
+        if os.environ.get(REQUIRED):
+            pytest.fail(f"{exc} ({REQUIRED} is set)", pytrace=False)
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="session")
+def mosquitto_bin() -> Path:
+    return real_part("mosquitto")
+
+
+@pytest.fixture(scope="session")
+def mosquitto_pub_bin() -> Path:
+    return real_part("mosquitto_pub")
+
+
+@pytest.fixture(scope="session")
+def mosquitto_sub_bin() -> Path:
+    return real_part("mosquitto_sub")
+
+
+@pytest.fixture(scope="session")
+def micropython_bin() -> Path:
+    return real_part("micropython")
+
+
+@pytest.fixture(scope="session")
+def micropython_i386_bin() -> Path:
+    return real_part("micropython-i386")
+
+
+@pytest.fixture
+def broker(mosquitto_bin: Path, tmp_path: Path) -> Iterator[Broker]:
+    """Run a mosquitto of the test's own, without persistence."""
+    folder = tmp_path / "mosquitto"
+    folder.mkdir()
+    with Broker.running(mosquitto_bin, folder) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a descriptor or a child process.
+
+    Set up before the test's other fixtures, the event loop's included, it looks when they are gone.
+    """
+    before = Holdings.now()
+    yield
+    left = left_behind(before)
+    if left:
+        pytest.fail(f"left behind: {left}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def tasks_are_watched(request: pytest.FixtureRequest, nothing_is_left_behind: None) -> None:  # noqa: ARG001 - for the order
+    """Fail an asynchronous test that leaves a task; the others need no event loop."""
+    if request.node.get_closest_marker("asyncio"):
+        request.getfixturevalue("no_task_is_left")
+
+
+@pytest.fixture
+async def no_task_is_left() -> AsyncIterator[None]:
+    """Look after the test's other fixtures were torn down, while its loop still runs."""
+    yield
+    left = await tasks_left()
+    if left:
+        pytest.fail(f"still running: {'; '.join(left)}", pytrace=False)

@@ -1,0 +1,132 @@
+"""The tests' own instruments, tried: a broker that restarts, a subscriber, the watch over leaks."""
+
+import asyncio
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import aiomqtt
+import pytest
+
+from tests.support.broker import HOST, Broker, BrokerError, free_port
+from tests.support.leaks import Holdings, tasks_left
+from tests.support.subscriber import Subscriber
+
+
+def publisher(broker: Broker) -> aiomqtt.Client:
+    return aiomqtt.Client(broker.host, broker.port, protocol=aiomqtt.ProtocolVersion.V5)
+
+
+def test_a_broker_restarts_on_its_port(broker: Broker) -> None:
+    port, pid = broker.port, broker.pid
+
+    broker.kill()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((broker.host, port), 1.0)
+    broker.start()
+
+    assert broker.port == port
+    assert broker.pid != pid
+    socket.create_connection((broker.host, port), 1.0).close()
+
+
+def test_a_broker_that_cannot_start_shows_its_log(mosquitto_bin: Path, tmp_path: Path) -> None:
+    broken = Broker(mosquitto_bin, tmp_path, settings=["no_such_setting 1"])
+
+    with pytest.raises(BrokerError, match="no_such_setting"):
+        broken.start()
+
+    assert not broken.is_running
+
+
+def test_a_free_port_can_be_bound() -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, free_port()))
+
+
+async def test_a_subscriber_keeps_messages_in_order_with_their_properties(broker: Broker) -> None:
+    async with Subscriber(broker.host, broker.port, "edge/#") as subscriber:
+        async with publisher(broker) as client:
+            await client.publish("edge/a/state", '{"temperature":21.5}', qos=1, retain=True)
+            await client.publish("other", b"not for us", qos=1)
+            await client.publish("edge/b/log", b"\xff\x00", qos=0)
+        await subscriber.wait_for(lambda messages: len(messages) == 2)
+
+    first, second = subscriber.messages
+    assert (first.topic, first.json(), first.qos, first.retain) == (
+        "edge/a/state",
+        {"temperature": 21.5},
+        1,
+        True,
+    )
+    assert (second.topic, second.payload, second.qos, second.retain) == (
+        "edge/b/log",
+        b"\xff\x00",
+        0,
+        False,
+    )
+    assert subscriber.on("edge/+/state") == [first]
+
+
+async def test_a_subscriber_counts_what_came_when_it_waited_in_vain(broker: Broker) -> None:
+    async with Subscriber(broker.host, broker.port) as subscriber, publisher(broker) as client:
+        await client.publish("edge/a", b"1", qos=1)
+        await subscriber.wait_for(lambda messages: len(messages) == 1)
+
+        with pytest.raises(AssertionError, match=r"received 1 messages\n +1 x edge/a"):
+            await subscriber.wait_for(lambda messages: len(messages) == 2, timeout_s=0.05)
+
+
+async def test_a_subscriber_loses_nothing_when_a_persistent_broker_restarts(
+    mosquitto_bin: Path, tmp_path: Path
+) -> None:
+    with Broker.running(mosquitto_bin, tmp_path, persistence=True) as broker:
+        async with Subscriber(broker.host, broker.port, "edge/#") as subscriber:
+            async with publisher(broker) as client:
+                await client.publish("edge/a", b"before", qos=1, retain=True)
+            await subscriber.wait_for(lambda messages: len(messages) == 1)
+
+            await asyncio.to_thread(broker.stop)
+            await asyncio.to_thread(broker.start)
+            async with publisher(broker) as client:
+                await client.publish("edge/a", b"after", qos=1, retain=True)
+            await subscriber.wait_for(lambda messages: len(messages) == 2)
+            await subscriber.wait_connections(2)
+
+            assert [message.payload for message in subscriber.messages] == [b"before", b"after"]
+
+
+def test_a_descriptor_left_open_is_seen_though_its_number_was_used_before() -> None:
+    null = os.open("/dev/null", os.O_RDONLY)
+    before = Holdings.now()
+    os.close(null)
+    reading, writing = os.pipe()
+
+    left = Holdings.now().left_since(before)
+    os.close(reading)
+    os.close(writing)
+
+    assert f"descriptor {reading} -> pipe:" in left
+    assert Holdings.now().left_since(before) == ""
+
+
+def test_a_child_left_running_is_seen() -> None:
+    before = Holdings.now()
+    with subprocess.Popen(["sleep", "60"]) as child:
+        left = Holdings.now().left_since(before)
+        child.kill()
+
+    assert left == f"child process {child.pid}"
+
+
+async def test_a_task_left_running_is_seen() -> None:
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(asyncio.Event().wait(), name="waits for ever")
+
+        left = await tasks_left()
+        waiting.cancel()
+
+    assert len(left) == 1
+    assert "waits for ever" in left[0]
+    assert await tasks_left() == []

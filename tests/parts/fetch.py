@@ -1,0 +1,194 @@
+"""Provides the real parts: `python3 -m tests.parts.fetch`, with the standard library only.
+
+What is on PATH and recent enough is used. The rest comes from the distribution's packages,
+unpacked under `.tools` with every library they need, and runs on the packages' own loader, so that
+the host's libc may be older. No root. A second run finds its stamp and does nothing.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.parts.apt import Apt
+from tests.parts.catalogue import (
+    PARTS,
+    TOOLS,
+    Part,
+    PartMissingError,
+    impossible_because,
+    machine_architecture,
+    on_path,
+    version_of,
+    wrapper,
+)
+
+RECIPE = 1
+"""Counted up when what this module leaves behind changes: older tools are then fetched anew."""
+
+_WRAPPER = """\
+#!/bin/sh
+# {name} on the loader and the libraries it was built for. Written by `make parts`.
+root="${{0%/*}}/../{root}"
+exec "$root/{loader}" --argv0 {name} --library-path "$root/{libraries}" "$root/{program}" "$@"
+"""
+
+
+def main() -> int:
+    """Fetch what is missing; returns 0 also when a part cannot be had: its tests say so."""
+    started = time.monotonic()
+    TOOLS.mkdir(exist_ok=True)
+    with _alone(TOOLS / "lock"):
+        possible = [part for part in PARTS if impossible_because(part) is None]
+        wanted = [part for part in possible if on_path(part) is None]
+        if _is_stamped(wanted, TOOLS):
+            return 0
+        _say(f"to be fetched: {', '.join(part.name for part in wanted)}")
+        reasons = fetch(wanted, TOOLS)
+        for name, reason in reasons.items():
+            _say(f"no {name}: {reason}")
+        _write_whole(TOOLS / "missing.json", json.dumps(reasons, indent=2))
+        if not reasons:
+            _write_whole(TOOLS / "stamp.json", json.dumps(_stamp(wanted)))
+        _say(f"{len(wanted) - len(reasons)} ready in {time.monotonic() - started:.1f} s")
+    return 0
+
+
+def fetch(wanted: Sequence[Part], tools: Path) -> dict[str, str]:
+    """Fetch the parts into `tools`; returns the reason for each that could not be had."""
+    work = tools / "work"
+    shutil.rmtree(work, ignore_errors=True)  # left by a fetch that was killed
+    work.mkdir()
+    try:
+        return _fetch_all(wanted, tools)
+    finally:
+        shutil.rmtree(work)
+
+
+def _fetch_all(wanted: Sequence[Part], tools: Path) -> dict[str, str]:
+    architectures = sorted({_architecture(part) for part in wanted})
+    reasons: dict[str, str] = {}
+    try:
+        apt = Apt(tools / "work" / "apt", [machine_architecture(), *architectures])
+        _say("reading the package lists ...")
+        complaint = apt.update()
+    except PartMissingError as exc:
+        return {part.name: str(exc) for part in wanted}
+    for architecture in architectures:
+        parts = [part for part in wanted if _architecture(part) == architecture]
+        try:
+            _fetch_architecture(apt, architecture, parts, tools)
+        except PartMissingError as exc:
+            said = "; ".join(text for text in (str(exc), complaint) if text)
+            reasons |= {part.name: said for part in parts}
+    return reasons
+
+
+def _fetch_architecture(apt: Apt, architecture: str, parts: Sequence[Part], tools: Path) -> None:
+    """Fetch, unpack and try all parts of one architecture; only what ran gets its wrapper."""
+    suffix = "" if architecture == machine_architecture() else f":{architecture}"
+    packages = apt.packages_for(dict.fromkeys(f"{part.package}{suffix}" for part in parts))
+    size_mb = apt.download_bytes(packages) / 1e6
+    _say(f"{architecture}: downloading {len(packages)} packages, {size_mb:.1f} MB ...")
+    root = tools / "work" / architecture
+    root.mkdir()
+    for archive in apt.download(packages, tools / "work" / f"{architecture}-packages"):
+        unpacked = subprocess.run(
+            ["dpkg", "-x", archive, root],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if unpacked.returncode != 0:
+            raise PartMissingError(f"{archive.name} does not unpack: {unpacked.stderr.strip()}")
+
+    loader = _loader(root)
+    for part in parts:
+        options = ("--argv0", part.name, "--library-path", loader.parent)
+        version = version_of((loader, *options, root / part.program), part)
+        if version is None:
+            raise PartMissingError(f"the fetched {part.name} does not run on this machine")
+        if version < part.oldest:
+            raise PartMissingError(
+                f"the package mirror has {part.name} {version[0]}.{version[1]}, "
+                f"and {part.oldest[0]}.{part.oldest[1]} is needed"
+            )
+    _install(root, loader.relative_to(root), parts, tools)
+
+
+def _install(root: Path, loader: Path, parts: Sequence[Part], tools: Path) -> None:
+    """Move a tried root into place; a wrapper exists only while its root is whole."""
+    for part in parts:
+        wrapper(part, tools).unlink(missing_ok=True)
+    placed = tools / root.name
+    shutil.rmtree(placed, ignore_errors=True)
+    root.replace(placed)
+    (tools / "bin").mkdir(exist_ok=True)
+    for part in parts:
+        script = _WRAPPER.format(
+            name=part.name,
+            root=root.name,
+            loader=loader,
+            libraries=loader.parent,
+            program=part.program,
+        )
+        _write_whole(wrapper(part, tools), script, mode=0o755)
+
+
+def _loader(root: Path) -> Path:
+    """Return the dynamic loader: it stands among the libraries it loads."""
+    loaders = [path for path in root.glob("usr/lib/*/ld-linux*.so.*") if not path.is_symlink()]
+    if not loaders:
+        raise PartMissingError("the fetched libc has no dynamic loader where it was expected")
+    return loaders[0]
+
+
+def _architecture(part: Part) -> str:
+    return part.architecture or machine_architecture()
+
+
+def _stamp(parts: Sequence[Part]) -> dict[str, object]:
+    """Return what decides whether the tools at hand are those that would be fetched now."""
+    return {"recipe": RECIPE, "machine": machine_architecture(), "parts": [p.name for p in parts]}
+
+
+def _is_stamped(wanted: Sequence[Part], tools: Path) -> bool:
+    if not wanted:
+        return True
+    try:
+        stamp = json.loads((tools / "stamp.json").read_text())
+    except FileNotFoundError:
+        return False
+    fetched = [part for part in wanted if part.name in stamp["parts"]]
+    whole = all(os.access(wrapper(part, tools), os.X_OK) for part in wanted)
+    return whole and stamp == _stamp(fetched) | {"parts": stamp["parts"]} and fetched == wanted
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Let one fetch run at a time; the lock ends with the process, however that ends."""
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file that is never seen half written."""
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.write_text(text)
+    unfinished.chmod(mode)
+    unfinished.replace(path)
+
+
+def _say(text: str) -> None:
+    print(f"parts: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What tests share: the real broker, a subscriber, and the watch over what is left behind."""

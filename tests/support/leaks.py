@@ -1,0 +1,80 @@
+"""What a test may leave behind: no descriptor, no child process, no task."""
+
+import asyncio
+import gc
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+SETTLE_S = 1.0
+"""A descriptor or process that goes away within this was on its way out, not leaked."""
+
+LOOP_TURNS = 20
+"""A cancelled task ends within a few turns of the loop; one that needs more was left running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What this process has open at one moment."""
+
+    descriptors: frozenset[tuple[int, str]]
+    """Each with what it refers to, so that a number that was reused is not taken for the old."""
+    children: frozenset[int]
+
+    @classmethod
+    def now(cls) -> Self:
+        """Look at /proc."""
+        return cls(frozenset(_descriptors()), frozenset(_children()))
+
+    def left_since(self, before: Self) -> str:
+        """Describe what is here and was not then; empty if there is nothing."""
+        descriptors = [
+            f"descriptor {number} -> {target}"
+            for number, target in sorted(self.descriptors - before.descriptors)
+        ]
+        children = [f"child process {pid}" for pid in sorted(self.children - before.children)]
+        return ", ".join(descriptors + children)
+
+
+def left_behind(before: Holdings) -> str:
+    """Describe what is still open since `before`; waits a little for what is being closed."""
+    left = Holdings.now().left_since(before)
+    deadline = time.monotonic() + SETTLE_S
+    while left and time.monotonic() < deadline:
+        gc.collect()  # closes what is unreachable, with a ResourceWarning, which is an error
+        time.sleep(0.01)
+        left = Holdings.now().left_since(before)
+    return left
+
+
+async def tasks_left() -> list[str]:
+    """Name the tasks that run besides the caller's."""
+    for _ in range(LOOP_TURNS):
+        if not _other_tasks():
+            return []
+        await asyncio.sleep(0)
+    return sorted(repr(task) for task in _other_tasks())
+
+
+def _other_tasks() -> set[asyncio.Task[object]]:
+    return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+
+def _descriptors() -> list[tuple[int, str]]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append((int(name), os.readlink(f"/proc/self/fd/{name}")))
+        except FileNotFoundError:  # the one that lists the folder
+            continue
+    return found
+
+
+def _children() -> list[int]:
+    """Return direct children of every thread; none where the kernel does not list them."""
+    listed = [
+        path.read_text() for path in Path("/proc/self/task").glob("*/children") if path.exists()
+    ]
+    return [int(pid) for text in listed for pid in text.split()]
