@@ -1,0 +1,181 @@
+"""Reads the configuration file; names everything that is wrong with it at once."""
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.config.models import Settings
+from gateway.config.mqtt_models import MqttSettings
+from gateway.config.problems import Problem, path_text, problems_of
+from gateway.config.toml_lines import KeyPath, line_numbers, nearest_line
+from gateway.errors import ConfigError
+
+MAX_FILE_BYTES = 1 << 20
+"""A larger file is no configuration; keeps a wrong path such as /dev/zero harmless."""
+MAX_PASSWORD_BYTES = 65_535
+"""Longest password MQTT can carry."""
+
+_FILE_KEYS = ("ca_file", "cert_file", "key_file", "password_file")
+_SYNTAX_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+Overrides = Mapping[str, Mapping[str, object]]
+"""Section to key to value; a value of the command line that replaces the file's."""
+
+
+def load(path: Path | None, overrides: Overrides | None = None) -> Settings:
+    """Return the settings of the file, or the defaults where `path` is None.
+
+    Relative paths of files in it are relative to the folder of the configuration file.
+
+    Raises:
+        ConfigError: with one line for every problem: file, line, key, what is wrong, a hint.
+    """
+    text = "" if path is None else _read(path)
+    content = _parse(text, path)
+    problems: list[Problem] = []
+    settings = None
+    try:
+        settings = Settings.model_validate(_merged(content, overrides or {}, path))
+    except ValidationError as exc:
+        problems += problems_of(exc, Settings.model_json_schema())
+    problems += _unusable_files(content, path)
+    if settings is None or problems:
+        raise ConfigError(_report(problems, text, path, overrides or {}))
+    return settings
+
+
+def read_password(mqtt: MqttSettings) -> str | None:
+    """Return the broker's password from its file or systemd credential; None if there is none.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if mqtt.password_file:
+        return _first_line(mqtt.password_file, "mqtt.password_file")
+    if mqtt.password_credential:
+        where = f"mqtt.password_credential: {mqtt.password_credential}"
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        if not folder:
+            raise ConfigError(
+                f"{where}: there are no credentials here; systemd provides them to a service that "
+                f"has LoadCredential={mqtt.password_credential}:FILE"
+            )
+        return _first_line(Path(folder, mqtt.password_credential), "mqtt.password_credential")
+    return None
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as exc:
+        raise ConfigError(f"{path}: {exc.strerror}") from exc
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES >> 20} MiB; is it the right file?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        raise ConfigError(f"{path}:{line}: this is not UTF-8; save the file as UTF-8") from exc
+
+
+def _parse(text: str, path: Path | None) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(_syntax_report(str(exc), text, path)) from exc
+    except RecursionError as exc:
+        raise ConfigError(f"{path}: nested too deep to be a configuration") from exc
+
+
+def _syntax_report(message: str, text: str, path: Path | None) -> str:
+    """Return the parser's message with its place in front and the line it means below."""
+    place = _SYNTAX_PLACE.search(message)
+    if place is None or place[1] is None:
+        lines = text.count("\n") + 1
+        return f"{path}:{lines}: not valid TOML: {_SYNTAX_PLACE.sub('', message)} (end of file)"
+    number, column = int(place[1]), int(place[2])
+    lines_of_text = text.split("\n")
+    line = lines_of_text[number - 1].rstrip("\r")[:200] if number <= len(lines_of_text) else ""
+    report = f"{path}:{number}:{column}: not valid TOML: {message[: place.start()]}"
+    if message.startswith("Invalid value"):
+        report += "; text needs quotes around it"
+    if line.isprintable() and "password" not in line.lower():
+        report += f"\n  {line}\n  {'^':>{column}}"
+    return report
+
+
+def _merged(content: dict[str, Any], overrides: Overrides, path: Path | None) -> dict[str, Any]:
+    merged = dict(content)
+    mqtt = content.get("mqtt")
+    if path is not None and isinstance(mqtt, dict):
+        files = {key: mqtt[key] for key in _FILE_KEYS if isinstance(mqtt.get(key), str)}
+        merged["mqtt"] = mqtt | {key: str(path.parent / name) for key, name in files.items()}
+    for section, values in overrides.items():
+        below = merged.get(section, {})
+        if isinstance(below, dict):
+            merged[section] = {**below, **values}
+    return merged
+
+
+def _unusable_files(content: dict[str, Any], path: Path | None) -> list[Problem]:
+    mqtt = content.get("mqtt")
+    if path is None or not isinstance(mqtt, dict):
+        return []
+    problems = []
+    for key in _FILE_KEYS:
+        name = mqtt.get(key)
+        if isinstance(name, str) and (trouble := _trouble_with(path.parent / name)):
+            problems.append(Problem(("mqtt", key), f"{name}: {trouble}"))
+    return problems
+
+
+def _trouble_with(path: Path) -> str:
+    """Return why a file cannot be read, or nothing."""
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            return "this is a folder"
+        with path.open("rb"):
+            return ""
+    except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
+        return (getattr(exc, "strerror", None) or str(exc)).lower()
+
+
+def _report(problems: list[Problem], text: str, path: Path | None, overrides: Overrides) -> str:
+    lines = line_numbers(text)
+    told = sorted(
+        (nearest_line(lines, problem.path) or 0, index, problem)
+        for index, problem in enumerate(problems)
+    )
+    return "\n".join(
+        f"{_place(line, problem.path, path, overrides)}{path_text(problem.path)}: {problem.text}"
+        for line, _, problem in told
+    )
+
+
+def _place(line: int, key: KeyPath, path: Path | None, overrides: Overrides) -> str:
+    if len(key) > 1 and key[1] in overrides.get(str(key[0]), {}):
+        return "command line: "
+    return f"{path}:{line}: " if line else ""
+
+
+def _first_line(path: Path, where: str) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_PASSWORD_BYTES + 1)
+        password = content.split(b"\n")[0].removesuffix(b"\r").decode()
+    except OSError as exc:
+        raise ConfigError(f"{where}: {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{where}: {path}: the password is not UTF-8") from exc
+    if not password:
+        raise ConfigError(f"{where}: {path}: the first line is empty")
+    if len(content) > MAX_PASSWORD_BYTES:
+        raise ConfigError(f"{where}: {path}: longer than any password")
+    return password
