@@ -1,21 +1,51 @@
 PYTHON ?= python3
+PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+
+# Two stamps: a demo needs no development tools, and so a fresh one starts sooner.
 DEMO_STAMP := $(VENV)/.demo-installed
 DEV_STAMP := $(VENV)/.dev-installed
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help venv
+# On a terminal Ctrl-C reaches the whole foreground group, and make would report an interrupt though
+# the program ended well. Job control (set -m) gives the program a foreground group of its own.
+define FOREGROUND
+if [ -t 0 ]; then exec bash -c 'set -m; "$$@"; exit $$?' -- $(1); else exec $(1); fi
+endef
+
+.PHONY: help venv demo parts check test bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+demo: $(DEMO_STAMP) ## four simulated boards, a broker and a live table; Ctrl-C ends it, DEMO_SECONDS=15 as well
+	@$(call FOREGROUND,$(BIN)/edge-gateway demo)
 
 venv: $(DEV_STAMP) ## create or refresh .venv with all that development needs
 
+parts: ## provide mosquitto and MicroPython for the tests, without root
+	@$(PYTHON) -m tests.parts.fetch
+
+check: $(DEV_STAMP) ## lint, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: $(DEV_STAMP) parts ## the test suite; PYTEST_ARGS="-k name -x" narrows it
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: $(DEV_STAMP) parts ## throughput and latency beside mosquitto_pub's, as ratios
+	$(BIN)/python -m tests.bench
+
+clean: ## remove all that make has made
+	rm -rf $(VENV) .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edge-gateway needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another one with PYTHON=...")'
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info < (3, 11) and sys.exit("$(PYTHON) is Python " + v + ", and 3.11 or newer is needed: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(DEMO_STAMP): pyproject.toml | $(BIN)/python
 	@echo "installing edge-gateway into $(VENV) ..."
@@ -25,4 +55,4 @@ $(DEMO_STAMP): pyproject.toml | $(BIN)/python
 $(DEV_STAMP): pyproject.toml | $(BIN)/python
 	@echo "installing edge-gateway and its development tools into $(VENV) ..."
 	@$(PIP_INSTALL) -e '.[demo,dev]'
-	@touch $@ $(DEMO_STAMP)
+	@touch $(DEMO_STAMP) $@
