@@ -42,7 +42,7 @@ OWNERS = {
     "paho": {"mqtt/publisher.py"},
     "amqtt": {"simulate/broker.py"},
     "sqlite3": {"store/outbox.py"},
-    "pydantic": {"config/models.py", "config/loader.py"},
+    "pydantic": {"config/*"},
     "rich": {"cli/*"},
 }
 """Each I/O library has one owner, so that replacing it changes one module."""

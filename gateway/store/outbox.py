@@ -98,6 +98,7 @@ class MemoryOutbox:
         self._lanes: dict[str, _Lane] = {}
         self._queue: deque[_Lane] = deque()
         self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
         self._taken: dict[Batch, tuple[Readings, ...]] = {}
         self._in_flight = 0
         self._waiting = 0
@@ -174,9 +175,17 @@ class MemoryOutbox:
         if self._is_crowded and self.size <= self._max_records * _RELAXED_SHARE:
             self._is_crowded = False
             self.on_crowded(False)
+        if not self.size:
+            self._emptied.set()
         for readings in parts:
             if readings.on_safe is not None:
                 readings.on_safe()
+
+    async def wait_empty(self) -> None:
+        """Wait until the broker has acknowledged everything."""
+        while self.size:
+            self._emptied.clear()
+            await self._emptied.wait()
 
     def returned(self, batch: Batch) -> None:
         """Put `batch` back in front of its device's line; return several newest first."""
