@@ -1,4 +1,7 @@
-"""JSON payloads checked field by field; every way to be wrong ends in one exception."""
+"""JSON payloads checked field by field; every way to be wrong ends in one exception.
+
+A key whose value is null counts as missing.
+"""
 
 import json
 import math
@@ -56,7 +59,9 @@ def integer(
     fields: Mapping[str, Json], key: str, low: int, high: int, default: int | None = None
 ) -> int:
     """Return an integer in `low..high`; without a default the key must be there."""
-    value = fields.get(key, default)
+    value = fields.get(key)
+    if value is None:
+        value = default
     if isinstance(value, bool) or not isinstance(value, int):
         raise FieldError(f"{key}: not an integer")
     if not low <= value <= high:
@@ -85,7 +90,7 @@ def text(fields: Mapping[str, Json], key: str, longest: int, default: str | None
 
 def texts(fields: Mapping[str, Json], key: str, most: int, longest: int) -> tuple[str, ...]:
     """Return a list of at most `most` texts; empty when the key is missing."""
-    values = fields.get(key, [])
+    values = fields.get(key) or []
     if not isinstance(values, list) or len(values) > most:
         raise FieldError(f"{key}: not a list of at most {most}")
     return tuple(text({key: value}, key, longest) for value in values)
@@ -93,8 +98,8 @@ def texts(fields: Mapping[str, Json], key: str, most: int, longest: int) -> tupl
 
 def flag(fields: Mapping[str, Json], key: str) -> bool:
     """Return a truth, which a board may also say as 0 or 1; False when the key is missing."""
-    value = fields.get(key, False)
-    if value not in (True, False):  # 0 == False and 1 == True, and nothing else is
+    value = fields.get(key)
+    if value not in (True, False, None):  # 0 == False and 1 == True, and nothing else is
         raise FieldError(f"{key}: not true or false")
     return bool(value)
 

@@ -42,7 +42,7 @@ def decode_hello(payload: bytes) -> Hello:
     next_seq = fields.integer(said, "sq", 0, U32)
     unacked = fields.integer(said, "un", 0, next_seq)
     acked = None
-    if "ak" in said:
+    if said.get("ak") is not None:
         acked = fields.integer(said, "ak", 0, next_seq)
     return Hello(
         protocol=fields.integer(said, "p", 1, 255),
@@ -180,8 +180,8 @@ def decode_actuator(payload: bytes) -> ActuatorReport:
     if kind not in ACTUATOR_KINDS:
         raise FieldError("t: not switch, number, button, select or text")
     minimum = maximum = None
-    if "range" in said:
-        ends = said["range"]
+    ends = said.get("range")
+    if ends is not None:
         if not isinstance(ends, list) or len(ends) != 2:  # noqa: PLR2004  # least and greatest
             raise FieldError("range: not [least, greatest]")
         minimum, maximum = (fields.number(end, "range") for end in ends)
