@@ -1,0 +1,82 @@
+# Frames on a serial line: "~", base64 of (type u8, mid u8, payload, crc32 u32; little endian),
+# newline. Everything else is text. Sans-IO; runs unchanged on MicroPython and CPython.
+
+import json
+from binascii import a2b_base64, b2a_base64, crc32
+from struct import pack_into
+
+HELLO = 0x01
+WELCOME = 0x02
+PING = 0x03
+PONG = 0x04
+STREAM = 0x05
+STREAM_REQ = 0x06
+ACTUATOR = 0x07
+HELLO_REQ = 0x08
+READ = 0x10
+ACK = 0x11
+CMD = 0x20
+RSP = 0x21
+LOG = 0x30
+BYE = 0x50
+
+OVERHEAD = 6  # type, mid and crc32
+GOOD = 0x2144DF1C  # crc32 of anything followed by its own crc32
+
+
+# Turns buffer[:length] (type, mid, payload) into a line. The buffer needs four spare bytes: the
+# CRC is appended in place, so that a batch copied out of the ring is not copied again.
+def seal(buffer, length):
+    view = memoryview(buffer)
+    pack_into("<I", buffer, length, crc32(view[:length]))
+    return b"~" + b2a_base64(view[: length + 4])
+
+
+# Returns (type, mid, payload) of a line with or without its newline, or None if it is text.
+# Noise on a wire is normal, so nothing here raises. The frame begins after the LAST "~": what a
+# torn frame or a print() left in front of it costs nothing.
+def open_line(line):
+    start = line.rfind(b"~") + 1
+    if not start:
+        return None
+    end = len(line)
+    if line[-1] == 10:
+        end -= 2 if line[-2] == 13 else 1
+    text = line[start:end]
+    try:
+        frame = a2b_base64(text)
+    except ValueError:
+        return None
+    size = len(frame)
+    # Decoders skip characters that are not base64; the length betrays it.
+    if len(text) & 3 or size != len(text) // 4 * 3 - text[-2:].count(b"="):
+        return None
+    if size < OVERHEAD or crc32(frame) != GOOD:
+        return None
+    return frame[0], frame[1], frame[2:-4]
+
+
+# Payload bytes of a largest frame whose line is `characters` long, newline included.
+def payload_room(characters):
+    return (characters - 2) // 4 * 3 - OVERHEAD
+
+
+def to_json(value):
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+# The first (or, with tail, the last) `size` bytes of a text, cut between characters.
+def clip(text, size, tail=False):
+    raw = text.encode()
+    if len(raw) <= size:
+        return raw
+    if size <= 0:
+        return b""
+    if tail:
+        start = len(raw) - size
+        while start < len(raw) and raw[start] & 0xC0 == 0x80:
+            start += 1
+        return raw[start:]
+    while size and raw[size] & 0xC0 == 0x80:
+        size -= 1
+    return raw[:size]
