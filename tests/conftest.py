@@ -18,12 +18,11 @@ def real_part(name: str) -> Path:
     """Return a real program; skips or fails the test, with the reason, where there is none."""
     try:
         return locate(name)
-    except PartImpossibleError as exc:
-        pytest.skip(str(exc))
     except PartMissingError as exc:
-        if os.environ.get(REQUIRED):
-            pytest.fail(f"{exc} ({REQUIRED} is set)", pytrace=False)
-        pytest.skip(str(exc))
+        missing = exc
+    if os.environ.get(REQUIRED) and not isinstance(missing, PartImpossibleError):
+        pytest.fail(f"{missing} ({REQUIRED} is set)", pytrace=False)
+    pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,10 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import unquote
 
 from tests.parts.apt_sources import parse_os_release, rewrite_list, rewrite_sources, suite_names
 from tests.parts.catalogue import PartMissingError
-from tests.parts.dependencies import parse_depends, with_libraries
-
-APT_FOLDER = Path("/etc/apt")
-OS_RELEASE = Path("/etc/os-release")
+from tests.parts.dependencies import parse_depends
 
 TIMEOUT_S = 300.0
 """One apt command at most: package lists and packages are some 20 MB each."""
@@ -53,8 +49,10 @@ Acquire::https::Timeout "30";
 class Apt:
     """apt-get and apt-cache over a folder of their own."""
 
-    def __init__(self, folder: Path, architectures: Iterable[str]) -> None:
-        """Write the private configuration and sources; the machine's architecture comes first.
+    def __init__(self, folder: Path, etc: Path, architectures: Iterable[str]) -> None:
+        """Write the private configuration, and the sources that `etc` has, into `folder`.
+
+        The machine's own architecture comes first.
 
         Raises:
             PartMissingError: this is no Debian-family machine, or its sources name no mirror.
@@ -71,34 +69,27 @@ class Apt:
         quoted = " ".join(f'"{name}";' for name in dict.fromkeys(architectures))
         configuration = _CONFIGURATION.format(folder=folder, architectures=quoted)
         (folder / "apt.conf").write_text(configuration)
-        _write_sources(folder / "sources")
+        _write_sources(etc, folder / "sources")
 
     def update(self) -> str:
-        """Fetch the package lists; returns what went wrong, for the case that a package is missing.
+        """Fetch the package lists; returns what went wrong, to be told if a package is missing.
 
         A failure is not final: a source that lacks the suite does not spoil the others.
         """
-        ran = self._run("apt-get", "update")
-        return "" if ran.returncode == 0 else _errors(ran.stderr)
+        said = _complaints(self._run("apt-get", "update").stderr)
+        return f" ({said})" if said else ""
 
-    def packages_for(self, packages: Iterable[str]) -> list[str]:
-        """Return the packages and their libraries; raises PartMissingError if one is unknown."""
-        wanted = list(packages)
+    def dependencies(self, packages: Iterable[str]) -> dict[str, list[str]]:
+        """Return what the packages need, and what that needs; an unknown package is not in it."""
         ran = self._run(
             "apt-cache",
             "depends",
             "--recurse",
             *(f"--no-{kind}" for kind in ("recommends", "suggests", "enhances")),
             *(f"--no-{kind}" for kind in ("conflicts", "breaks", "replaces")),
-            *wanted,
+            *packages,
         )
-        graph = parse_depends(ran.stdout)
-        unknown = [package for package in wanted if not graph.get(package)]
-        if unknown:
-            raise PartMissingError(f"the package mirror has no {', '.join(unknown)}")
-        return list(
-            dict.fromkeys(name for package in wanted for name in with_libraries(package, graph))
-        )
+        return parse_depends(ran.stdout)
 
     def download_bytes(self, packages: Sequence[str]) -> int:
         """Return the size of what `download` will fetch."""
@@ -117,7 +108,7 @@ class Apt:
             ran = self._run("apt-get", "download", *packages, folder=folder)
             if ran.returncode == 0:
                 return sorted(folder.glob("*.deb"))
-            said = _errors(ran.stderr)
+            said = _complaints(ran.stderr)
         raise PartMissingError(f"downloading failed {ATTEMPTS} times: {said}")
 
     def _run(
@@ -139,19 +130,21 @@ class Apt:
             raise PartMissingError(f"{tool} {arguments[0]} took over {TIMEOUT_S:.0f} s") from None
 
 
-def _write_sources(folder: Path) -> None:
-    suites = suite_names(parse_os_release(OS_RELEASE.read_text()))
-    for path in [APT_FOLDER / "sources.list", *(APT_FOLDER / "sources.list.d").glob("*")]:
+def _write_sources(etc: Path, folder: Path) -> None:
+    suites = suite_names(parse_os_release((etc / "os-release").read_text()))
+    for path in [etc / "apt/sources.list", *(etc / "apt/sources.list.d").glob("*")]:
         rewrite = {".list": rewrite_list, ".sources": rewrite_sources}.get(path.suffix)
         if rewrite is not None and path.is_file():
             text = rewrite(path.read_text(errors="replace"), suites)
             (folder / path.name).write_text(text)
     if not any(path.stat().st_size for path in folder.iterdir()):
         known = ", ".join(suites) or "this system"
-        raise PartMissingError(f"no package source under {APT_FOLDER} is for {known}")
+        raise PartMissingError(f"no package source under {etc / 'apt'} is for {known}")
 
 
-def _errors(stderr: str) -> str:
-    """Return apt's errors in one line, or the last thing it said."""
-    lines = stderr.strip().splitlines() or ["it did not say why"]
-    return unquote("; ".join([line for line in lines if line.startswith("E:")] or lines[-1:]))
+def _complaints(stderr: str) -> str:
+    """Return apt's first error, or else its first warning."""
+    lines = stderr.strip().splitlines()
+    errors = [line for line in lines if line.startswith("E:")]
+    warnings = [line for line in lines if line.startswith("W:")]
+    return "".join((errors or warnings)[:1])

@@ -1,6 +1,5 @@
 """The real programs the tests run against: which they are, and where they stand."""
 
-import functools
 import json
 import os
 import re
@@ -22,8 +21,8 @@ IGNORE_INSTALLED = "IGNORE_INSTALLED_PARTS"
 VERSION_TIMEOUT_S = 20.0
 """A program that takes longer to say its version does not work."""
 
-X86 = frozenset({"amd64", "i386"})
-"""The machines that run 32-bit x86 programs, by Debian's names."""
+X86 = frozenset({"amd64", "i386", "x86_64", "i686"})
+"""The machines that run 32-bit x86 programs, by Debian's names and the kernel's."""
 
 _MICROPYTHON_VERSION = "import sys, asyncio; print('%d.%d' % sys.implementation[1][:2])"
 
@@ -87,7 +86,6 @@ PARTS = (
 )
 
 
-@functools.cache
 def machine_architecture() -> str:
     """Return Debian's name of this machine's architecture, or the kernel's where dpkg is absent."""
     dpkg = shutil.which("dpkg")

@@ -7,6 +7,7 @@ the host's libc may be older. No root. A second run finds its stamp and does not
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from tests.parts.catalogue import (
     version_of,
     wrapper,
 )
+from tests.parts.dependencies import with_libraries
 
 RECIPE = 1
 """Counted up when what this module leaves behind changes: older tools are then fetched anew."""
@@ -60,22 +62,22 @@ def main() -> int:
     return 0
 
 
-def fetch(wanted: Sequence[Part], tools: Path) -> dict[str, str]:
+def fetch(wanted: Sequence[Part], tools: Path, etc: Path = Path("/etc")) -> dict[str, str]:
     """Fetch the parts into `tools`; returns the reason for each that could not be had."""
     work = tools / "work"
     shutil.rmtree(work, ignore_errors=True)  # left by a fetch that was killed
     work.mkdir()
     try:
-        return _fetch_all(wanted, tools)
+        return _fetch_all(wanted, tools, etc)
     finally:
         shutil.rmtree(work)
 
 
-def _fetch_all(wanted: Sequence[Part], tools: Path) -> dict[str, str]:
+def _fetch_all(wanted: Sequence[Part], tools: Path, etc: Path) -> dict[str, str]:
     architectures = sorted({_architecture(part) for part in wanted})
     reasons: dict[str, str] = {}
     try:
-        apt = Apt(tools / "work" / "apt", [machine_architecture(), *architectures])
+        apt = Apt(tools / "work" / "apt", etc, [machine_architecture(), *architectures])
         _say("reading the package lists ...")
         complaint = apt.update()
     except PartMissingError as exc:
@@ -83,49 +85,61 @@ def _fetch_all(wanted: Sequence[Part], tools: Path) -> dict[str, str]:
     for architecture in architectures:
         parts = [part for part in wanted if _architecture(part) == architecture]
         try:
-            _fetch_architecture(apt, architecture, parts, tools)
+            unobtained = _fetch_architecture(apt, architecture, parts, tools)
         except PartMissingError as exc:
-            said = "; ".join(text for text in (str(exc), complaint) if text)
-            reasons |= {part.name: said for part in parts}
-    return reasons
+            unobtained = {part.name: str(exc) for part in parts}
+        reasons |= unobtained
+    return {name: f"{reason}{complaint}" for name, reason in reasons.items()}
 
 
-def _fetch_architecture(apt: Apt, architecture: str, parts: Sequence[Part], tools: Path) -> None:
-    """Fetch, unpack and try all parts of one architecture; only what ran gets its wrapper."""
+def _fetch_architecture(
+    apt: Apt, architecture: str, parts: Sequence[Part], tools: Path
+) -> dict[str, str]:
+    """Fetch, unpack and try the parts of one architecture; returns why the others are not there."""
     suffix = "" if architecture == machine_architecture() else f":{architecture}"
-    packages = apt.packages_for(dict.fromkeys(f"{part.package}{suffix}" for part in parts))
+    graph = apt.dependencies(dict.fromkeys(f"{part.package}{suffix}" for part in parts))
+    offered = [part for part in parts if graph.get(f"{part.package}{suffix}")]
+    reasons = {
+        part.name: f"the package sources have no {part.package}{suffix}"
+        for part in parts
+        if part not in offered
+    }
+    needed = [with_libraries(f"{part.package}{suffix}", graph) for part in offered]
+    packages = list(dict.fromkeys(itertools.chain.from_iterable(needed)))
+    if not packages:
+        return reasons
     size_mb = apt.download_bytes(packages) / 1e6
     _say(f"{architecture}: downloading {len(packages)} packages, {size_mb:.1f} MB ...")
     root = tools / "work" / architecture
     root.mkdir()
     for archive in apt.download(packages, tools / "work" / f"{architecture}-packages"):
-        unpacked = subprocess.run(
-            ["dpkg", "-x", archive, root],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if unpacked.returncode != 0:
-            raise PartMissingError(f"{archive.name} does not unpack: {unpacked.stderr.strip()}")
+        _unpack(archive, root)
 
     loader = _loader(root)
-    for part in parts:
+    for part in offered:
         options = ("--argv0", part.name, "--library-path", loader.parent)
         version = version_of((loader, *options, root / part.program), part)
         if version is None:
-            raise PartMissingError(f"the fetched {part.name} does not run on this machine")
-        if version < part.oldest:
-            raise PartMissingError(
-                f"the package mirror has {part.name} {version[0]}.{version[1]}, "
-                f"and {part.oldest[0]}.{part.oldest[1]} is needed"
-            )
-    _install(root, loader.relative_to(root), parts, tools)
+            reasons[part.name] = "the fetched program does not run on this machine"
+        elif version < part.oldest:
+            said, wanted = (".".join(map(str, each)) for each in (version, part.oldest))
+            reasons[part.name] = f"the package sources have {said}, and {wanted} is needed"
+    working = [part for part in offered if part.name not in reasons]
+    _install(root, loader.relative_to(root), working, tools)
+    return reasons
+
+
+def _unpack(archive: Path, root: Path) -> None:
+    ran = subprocess.run(["dpkg", "-x", archive, root], capture_output=True, text=True, check=False)
+    if ran.returncode != 0:
+        raise PartMissingError(f"{archive.name} does not unpack: {ran.stderr.strip()}")
 
 
 def _install(root: Path, loader: Path, parts: Sequence[Part], tools: Path) -> None:
     """Move a tried root into place; a wrapper exists only while its root is whole."""
-    for part in parts:
-        wrapper(part, tools).unlink(missing_ok=True)
+    for part in PARTS:
+        if _architecture(part) == root.name:
+            wrapper(part, tools).unlink(missing_ok=True)
     placed = tools / root.name
     shutil.rmtree(placed, ignore_errors=True)
     root.replace(placed)

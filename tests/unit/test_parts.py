@@ -234,6 +234,16 @@ def test_a_fetched_part_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert locate("mosquitto", tmp_path) == program
 
 
+def test_a_machine_without_a_source_for_its_release_says_so(tmp_path: Path) -> None:
+    (tmp_path / "os-release").write_text("ID=other\nVERSION_CODENAME=its_own\n")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+
+    reasons = fetch.fetch([part_named("mosquitto")], tools, tmp_path)
+
+    assert "is for its_own" in reasons["mosquitto"] or "no apt-get here" in reasons["mosquitto"]
+
+
 def test_without_apt_every_part_says_what_is_lacking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,3 +255,44 @@ def test_without_apt_every_part_says_what_is_lacking(
     assert reasons.keys() == {"mosquitto", "micropython"}
     assert all("there is no apt-get here" in reason for reason in reasons.values())
     assert os.listdir(tmp_path) == []
+
+
+LOADER_THAT_SAYS_A_VERSION = """\
+#!/bin/sh
+case $2 in micropython) echo 1.22 ;; *) echo "$2 version 2.0.21" ;; esac
+"""
+
+
+def test_what_the_sources_have_too_old_is_told_and_the_rest_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = tmp_path / "loader"
+    loader.write_text(LOADER_THAT_SAYS_A_VERSION)
+    stand_ins = {
+        "apt-get": 'case "$*" in *--print-uris*) ;; *download*) touch libc6.deb ;; esac',
+        "apt-cache": r"printf 'mosquitto\n  Depends: libc6\nmicropython\n  Depends: libc6\n'",
+        "dpkg": 'case $1 in -x) mkdir -p "$3/usr/lib/any" '
+        f'&& install -m 755 {loader} "$3/usr/lib/any/ld-linux-any.so.2" ;; *) echo any ;; esac',
+    }
+    for name, body in stand_ins.items():
+        tool = script(tmp_path / "bin" / name, "")
+        tool.write_text(f"#!/bin/sh\n{body}\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv(IGNORE_INSTALLED, "1")
+    etc = tmp_path / "etc"
+    (etc / "apt").mkdir(parents=True)
+    (etc / "os-release").write_text("ID=other\nVERSION_CODENAME=its_own\n")
+    (etc / "apt/sources.list").write_text("deb http://mirror.example its_own main\n")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    wanted = [part_named(name) for name in ("mosquitto", "mosquitto_pub", "micropython")]
+
+    reasons = fetch.fetch(wanted, tools, etc)
+
+    assert reasons == {
+        "mosquitto_pub": "the package sources have no mosquitto-clients",
+        "micropython": "the package sources have 1.22, and 1.25 is needed",
+    }
+    assert version_of([locate("mosquitto", tools)], part_named("mosquitto")) == (2, 0)
+    assert sorted(os.listdir(tools)) == ["any", "bin"]
+    assert os.listdir(tools / "bin") == ["mosquitto"]
