@@ -363,8 +363,12 @@ class Session:
         body = to_json(message)
         room = payload_room(LINE_MAX) - len(body) - 11  # ,"crash":""
         if self.crash and room > 0:
-            excess = len(to_json(self.crash)) - 2 - room
-            message["crash"] = self.crash[max(0, excess) :]
+            crash = self.crash[-room:]
+            excess = len(to_json(crash)) - 2 - room
+            while excess > 0:  # JSON writes a character in up to six
+                crash = crash[(excess + 5) // 6 :]
+                excess = len(to_json(crash)) - 2 - room
+            message["crash"] = crash
             body = to_json(message)
         self._hello_now = False
         self._hello_ms = now_ms

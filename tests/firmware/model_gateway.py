@@ -142,10 +142,9 @@ class ModelGateway:
 
     def _hello(self, frame: Said) -> Iterator[bytes]:
         hello = frame.json
-        oldest = hello["sq"] - hello["un"]
         if hello["ep"] != self.epoch:
             self.epoch = hello["ep"]
-            self.received = self.safe = oldest
+            self.received = self.safe = hello.get("ak", 0)
         yield welcome_line(self.safe, self.credit, epoch=hello["ep"])
 
     def _read(self, read: Batch, now_ms: int) -> Iterator[bytes]:
