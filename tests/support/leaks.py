@@ -40,6 +40,7 @@ class Holdings:
 
 def left_behind(before: Holdings) -> str:
     """Describe what is still open since `before`; waits a little for what is being closed."""
+    gc.collect(1)  # young garbage warns of what it forgot to close now, in the test that made it
     left = Holdings.now().left_since(before)
     deadline = time.monotonic() + SETTLE_S
     while left and time.monotonic() < deadline:
