@@ -1,6 +1,7 @@
 """What a test may leave behind: no descriptor, no child process, no task."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import time
@@ -66,16 +67,17 @@ def _other_tasks() -> set[asyncio.Task[object]]:
 def _descriptors() -> list[tuple[int, str]]:
     found = []
     for name in os.listdir("/proc/self/fd"):
-        try:
+        with contextlib.suppress(FileNotFoundError):  # the one that lists the folder
             found.append((int(name), os.readlink(f"/proc/self/fd/{name}")))
-        except FileNotFoundError:  # the one that lists the folder
-            continue
     return found
 
 
 def _children() -> list[int]:
     """Return direct children of every thread; none where the kernel does not list them."""
-    listed = [
-        path.read_text() for path in Path("/proc/self/task").glob("*/children") if path.exists()
-    ]
-    return [int(pid) for text in listed for pid in text.split()]
+    found: list[int] = []
+    for thread in os.listdir("/proc/self/task"):
+        # The thread may end meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            listed = Path(f"/proc/self/task/{thread}/children").read_text()
+            found += map(int, listed.split())
+    return found
