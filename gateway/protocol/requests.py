@@ -1,0 +1,180 @@
+"""The gateway's questions to one board: at most one on its way at a time (P3)."""
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+from gateway.protocol.frames import MAX_FRAME_ON_256, encode_frame, line_size
+from gateway.protocol.message_values import ALL_STREAMS, Command, Response, StreamRequest
+from gateway.protocol.messages import encode
+from gateway.protocol.session_events import CommandEnded, Outcome
+
+ANSWER_TIMEOUT_S = 1.0
+"""An unanswered question is repeated after this; a board answers within some 50 ms."""
+
+MAX_ASKS = 10
+"""How often a board is asked for the same description before it is taken as it is."""
+
+MAX_COMMANDS = 16
+"""Commands that may wait for one board; more are refused."""
+
+MAX_LINE_TO_BOARD = line_size(MAX_FRAME_ON_256)
+"""Characters of the longest line sent (P3): UART0's ring holds 259, and overflows silently."""
+
+MAX_TTL_MS = 86_400_000
+"""Longest life of a command: a day."""
+
+_NEVER = float("inf")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    command: Command
+    expires_s: float
+    mid: int
+    times_sent: int = 0
+
+    def line(self, now_s: float) -> bytes:
+        """Write the command with what is left of its time."""
+        ttl_ms = max(1, round((self.expires_s - now_s) * 1000))
+        return encode_frame(encode(replace(self.command, ttl_ms=ttl_ms), self.mid))
+
+    def ended_unheard(self) -> CommandEnded:
+        outcome = Outcome.UNKNOWN if self.times_sent else Outcome.EXPIRED
+        return CommandEnded(self.command.command_id, outcome)
+
+
+class Requests:
+    """Decides which question goes next: a missing description, or the oldest command."""
+
+    def __init__(self) -> None:
+        self.unanswered: set[int] = set()
+        """Streams (or ALL_STREAMS) the board never described, however often it was asked."""
+        self._commands: deque[_Waiting] = deque()
+        self._wanted: int | None = None
+        self._given_up: int | None = None
+        self._asks: dict[int, int] = {}
+        self._asked_s = -_NEVER
+        self._on_its_way: _Waiting | StreamRequest | None = None
+        self._answer_due_s = 0.0
+        self._mid = 0
+
+    def restart(self, now_s: float) -> None:
+        """Begin anew with a board that was just welcomed: it now describes itself unasked."""
+        self.unanswered.clear()
+        self._asks.clear()
+        self._wanted = None
+        self._asked_s = now_s
+        self._on_its_way = StreamRequest(ALL_STREAMS)  # WELCOME is that question, too
+        self._answer_due_s = now_s + ANSWER_TIMEOUT_S
+
+    def want(self, stream: int) -> None:
+        """Note that the board must be asked for this stream; ALL_STREAMS stays until it is met."""
+        if self._wanted != ALL_STREAMS:
+            self._wanted = stream
+
+    def described(self, stream: int) -> None:
+        """Note that a stream, or with ALL_STREAMS everything, is known now."""
+        self.unanswered.discard(stream)
+        if self._wanted == stream:
+            self._wanted = None
+        if self._on_its_way == StreamRequest(stream):
+            self._on_its_way = None
+
+    def take(self, command: Command, now_s: float, largest_frame: int) -> CommandEnded | None:
+        """Queue a command; returns its end at once if it can never be sent."""
+        self._mid = self._mid % 255 + 1
+        waiting = _Waiting(command, now_s + command.ttl_ms / 1000, self._mid)
+        if len(self._commands) >= MAX_COMMANDS:
+            return _refused(command, "too many commands waiting")
+        if len(waiting.line(now_s)) > min(MAX_LINE_TO_BOARD, line_size(largest_frame)):
+            return _refused(command, "too long for the line")
+        self._commands.append(waiting)
+        return None
+
+    def answered(self, response: Response, mid: int) -> list[CommandEnded]:
+        """End the command that `response` answers; an answer that came twice ends nothing."""
+        head = self._commands[0] if self._commands else None
+        if head is None or not head.times_sent:
+            return []
+        command_id = head.command.command_id
+        if (command_id, head.mid) != (response.command_id, mid):
+            return []
+        self._commands.popleft()
+        if self._on_its_way is head:
+            self._on_its_way = None
+        if response.error is not None:
+            return [CommandEnded(command_id, Outcome.FAILED, error=response.error)]
+        return [CommandEnded(command_id, Outcome.DONE, response.result)]
+
+    def forget_sent(self) -> list[CommandEnded]:
+        """End a command that was sent: the board lost its memory of having done it, or not."""
+        return self._end([command for command in self._commands if command.times_sent])
+
+    def abandon(self) -> list[CommandEnded]:
+        """End all commands: the board is gone for good."""
+        return self._end(list(self._commands))
+
+    def expired(self, now_s: float) -> list[CommandEnded]:
+        """End the commands whose time has passed."""
+        if not self._commands:
+            return []
+        return self._end([command for command in self._commands if command.expires_s <= now_s])
+
+    def next_line(self, now_s: float) -> bytes | None:
+        """Return the question to send now; None while another is on its way, or none is due."""
+        if self._on_its_way is not None and now_s < self._answer_due_s:
+            return None
+        asked_last = isinstance(self._on_its_way, StreamRequest)
+        self._on_its_way = None
+        ask = self._due_ask(now_s)
+        if self._commands and (ask is None or asked_last):
+            head = self._on_its_way = self._commands[0]
+            head.times_sent += 1
+            line = head.line(now_s)
+        elif ask is not None:
+            self._asks[ask] = self._asks.get(ask, 0) + 1
+            self._asked_s = now_s
+            request = self._on_its_way = StreamRequest(ask)
+            line = encode_frame(encode(request))
+        else:
+            return None
+        self._answer_due_s = now_s + ANSWER_TIMEOUT_S
+        return line
+
+    def take_given_up(self) -> int | None:
+        """Return the stream that was given up since the last call, if one was."""
+        stream, self._given_up = self._given_up, None
+        return stream
+
+    def deadline_s(self, *, is_joined: bool) -> float:
+        """Return when something here is due next; infinity for never."""
+        due_s = min((command.expires_s for command in self._commands), default=_NEVER)
+        if not is_joined:
+            return due_s
+        if self._on_its_way is not None:
+            return min(due_s, self._answer_due_s)
+        if self._wanted is not None:
+            return min(due_s, self._asked_s + ANSWER_TIMEOUT_S)
+        return due_s
+
+    def _due_ask(self, now_s: float) -> int | None:
+        wanted = self._wanted
+        if wanted is None or now_s < self._asked_s + ANSWER_TIMEOUT_S:
+            return None
+        if self._asks.get(wanted, 0) >= MAX_ASKS:
+            self.unanswered.add(wanted)
+            self._given_up = wanted
+            self._wanted = None
+            return None
+        return wanted
+
+    def _end(self, commands: list[_Waiting]) -> list[CommandEnded]:
+        for command in commands:
+            self._commands.remove(command)
+            if self._on_its_way is command:
+                self._on_its_way = None
+        return [command.ended_unheard() for command in commands]
+
+
+def _refused(command: Command, error: str) -> CommandEnded:
+    return CommandEnded(command.command_id, Outcome.FAILED, error=error)

@@ -1,0 +1,278 @@
+"""The gateway's end of the protocol on one link; sans-IO: frames and the time come in."""
+
+from typing import TYPE_CHECKING
+
+from gateway.model import slug
+from gateway.protocol.board_description import BoardDescription
+from gateway.protocol.delivery import DeliveryBook, Watermark
+from gateway.protocol.fields import Json
+from gateway.protocol.frames import MAX_FRAME_ON_256, Frame, encode_frame
+from gateway.protocol.joined_board import JoinedBoard, moment
+from gateway.protocol.messages import (
+    PROTOCOL,
+    BadMessage,
+    Bye,
+    Command,
+    FromBoard,
+    FromGateway,
+    Hello,
+    HelloRequest,
+    Log,
+    Read,
+    UnknownMessage,
+    Welcome,
+    decode,
+    encode,
+)
+from gateway.protocol.reception import Reception, ReceptionCounts
+from gateway.protocol.requests import MAX_TTL_MS, Requests
+from gateway.protocol.session_events import (
+    CommandEnded,
+    Joined,
+    LeaveReason,
+    Left,
+    Logged,
+    Refused,
+    SessionEvent,
+    SessionFault,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEARTBEAT_S = 5.0
+"""A board that has nothing to say sends a PING after this."""
+
+SILENT_HEARTBEATS = 3
+"""A link without a valid frame for so many heartbeats is down (P16)."""
+
+CREDIT = 3
+"""Batches a board may have in flight: one on the wire, one being answered, one to spare."""
+
+HELLO_REQUEST_INTERVAL_S = 1.0
+
+_SESSION_PART = 16
+"""Characters of the session's id that make command ids unique across runs of the gateway."""
+
+_NEVER = float("inf")
+
+
+class Session:
+    """Speaks with whatever board is on the link, one at a time.
+
+    Call `receive` for every frame and `tick` once `deadline_s` has passed; write what
+    `data_to_send` gives after each call, and whenever `on_output` was called.
+    """
+
+    def __init__(
+        self,
+        book: DeliveryBook,
+        session_id: str,
+        heartbeat_s: float = HEARTBEAT_S,
+        credit: int = CREDIT,
+    ) -> None:
+        self.counts = ReceptionCounts()
+        self.on_output: Callable[[], None] | None = None
+        """Called when there is something to send although nothing came in."""
+        self._book = book
+        self._session_id = session_id
+        self._heartbeat_s = heartbeat_s
+        self._credit = credit
+        self._is_paused = False
+        self._requests = Requests()
+        self._board: JoinedBoard | None = None
+        self._last_hello: Hello | None = None
+        self._refused_id = ""
+        self._hello_asked_s = -_NEVER
+        # What is due to the board. One place for each kind bounds it, whatever comes in.
+        self._hello_request_due = False
+        self._welcome: Welcome | None = None
+        self._question: bytes | None = None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Monotonic time at which `tick` has something to do; None for never."""
+        due_s = self._requests.deadline_s(is_joined=self._board is not None)
+        if self._board is not None:
+            due_s = min(due_s, self._silent_s(self._board), self._board.reception.ack_due_s)
+        return None if due_s == _NEVER else due_s
+
+    def receive(self, frame: Frame, now_s: float, unix_s: float) -> list[SessionEvent]:
+        """Return what a frame means, in order; never raises, whatever it holds."""
+        message = decode(frame)
+        if isinstance(message, Hello):
+            events = self._on_hello(message, now_s, unix_s)
+        elif isinstance(message, FromGateway):
+            events = [Refused(SessionFault.ECHO, type(message).__name__)]
+        elif isinstance(message, BadMessage | UnknownMessage):
+            events = [_unusable(message)]
+            if self._board is not None:
+                self._board.heard_s = now_s
+        elif self._board is None:
+            events = self._on_stranger(message, now_s)
+        elif isinstance(message, Bye):
+            events = self._leave(LeaveReason.BYE, message.wake_in_ms / 1000)
+        elif isinstance(message, Read) and message.epoch != self._board.hello.epoch:
+            detail = f"{message.epoch} instead of {self._board.hello.epoch}"
+            events = [Refused(SessionFault.WRONG_EPOCH, detail)]
+            events += self._on_stranger(message, now_s)
+        else:
+            events = self._board.receive(message, frame.mid, now_s, unix_s)
+        self._ask_next(now_s, events)
+        return events
+
+    def tick(self, now_s: float) -> list[SessionEvent]:
+        """Do what time makes due: notice silence, repeat a question, acknowledge what waits."""
+        events: list[SessionEvent] = []
+        if self._board is not None:
+            self._board.reception.tick(now_s)
+            if now_s >= self._silent_s(self._board):
+                events += self._leave(LeaveReason.SILENT)
+        self._ask_next(now_s, events)
+        return events
+
+    def data_to_send(self) -> bytes:
+        """Return the lines due to the board and forget them."""
+        frames: list[Frame] = []
+        if self._hello_request_due:
+            self._hello_request_due = False
+            frames.append(encode(HelloRequest()))
+        if self._welcome is not None:
+            frames.append(encode(self._welcome))
+            self._welcome = None
+        if self._board is not None:
+            if self._board.pong is not None:
+                frames.append(encode(*self._board.pong))
+                self._board.pong = None
+            if self._board.reception.ack_due:
+                frames.append(encode(self._board.reception.ack()))
+        question, self._question = self._question or b"", None
+        return b"".join(map(encode_frame, frames)) + question
+
+    def hold(self, *, paused: bool) -> None:
+        """Give the board no credit for now, or go on."""
+        if paused == self._is_paused:
+            return
+        self._is_paused = paused
+        if self._board is not None:
+            self._board.reception.hold(paused=paused)
+            self._output()
+
+    def command(
+        self, name: str, arguments: Json, ttl_s: float, now_s: float
+    ) -> tuple[str, CommandEnded | None]:
+        """Have the board do something at most once; returns its id and, if it is refused, its end.
+
+        Otherwise a `CommandEnded` with that id comes within `ttl_s`.
+        """
+        command_id = f"{self._session_id[:_SESSION_PART]}.{self._book.next_number():x}"
+        ttl_ms = min(max(1, round(ttl_s * 1000)), MAX_TTL_MS)
+        command = Command(name, arguments, ttl_ms, command_id)
+        largest_frame = MAX_FRAME_ON_256 if self._board is None else self._board.hello.largest_frame
+        ended = self._requests.take(command, now_s, largest_frame)
+        if self._board is not None and self._question is None:
+            self._question = self._requests.next_line(now_s)
+            self._output()
+        return command_id, ended
+
+    def close(self) -> list[SessionEvent]:
+        """Let go of the board; the session is not used afterwards."""
+        return [*self._requests.abandon(), *self._leave(LeaveReason.CLOSED)]
+
+    def _on_hello(self, hello: Hello, now_s: float, unix_s: float) -> list[SessionEvent]:
+        if hello.protocol > PROTOCOL:
+            detail = f"{hello.id} speaks version {hello.protocol}"
+            return [Refused(SessionFault.UNSUPPORTED_PROTOCOL, detail)]
+        events: list[SessionEvent] = []
+        device = slug(hello.id)
+        if self._board is not None and slug(self._board.hello.id) != device:
+            events += self._leave(LeaveReason.REPLACED)
+        if not self._book.claim(device, self):
+            if hello.id != self._refused_id:
+                self._refused_id = hello.id
+                events.append(Refused(SessionFault.DUPLICATE_ID, hello.id))
+            return events
+        self._refused_id = ""
+        mark = self._book.watermark(device, hello.epoch)
+        if mark is not None and hello.next_seq < mark.received_next:
+            # Its flash was erased, or it is another board; nx beyond its sq tells it so.
+            events += self._leave(LeaveReason.REPLACED)
+            events.append(Refused(SessionFault.EPOCH_REUSED, f"{hello.id}: epoch {hello.epoch}"))
+            self._put_welcome(mark.epoch, mark.received_next, unix_s)
+            return events
+        oldest_seq = hello.next_seq - hello.unacked
+        if mark is None:
+            first_seq = oldest_seq if hello.acked is None else min(hello.acked, oldest_seq)
+            mark = self._book.start(device, hello.epoch, first_seq)
+        self._put_welcome(mark.epoch, mark.safe_next, unix_s)
+        self._board = self._join(hello, mark, now_s, events)
+        events.append(Joined(device, hello))
+        self._board.reception.expect(oldest_seq, events)
+        return events
+
+    def _join(
+        self, hello: Hello, mark: Watermark, now_s: float, events: list[SessionEvent]
+    ) -> JoinedBoard:
+        before, self._last_hello = self._last_hello, hello
+        description = self._board.description if self._board is not None else None
+        if before is not None and slug(before.id) != slug(hello.id):
+            events += self._requests.abandon()
+        if not _is_same_life(before, hello):
+            events += self._requests.forget_sent()
+            description = None
+        reception = Reception(
+            mark, self._credit, self.counts, self._output, is_paused=self._is_paused
+        )
+        return JoinedBoard(
+            hello, description or BoardDescription(hello), reception, self._requests, now_s
+        )
+
+    def _put_welcome(self, epoch: int, next_seq: int, unix_s: float) -> None:
+        credit = 0 if self._is_paused else self._credit
+        self._welcome = Welcome(
+            self._session_id, *moment(unix_s), epoch, next_seq, credit, self._heartbeat_s
+        )
+
+    def _on_stranger(self, message: FromBoard, now_s: float) -> list[SessionEvent]:
+        """Ask a board that this session does not know to say HELLO."""
+        if now_s >= self._hello_asked_s + HELLO_REQUEST_INTERVAL_S:
+            self._hello_asked_s = now_s
+            self._hello_request_due = True
+        return [Logged(message.level, message.text)] if isinstance(message, Log) else []
+
+    def _leave(self, reason: LeaveReason, back_in_s: float | None = None) -> list[SessionEvent]:
+        self._book.release(self)
+        if self._board is None:
+            return []
+        device = slug(self._board.hello.id)
+        self._board.reception.detach()
+        self._board = self._welcome = self._question = None
+        return [Left(device, reason, back_in_s)]
+
+    def _ask_next(self, now_s: float, events: list[SessionEvent]) -> None:
+        events += self._requests.expired(now_s)
+        if self._board is not None and self._question is None:
+            self._question = self._board.next_question(now_s, events)
+
+    def _silent_s(self, board: JoinedBoard) -> float:
+        return board.heard_s + SILENT_HEARTBEATS * self._heartbeat_s
+
+    def _output(self) -> None:
+        if self.on_output is not None:
+            self.on_output()
+
+
+def _is_same_life(before: Hello | None, hello: Hello) -> bool:
+    """Whether the board still remembers what it did: its RAM was not lost in between."""
+    return (
+        before is not None
+        and hello.nonce != 0
+        and (before.id, before.epoch, before.nonce) == (hello.id, hello.epoch, hello.nonce)
+    )
+
+
+def _unusable(message: BadMessage | UnknownMessage) -> Refused:
+    if isinstance(message, BadMessage):
+        return Refused(SessionFault.BAD_MESSAGE, f"type {message.type:#04x}: {message.reason}")
+    detail = f"type {message.type:#04x}, {message.size} bytes"
+    return Refused(SessionFault.UNKNOWN_TYPE, detail)
