@@ -38,8 +38,8 @@ FIRST_HEIGHT_WITH_ASYNCIO = 3
 OWNERS = {
     "serial": {"links/serial_port.py", "links/posix_serial.py"},
     "serial_asyncio": {"links/serial_port.py"},
-    "aiomqtt": {"mqtt/publisher.py"},
-    "paho": {"mqtt/publisher.py"},
+    "aiomqtt": {"mqtt/connection.py"},
+    "paho": {"mqtt/connection.py"},
     "amqtt": {"simulate/broker.py"},
     "sqlite3": {"store/outbox.py"},
     "pydantic": {"config/*"},

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from gateway.config.fields import SECTION, Whole
+from gateway.config.fields import SECTION, Seconds, Whole
 from gateway.config.mqtt_models import MqttSettings
 from gateway.config.serial_models import SerialSettings
 from gateway.model import MAX_SLUG, slug
@@ -24,6 +24,10 @@ class GatewaySettings(BaseModel):
             "Name of this gateway in topics: lower case letters, digits, `_` and `-`, at most "
             f"{MAX_SLUG} characters. Default: the machine's host name."
         ),
+    )
+
+    health_interval_s: Seconds = Field(
+        default=60.0, ge=1, le=3600, description="Seconds between two health documents."
     )
 
     @field_validator("name")

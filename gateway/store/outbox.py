@@ -99,6 +99,7 @@ class MemoryOutbox:
         self._queue: deque[_Lane] = deque()
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
+        self._held: set[str] = set()
         self._taken: dict[Batch, tuple[Readings, ...]] = {}
         self._in_flight = 0
         self._waiting = 0
@@ -202,6 +203,21 @@ class MemoryOutbox:
         self._waiting += len(batch.records)
         self._enqueue(lane)
 
+    def hold(self, device: str) -> None:
+        """Hand out nothing of `device` until `release`; what it sends goes on waiting."""
+        self._held.add(device)
+        lane = self._lanes.get(device)
+        if lane is not None and lane.is_queued:
+            lane.is_queued = False
+            self._queue.remove(lane)
+
+    def release(self, device: str) -> None:
+        """End `hold`."""
+        self._held.discard(device)
+        lane = self._lanes.get(device)
+        if lane is not None:
+            self._enqueue(lane)
+
     def _lane(self, device: str) -> _Lane:
         lane = self._lanes.get(device)
         if lane is None:
@@ -209,7 +225,7 @@ class MemoryOutbox:
         return lane
 
     def _enqueue(self, lane: _Lane) -> None:
-        if not lane.is_queued:
+        if not lane.is_queued and lane.device not in self._held:
             lane.is_queued = True
             self._queue.append(lane)
             self._filled.set()

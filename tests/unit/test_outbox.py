@@ -149,6 +149,21 @@ async def test_crowding_is_told_once_each_way() -> None:
     assert told == [True, False]
 
 
+async def test_a_held_device_keeps_waiting_while_others_pass() -> None:
+    outbox = MemoryOutbox(1000, Counter())
+    outbox.put(readings("a", 0))
+    outbox.hold("a")
+    outbox.put(readings("a", 1))
+    outbox.put(readings("b", 0))
+
+    passing = await take_all(outbox)
+    outbox.release("a")
+    waiting = await take_all(outbox)
+
+    assert [batch.device for batch in passing] == ["b"]
+    assert [(batch.device, numbers(batch.records)) for batch in waiting] == [("a", [0, 1])]
+
+
 async def test_very_large_readings_are_cut_and_safe_after_the_last_part() -> None:
     outbox = MemoryOutbox(1000, Counter())
     safe: list[int] = []
