@@ -45,6 +45,10 @@ class GapCause(Enum):
     """The board ran out of memory while nobody took its samples."""
     STORE_OVERFLOW = "store_overflow"
     """The gateway's outbox was full."""
+    UNREADABLE = "unreadable"
+    """The device sent records that do not fit its own description; nobody can read them."""
+    REFUSED = "refused"
+    """The broker takes no message of that content or size, however often it is sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,12 @@ class StreamDriver(Protocol):
     """Set by the link; called (cheaply, any number of times) when there is something to send
     although nothing was fed, so that the link collects it with `data_to_send` soon."""
 
-    deadline_s: float | None
-    """Monotonic time at which `tick` wants to be called; None for never. Read after each call."""
+    @property
+    def deadline_s(self) -> float | None:
+        """Monotonic time at which `tick` wants to be called; None for never.
+
+        Read it after each call, and after `on_output` was called.
+        """
 
     def feed(self, data: bytes, now_s: float) -> list[Event]:
         """Return what `data` completed, in wire order; never raise on bad bytes."""

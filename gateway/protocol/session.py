@@ -208,6 +208,8 @@ class Session:
         self._board = self._join(hello, mark, now_s, events)
         events.append(Joined(device, hello))
         self._board.reception.expect(oldest_seq, events)
+        if self._board.description.is_complete:
+            events.append(self._board.description.described())
         return events
 
     def _join(

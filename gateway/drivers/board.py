@@ -1,0 +1,191 @@
+"""Boards with our firmware: what their session says, as events of the gateway."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+from gateway.clock import Clock
+from gateway.drivers.board_clock import BoardClock, age_ms
+from gateway.drivers.board_sensors import actuator_of, actuators_of, sensor_keys, sensors_of
+from gateway.model import (
+    ActuatorChanged,
+    Description,
+    DeviceLog,
+    Event,
+    Fault,
+    Gap,
+    GapCause,
+    Gone,
+    LogLevel,
+    Readings,
+    Record,
+    Sample,
+    Seen,
+)
+from gateway.protocol.delivery import DeliveryBook
+from gateway.protocol.fields import Json
+from gateway.protocol.frames import Frame
+from gateway.protocol.messages import Hello
+from gateway.protocol.records import MONO_FIELD, STREAM_FIELD, Scaling
+from gateway.protocol.session import HEARTBEAT_S, Session
+from gateway.protocol.session_events import (
+    ActuatorStated,
+    BoardTime,
+    CommandEnded,
+    Described,
+    Joined,
+    Left,
+    Logged,
+    Missed,
+    Received,
+    Refused,
+    SessionEvent,
+)
+
+DRIVER: Final = "board"
+"""Name of this driver in `drivers.registry`."""
+
+MAX_LOG = 512
+"""Longest log line taken from a board, in characters."""
+
+MAX_DETAIL = 120
+"""Longest detail of a fault, in characters."""
+
+OnCommandEnd: TypeAlias = Callable[[CommandEnded], None]
+
+
+class BoardDriver:
+    """Speaks with whatever board of ours is on one link; fed frames, not bytes."""
+
+    def __init__(
+        self,
+        port_name: str,
+        book: DeliveryBook,
+        clock: Clock,
+        session_id: str,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self.device = ""
+        """The board that is there; empty when there is none."""
+        self.has_joined = False
+        """Whether a board of ours ever joined on this link."""
+        self.session = Session(book, session_id, heartbeat_s)
+        self._port_name = port_name
+        self._clock = clock
+        self._hello: Hello | None = None
+        self._board_clock = BoardClock()
+        self._scalings: dict[int, Scaling] = {}
+        self._seen: Description | None = None
+        self._on_command_end: dict[str, OnCommandEnd] = {}
+
+    def receive(self, frame: Frame, now_s: float, out: list[Event]) -> None:
+        """Append what a frame means."""
+        for event in self.session.receive(frame, now_s, self._clock.unix_s()):
+            self._take(event, now_s, out)
+
+    def tick(self, now_s: float, out: list[Event]) -> None:
+        """Append what time has made of things."""
+        for event in self.session.tick(now_s):
+            self._take(event, now_s, out)
+
+    def close(self, now_s: float, out: list[Event]) -> None:
+        """Append that the board went with the link, if there was one."""
+        for event in self.session.close():
+            self._take(event, now_s, out)
+
+    def command(
+        self, name: str, arguments: Json, ttl_s: float, now_s: float, on_end: OnCommandEnd
+    ) -> None:
+        """Have the board do something at most once; `on_end` is called exactly once."""
+        command_id, ended = self.session.command(name, arguments, ttl_s, now_s)
+        if ended is not None:
+            on_end(ended)
+        else:
+            self._on_command_end[command_id] = on_end
+
+    def _readings(self, received: Received, now_s: float) -> Readings:
+        mark, seq, now_ms, raw_records = received
+        self._board_clock.note(now_ms, now_s)
+        sent_s = self._board_clock.sent_s()
+        device, boot, scalings = self.device, mark.epoch, self._scalings
+        records: list[Record] = []
+        for at, raw in enumerate(raw_records, seq):
+            if raw is None:
+                records.append(Gap(device, boot, at, at, GapCause.UNREADABLE, now_s))
+                continue
+            taken_s = sent_s - age_ms(raw[MONO_FIELD], now_ms) / 1000
+            values = scalings[raw[STREAM_FIELD]].values(raw)
+            records.append(Sample(device, boot, at, taken_s, values))
+        last_seq = seq + len(raw_records) - 1
+        return Readings(device, tuple(records), partial(mark.mark_safe, seq, last_seq))
+
+    def _take(self, event: SessionEvent, now_s: float, out: list[Event]) -> None:
+        match event:
+            case Received():
+                out.append(self._readings(event, now_s))
+            case Missed():
+                out.append(self._gap(event, now_s))
+            case BoardTime():
+                self._board_clock.note(event.mono_ms, now_s)
+            case Joined() | Described() | Left():
+                self._meet(event, out)
+            case ActuatorStated():
+                out.append(ActuatorChanged(self.device, actuator_of(event.actuator)))
+            case Logged():
+                level = LogLevel(min(max(event.level, 1), 4))
+                out.append(DeviceLog(self.device, level, clean(event.text, MAX_LOG)))
+            case CommandEnded():
+                self._on_command_end.pop(event.command_id)(event)
+            case Refused():
+                out.append(Fault(event.fault.value, clean(event.detail, MAX_DETAIL)))
+
+    def _gap(self, missed: Missed, now_s: float) -> Readings:
+        mark, first_seq, last_seq = missed.watermark, missed.first_seq, missed.last_seq
+        cause = GapCause.RING_OVERFLOW
+        gap = Gap(self.device, mark.epoch, first_seq, last_seq, cause, now_s)
+        return Readings(self.device, (gap,), partial(mark.mark_safe, first_seq, last_seq))
+
+    def _meet(self, event: Joined | Described | Left, out: list[Event]) -> None:
+        match event:
+            case Joined():
+                before, self._hello = self._hello, event.hello
+                if before is None or (before.id, before.epoch) != (
+                    event.hello.id,
+                    event.hello.epoch,
+                ):
+                    self._board_clock = BoardClock()
+                self.device, self.has_joined = event.device, True
+            case Described():
+                if self._hello is not None:
+                    self._describe(event, self._hello, out)
+            case Left():
+                self.device, self._seen = "", None
+                out.append(Gone(event.device, event.reason.value, event.back_in_s))
+
+    def _describe(self, described: Described, hello: Hello, out: list[Event]) -> None:
+        keys = sensor_keys(described.streams)
+        self._scalings = {
+            stream.number: Scaling(stream, keys[stream.number]) for stream in described.streams
+        }
+        description = Description(
+            device=self.device,
+            name=clean(hello.name or hello.id, 64),
+            driver=DRIVER,
+            model=clean(hello.platform, 64),
+            firmware=clean(hello.firmware, 64),
+            runtime=clean(hello.runtime, 64),
+            address=self._port_name,
+            sensors=sensors_of(described.streams, keys),
+            actuators=actuators_of(described.actuators),
+            boot=hello.epoch,
+            reset_cause=clean(hello.reset_cause, 64),
+            crash=hello.crash,
+        )
+        if description != self._seen:
+            self._seen = description
+            out.append(Seen(description))
+
+
+def clean(text: str, longest: int) -> str:
+    """Return the start of a text in one line, with what cannot be printed as blanks."""
+    return "".join(c if c.isprintable() else " " for c in text[:longest]).strip()
