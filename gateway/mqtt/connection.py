@@ -1,0 +1,348 @@
+"""One connection to the broker: the only module that imports aiomqtt and paho.
+
+aiomqtt connects, authenticates, subscribes and disconnects. Its socket callbacks and its
+`publish` are replaced by the code here, which reaches for paho's client inside it, because:
+
+- `Client.publish` waits for each PUBACK in a coroutine of its own: 130-180 us a message against
+  55-75 us for paho's `publish` with one `on_publish` callback (CPython 3.11, a PC, QoS 1,
+  window 100), and it cannot keep a window open without a task for each message.
+- aiomqtt registers the socket for writing one turn of the loop late, by its number. When the
+  broker dies meanwhile that number is closed (seen: "Bad file descriptor" in 1 of 12 kills under
+  load), or already belongs to another port.
+- A connect that is cancelled goes on in its thread, and ends as a second client that nobody owns.
+
+Only `aiomqtt.Client._client` is private; tests/integration/test_mqtt_connection.py pins how it behaves.
+All callbacks run in the loop's thread, except the two marked below.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+
+import aiomqtt
+from paho.mqtt.client import ConnectFlags, DisconnectFlags
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from gateway.errors import LinkError
+from gateway.mqtt.failures import NO_QOS_1, NO_RETAIN, REFUSALS, explain
+from gateway.mqtt.settings import BrokerSettings
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client as PahoClient
+    from paho.mqtt.client import SocketLike  # exists for type checkers only
+
+_log = logging.getLogger(__name__)
+
+# What the libraries would log reaches us as LinkError, or is an ERROR for every lost connection.
+_library_log = logging.getLogger(f"{__name__}.library")
+_library_log.setLevel(logging.CRITICAL)
+
+CONNECT_TIMEOUT_S = 10.0
+"""From the TCP connection to CONNACK, and for SUBACK. paho gives up the TCP connect after 5 s."""
+
+MAX_INCOMING_BYTES = 64 * 1024
+"""Largest packet the broker may send (MQTT 5 only): nothing the gateway subscribes to is larger."""
+
+_MAX_INCOMING = 100
+"""Messages from the broker that wait to be looked at; further ones are dropped."""
+
+_PROTOCOLS = {"5": aiomqtt.ProtocolVersion.V5, "3.1.1": aiomqtt.ProtocolVersion.V311}
+
+_KEEP_ALIVE_TIMEOUT = 141
+_SESSION_TAKEN_OVER = 142
+
+FIRST_FAILURE = 0x80
+"""Reason codes from here on mean that the broker did not take the message. MQTT 5, 2.4."""
+
+UNFIT = frozenset({0x95, 0x99})
+"""Reason codes that say the message itself will never do: too large, bad payload format."""
+
+Ack: TypeAlias = tuple[int, int]
+"""Packet identifier of a PUBLISH, and the reason code of its PUBACK."""
+
+
+def refusal_text(reason_code: int) -> str:
+    """Return what a PUBACK's reason code means."""
+    return str(ReasonCode(PacketTypes.PUBACK, identifier=reason_code)).lower()
+
+
+class Limits(NamedTuple):
+    """What the broker takes, as its CONNACK said."""
+
+    in_flight: int = 65_535
+    """Receive Maximum."""
+    packet_bytes: int | None = None
+    """Maximum Packet Size; None without a limit."""
+
+
+class Connection:
+    """One life of the connection, from CONNECT until it is lost or left; not used twice."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        client_id: str,
+        will: tuple[str, bytes],
+    ) -> None:
+        """`will` is topic and payload."""
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self.on_acks: Callable[[Sequence[Ack]], None] = _ignore
+        """Called with the broker's answers, in their order; set before the first `publish`."""
+        self.limits = Limits()
+        """Final once `open` has returned."""
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        """Done with the reason when the connection has ended by itself, or with the exception that
+        `on_acks` raised. Wait for it with asyncio.wait, which does not cancel it."""
+        self._acks: list[Ack] = []
+        self._descriptor: int | None = None
+        self._is_up = False
+        self._is_leaving = False
+        self._is_closed = False
+        self._failure = ""
+        topic, payload = will
+        self._client = aiomqtt.Client(
+            settings.host,
+            settings.port,
+            username=settings.username,
+            password=settings.password,
+            identifier=client_id,
+            protocol=_PROTOCOLS[settings.version],
+            will=aiomqtt.Will(topic, payload, qos=1, retain=True),
+            keepalive=settings.keepalive_s,
+            timeout=CONNECT_TIMEOUT_S,
+            max_inflight_messages=0,  # our window is the only one; paho's scans all per PUBACK
+            max_queued_incoming_messages=_MAX_INCOMING,
+            properties=_connect_properties(settings),
+            tls_params=_tls_parameters(settings),
+            socket_options=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
+            logger=_library_log,
+        )
+        self._paho: PahoClient = self._client._client  # noqa: SLF001 - see the module's docstring
+        self._tell_connect = cast("Callable[..., None]", self._paho.on_connect)
+        self._tell_disconnect = cast("Callable[..., None]", self._paho.on_disconnect)
+        self._paho.on_connect = self._on_connect
+        self._paho.on_disconnect = self._on_disconnect
+        self._paho.on_publish = self._on_publish
+        self._paho.on_socket_open = self._on_socket_open
+        self._paho.on_socket_close = self._on_socket_close
+        self._paho.on_socket_register_write = self._on_want_write
+        self._paho.on_socket_unregister_write = _ignore  # `_flush` sees to it
+        self._paho.disable_logger()  # it would format nothing, yet costs some microseconds
+
+    async def open(self) -> None:
+        """Connect and wait for the broker's consent.
+
+        Raises:
+            LinkError: the reason, in words for people.
+        """
+        try:
+            await self._client.__aenter__()
+        except aiomqtt.MqttError as exc:
+            # aiomqtt keeps the cause's text only; the cause itself is still the context.
+            words = self._failure or explain(exc.__context__ or exc, self._settings.host)
+            raise LinkError(words) from exc
+        except ValueError as exc:  # a UnicodeError, for instance
+            raise LinkError(explain(exc, self._settings.host)) from exc
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+        """Send with QoS 1 at the end of this turn of the loop; return the packet identifier.
+
+        The answer comes through `on_acks`. On a lost connection nothing is sent.
+        """
+        return self._paho.publish(topic, payload, 1, retain).mid
+
+    async def watch(self, topic: str) -> AsyncIterator[bytes]:
+        """Subscribe, then yield the payloads that arrive; ends if the broker does not permit it."""
+        try:
+            codes = await self._client.subscribe(topic, qos=1)
+        except aiomqtt.MqttError as exc:
+            self.give_up(f"cannot subscribe: {exc}")
+            return
+        if any(isinstance(code, ReasonCode) and code.is_failure for code in codes):
+            _log.warning("the broker does not let the gateway watch %s", topic)
+            return
+        async for message in self._client.messages:
+            if isinstance(message.payload, bytes):
+                yield message.payload
+
+    def tick(self) -> None:
+        """Do what is due: send a ping, notice a broker that answers none; call once a second."""
+        self._paho.loop_misc()
+
+    async def leave(self) -> None:
+        """Disconnect in order, so that the broker drops the will; ends when that was sent."""
+        self._is_leaving = True
+        with suppress(aiomqtt.MqttError):
+            await self._client.__aexit__(None, None, None)
+
+    def close(self) -> None:
+        """Let go of the socket, at once and in whatever state it is."""
+        self._is_closed = True
+        sock = self._paho.socket()
+        if sock is not None:
+            self._forget_descriptor()
+            sock.close()
+
+    def give_up(self, reason: str) -> None:
+        """Note that the connection is lost, unless something else ended it before."""
+        if not self.lost.done():
+            self.lost.set_result(reason)
+
+    # Callbacks of paho.
+
+    def _on_connect(
+        self,
+        client: "PahoClient",
+        userdata: object,
+        flags: ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._failure = f"refused: {REFUSALS.get(reason.value, str(reason).lower())}"
+        elif getattr(properties, "MaximumQoS", 1) < 1:
+            self._failure = f"refused: {REFUSALS[NO_QOS_1]}"
+        elif not getattr(properties, "RetainAvailable", 1):
+            self._failure = f"refused: {REFUSALS[NO_RETAIN]}"
+        if self._failure and not reason.is_failure:
+            reason = ReasonCode(PacketTypes.CONNACK, "Server unavailable")
+        self._is_up = not self._failure
+        self.limits = Limits(
+            getattr(properties, "ReceiveMaximum", Limits().in_flight),
+            getattr(properties, "MaximumPacketSize", None),
+        )
+        self._tell_connect(client, userdata, flags, reason, properties)
+
+    def _on_disconnect(
+        self,
+        client: "PahoClient",
+        userdata: object,
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if self._is_leaving:
+            self._tell_disconnect(client, userdata, flags, reason, properties)
+        elif not self._is_up:
+            # aiomqtt would wait for a CONNACK until its timeout.
+            version = self._settings.version
+            self._failure = (
+                self._failure or f"closed before it answered as MQTT {version} brokers do"
+            )
+            nobody = ReasonCode(PacketTypes.CONNACK, "Server unavailable")
+            self._tell_connect(client, userdata, ConnectFlags(session_present=False), nobody, None)
+        elif reason.value == _SESSION_TAKEN_OVER:
+            self.give_up(f"another client took over the client id {self._client.identifier!r}")
+        elif flags.is_disconnect_packet_from_server:
+            self.give_up(f"ended by the broker: {str(reason).lower()}")
+        elif reason.value == _KEEP_ALIVE_TIMEOUT:
+            self.give_up("no answer to a ping")
+        else:
+            self.give_up("connection lost")
+
+    def _on_publish(
+        self,
+        _client: "PahoClient",
+        _userdata: object,
+        packet_id: int,
+        reason: ReasonCode,
+        _properties: Properties,
+    ) -> None:
+        self._acks.append((packet_id, reason.value))
+
+    def _on_socket_open(self, _client: "PahoClient", _userdata: object, sock: "SocketLike") -> None:
+        # Called in the thread that connects.
+        self._loop.call_soon_threadsafe(self._adopt, sock)
+
+    def _adopt(self, sock: "SocketLike") -> None:
+        if self._is_closed:
+            sock.close()  # the connect was cancelled, but its thread could not be
+        elif sock.fileno() >= 0:
+            self._descriptor = sock.fileno()
+            self._loop.add_reader(self._descriptor, self._read)
+
+    def _on_socket_close(
+        self, _client: "PahoClient", _userdata: object, _sock: "SocketLike"
+    ) -> None:
+        self._forget_descriptor()
+
+    def _forget_descriptor(self) -> None:
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)
+            self._loop.remove_writer(self._descriptor)
+            self._descriptor = None
+
+    def _on_want_write(self, _client: "PahoClient", _userdata: object, _sock: "SocketLike") -> None:
+        # Called once before each flush, so that one flush sends all of a turn; the first time, for
+        # CONNECT, in the thread that connects.
+        if self._is_up:
+            self._loop.call_soon(self._flush)
+        else:
+            self._loop.call_soon_threadsafe(self._flush)
+
+    # The socket.
+
+    def _flush(self) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            self._paho.loop_write()
+        except Exception as exc:  # noqa: BLE001 - paho lets socket errors of any kind through
+            self.give_up(f"cannot send: {exc}")
+            return
+        if self._descriptor is None:
+            return
+        if not self._paho.want_write():
+            self._loop.remove_writer(self._descriptor)
+        else:
+            self._loop.add_writer(self._descriptor, self._flush)
+
+    def _read(self) -> None:
+        try:
+            self._paho.loop_read()
+            while isinstance(sock := self._paho.socket(), ssl.SSLSocket) and sock.pending():
+                self._paho.loop_read()  # decrypted bytes do not make the descriptor readable
+        except Exception as exc:  # noqa: BLE001 - paho parses what the broker sent
+            self.give_up(f"cannot understand the broker: {exc}")
+        acks, self._acks = self._acks, []
+        if acks:
+            try:
+                self.on_acks(acks)
+            except Exception as exc:  # a bug of ours ends run(), and not only this callback
+                if self.lost.done():
+                    raise
+                self.lost.set_exception(exc)
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing."""
+
+
+def _connect_properties(settings: BrokerSettings) -> Properties | None:
+    if settings.version != "5":
+        return None
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = MAX_INCOMING_BYTES
+    return properties
+
+
+def _tls_parameters(settings: BrokerSettings) -> aiomqtt.TLSParameters | None:
+    if not settings.uses_tls:
+        return None
+    return aiomqtt.TLSParameters(
+        ca_certs=_text(settings.ca_file),
+        certfile=_text(settings.cert_file),
+        keyfile=_text(settings.key_file),
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,119 @@
+"""What is published besides records: retained documents and passing remarks; no I/O."""
+
+import logging
+from collections import Counter, deque
+from typing import NamedTuple
+
+from gateway.mqtt.messages import PUBLISH_OVERHEAD
+
+_log = logging.getLogger(__name__)
+
+MAX_POSTS = 1000
+"""Remarks (log lines) that wait for the broker; then the oldest is dropped and counted."""
+
+MAX_DOCUMENTS_BYTES = 32 << 20
+"""All retained documents together, topics included; a new topic beyond that is refused and counted.
+
+Enough for 20,000 devices of which each has an info of 1 kB; those 500 boards have take 1 MB."""
+
+_ENTRY_BYTES = 200
+"""About what CPython spends on one entry besides its bytes."""
+
+
+class Post(NamedTuple):
+    """One message that is no record."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+
+    @property
+    def packet_bytes(self) -> int:
+        """Size of the packet, at most."""
+        return len(self.topic.encode()) + len(self.payload) + PUBLISH_OVERHEAD
+
+
+class Documents:
+    """Keeps the newest document of each retained topic, and the remarks not yet published.
+
+    A document is published when it changes, and again on every new connection: the broker may
+    have lost it. A remark is published once.
+    """
+
+    def __init__(self, counts: Counter[str]) -> None:
+        """`documents_dropped` and `posts_dropped` are counted in `counts`."""
+        self._counts = counts
+        self._documents: dict[str, bytes] = {}
+        self._size_bytes = 0
+        self._changed: dict[str, None] = {}
+        self._posts: deque[Post] = deque()
+        self._is_post_next = False
+
+    def __len__(self) -> int:
+        return len(self._changed) + len(self._posts)
+
+    def retain(self, topic: str, payload: bytes | None) -> bool:
+        """Note the document of a topic, None to remove it; tell whether it has changed."""
+        known = self._documents.get(topic)
+        document = payload or b""  # an empty retained message removes the topic
+        if known == document:
+            return False
+        size_bytes = len(document) - len(known or b"")
+        if known is None:
+            size_bytes += len(topic) + _ENTRY_BYTES
+            if self._size_bytes + size_bytes > MAX_DOCUMENTS_BYTES:
+                if not self._counts["documents_dropped"]:
+                    _log.error(
+                        "too many retained documents; %s and further ones are left out", topic
+                    )
+                self._counts["documents_dropped"] += 1
+                return False
+        self._size_bytes += size_bytes
+        self._documents[topic] = document
+        self._changed[topic] = None
+        return True
+
+    def post(self, topic: str, payload: bytes) -> None:
+        """Note a remark; the oldest makes room for it."""
+        if len(self._posts) >= MAX_POSTS:
+            self._posts.popleft()
+            self._counts["posts_dropped"] += 1
+        self._posts.append(Post(topic, payload, retain=False))
+
+    def start_over(self) -> int:
+        """Mark all documents to be published again; return how many there are."""
+        self._changed = dict.fromkeys(self._documents)
+        return len(self._changed)
+
+    def renew(self, topic: str) -> None:
+        """Publish a document again: somebody else wrote to its topic."""
+        if topic in self._documents:
+            self._changed[topic] = None
+
+    def next(self) -> Post | None:
+        """Return what is to be published next, documents and remarks in turn."""
+        if self._posts and (self._is_post_next or not self._changed):
+            self._is_post_next = False
+            return self._posts.popleft()
+        if self._changed:
+            self._is_post_next = True
+            topic = next(iter(self._changed))
+            del self._changed[topic]
+            return Post(topic, self._documents[topic], retain=True)
+        return None
+
+    def acknowledged(self, post: Post) -> None:
+        """Forget a removed document once the broker knows that it is removed."""
+        if post.retain and not post.payload and self._documents.get(post.topic) == b"":
+            del self._documents[post.topic]
+            self._changed.pop(post.topic, None)
+            self._size_bytes -= len(post.topic) + _ENTRY_BYTES
+
+    def returned(self, post: Post) -> None:
+        """Put a remark back in front; return several newest first."""
+        if post.retain:
+            return  # documents start over with the connection
+        if len(self._posts) >= MAX_POSTS:
+            self._counts["posts_dropped"] += 1
+        else:
+            self._posts.appendleft(post)

@@ -1,0 +1,125 @@
+"""Records of one device -> the messages that carry them; pure."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gateway.clock import Clock
+from gateway.model import Gap, GapCause, Record, Sample
+from gateway.mqtt import topics
+from gateway.mqtt.payloads import SamplePayloads, TimeBase, TimeQuality
+from gateway.mqtt.topics import Topics
+
+MAX_HISTORY = 100
+"""Most samples in one history message; subscribers rely on it."""
+
+PUBLISH_OVERHEAD = 10
+"""Bytes of a PUBLISH besides topic and payload, at most: fixed header 5, topic length 2, packet
+identifier 2, no properties 1. Source: MQTT 5, sections 2.1 and 3.3."""
+
+
+class Message(NamedTuple):
+    """One PUBLISH with records."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    records: tuple[Record, ...]
+    """What it carries; or, if `is_substitute`, the samples whose loss it reports."""
+    is_substitute: bool = False
+
+    @property
+    def packet_bytes(self) -> int:
+        """Size of the packet, at most."""
+        return len(self.topic.encode()) + len(self.payload) + PUBLISH_OVERHEAD
+
+
+class Composer:
+    """Makes messages of records: state, history and gap, in the order of the records."""
+
+    def __init__(
+        self, names: Topics, clock: Clock, time_quality: Callable[[], TimeQuality]
+    ) -> None:
+        self.max_packet_bytes: int | None = None
+        """The broker's limit; None when it has not said one."""
+        self._names = names
+        self._clock = clock
+        self._time_quality = time_quality
+        self._payloads = SamplePayloads()
+
+    def compose(self, device: str, records: Sequence[Record]) -> list[Message]:
+        """Return the messages that carry `records`, each of them exactly once.
+
+        The newest sample becomes the state; those before it share a history message, in runs
+        between gaps. What does not fit into the broker's packets is split; a single sample that
+        does not fit is replaced by a gap.
+
+        Raises:
+            ValueError: the device's name is no slug.
+        """
+        base = TimeBase.now(self._clock, self._time_quality())
+        if len(records) == 1 and isinstance(records[0], Sample):  # by far the most frequent
+            return [self._state(device, records[0], base)]
+        newest = next((r for r in reversed(records) if isinstance(r, Sample)), None)
+        messages: list[Message] = []
+        run: list[Sample] = []
+        for record in records:
+            if isinstance(record, Sample) and record is not newest:
+                run.append(record)
+                if len(run) < MAX_HISTORY:
+                    continue
+            if run:
+                messages += self._history(device, run, base)
+                run = []
+            if isinstance(record, Gap):
+                messages.append(self._gap(device, record, (record,)))
+            elif record is newest:
+                messages.append(self._state(device, record, base))
+        return messages
+
+    def smaller(self, device: str, message: Message) -> list[Message]:
+        """Return what to send instead of a message whose content or size the broker refused.
+
+        Halves of a history, so that one bad sample does not take others with it; a gap instead of
+        a single sample; nothing instead of a refused gap.
+        """
+        samples = [record for record in message.records if isinstance(record, Sample)]
+        if message.is_substitute or not samples:
+            return []
+        if len(samples) == 1:
+            return [self._substitute(device, samples[0])]
+        return self._halves(device, samples, TimeBase.now(self._clock, self._time_quality()))
+
+    def _state(self, device: str, sample: Sample, base: TimeBase) -> Message:
+        topic = self._names.full(topics.state(device))
+        payload = self._payloads.state(sample, base)
+        message = Message(topic, payload, retain=True, records=(sample,))
+        return message if self._fits(message) else self._substitute(device, sample)
+
+    def _gap(self, device: str, gap: Gap, records: tuple[Record, ...]) -> Message:
+        topic = self._names.full(topics.gap(device))
+        return Message(topic, self._payloads.gap(gap), retain=False, records=records)
+
+    def _history(self, device: str, samples: list[Sample], base: TimeBase) -> list[Message]:
+        topic = self._names.full(topics.history(device))
+        payload = self._payloads.history(samples, base)
+        message = Message(topic, payload, retain=False, records=tuple(samples))
+        if self._fits(message):
+            return [message]
+        if len(samples) == 1:
+            return [self._substitute(device, samples[0])]
+        return self._halves(device, samples, base)
+
+    def _halves(self, device: str, samples: list[Sample], base: TimeBase) -> list[Message]:
+        middle = len(samples) // 2
+        return [
+            *self._history(device, samples[:middle], base),
+            *self._history(device, samples[middle:], base),
+        ]
+
+    def _substitute(self, device: str, sample: Sample) -> Message:
+        now_s = self._clock.monotonic_s()
+        gap = Gap(device, sample.boot, sample.seq, sample.seq, GapCause.REFUSED, now_s)
+        return self._gap(device, gap, (sample,))._replace(is_substitute=True)
+
+    def _fits(self, message: Message) -> bool:
+        return self.max_packet_bytes is None or message.packet_bytes <= self.max_packet_bytes

@@ -1,0 +1,266 @@
+"""The publisher: one connection to the broker at a time, and all that goes out on it."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
+
+from gateway.clock import Clock, TimeFormat
+from gateway.errors import LinkError
+from gateway.mqtt import payloads, topics
+from gateway.mqtt.channel import Channel
+from gateway.mqtt.connection import FIRST_FAILURE, Connection, refusal_text
+from gateway.mqtt.documents import Documents, Post
+from gateway.mqtt.messages import Composer, Message
+from gateway.mqtt.payloads import TimeQuality
+from gateway.mqtt.settings import BrokerSettings
+from gateway.mqtt.shipments import RecordSource, Shipments
+from gateway.mqtt.suspicion import Suspicion
+from gateway.mqtt.topics import Topics
+from gateway.status import Status
+
+__all__ = ["BrokerSettings", "Publisher", "RecordSource"]
+
+_log = logging.getLogger(__name__)
+
+LEAVE_TIMEOUT_S = 2.0
+"""Time a clean stop gives the broker to acknowledge what is in flight."""
+
+TICK_S = 1.0
+"""How often to look whether a ping, a correction or another attempt is due."""
+
+STABLE_S = 10.0
+"""A connection that lasted so long resets the backoff even when no record was delivered."""
+
+
+class Publisher:
+    """Publishes records, retained documents and remarks, each acknowledged by the broker (QoS 1).
+
+    `run` is the life of one connection. What the broker had not acknowledged when it ended goes
+    back to where it came from, and is published again, under the same ids, on the next one.
+    """
+
+    def __init__(  # noqa: PLR0913 - the composition root names each
+        self,
+        settings: BrokerSettings,
+        *,
+        gateway: str,
+        version: str,
+        session: str,
+        records: RecordSource,
+        clock: Clock,
+        status: Status,
+        time_quality: Callable[[], TimeQuality] = lambda: "unsynced",
+    ) -> None:
+        """`session` names this run of the gateway; `time_quality` vouches for the clock, or not."""
+        self._settings = settings
+        self._client_id = settings.client_id or f"edge-gateway-{gateway}"
+        self._session = session
+        self._records = records
+        self._clock = clock
+        self._status = status
+        status.broker.address = settings.address
+        self._topics = Topics(settings.base_topic)
+        self._status_topic = self._topics.full(topics.STATUS)
+        since = TimeFormat().text(clock.unix_s())
+        self._online = payloads.status("online", session, version, since)
+        self._offline = payloads.status("offline", session, version, since)
+        self._composer = Composer(self._topics, clock, time_quality)
+        self._suspicion = Suspicion()
+        self._documents = Documents(status.counts)
+        self._documents.retain(self._status_topic, self._online)  # the first one: the birth message
+        self._has_documents = asyncio.Event()
+        self._is_status_stale = False
+        self._has_rival = False
+
+    def retain(self, subtopic: str, payload: bytes | None) -> None:
+        """Publish the newest document of a topic below the base, now and on every connection.
+
+        None removes the topic from the broker.
+        """
+        if (topic := self._checked(subtopic)) and self._documents.retain(topic, payload):
+            self._has_documents.set()
+
+    def post(self, subtopic: str, payload: bytes) -> None:
+        """Publish once; while the broker is away the last 1,000 wait, older ones are dropped."""
+        if topic := self._checked(subtopic):
+            self._documents.post(topic, payload)
+            self._has_documents.set()
+
+    async def run(self, progress: Callable[[], None]) -> NoReturn:
+        """Connect, announce the gateway, and publish until the connection ends.
+
+        When cancelled it stops taking records, waits up to 2 s for the broker to acknowledge what
+        is in flight, says "offline" and disconnects.
+
+        Raises:
+            LinkError: the broker cannot be reached, refuses the gateway, or was lost.
+        """
+        will = (self._status_topic, self._offline)
+        connection = Connection(self._settings, self._client_id, will)
+        try:
+            await connection.open()
+            reason = await self._use(connection, progress)
+        except LinkError as exc:
+            raise LinkError(f"{self._settings.address}: {exc}") from exc
+        finally:
+            connection.close()
+        raise LinkError(f"{self._settings.address}: {reason}")
+
+    async def _use(self, connection: Connection, progress: Callable[[], None]) -> str:
+        """Publish on an open connection until it is lost; return why it was."""
+        limits, broker = connection.limits, self._status.broker
+        window = min(self._settings.window, limits.in_flight)
+        channel = Channel(connection, window, self._clock, self._status)
+        channel.set_cautious(self._suspicion.is_cautious)
+        self._composer.max_packet_bytes = min(
+            (each for each in (limits.packet_bytes, self._suspicion.limit_bytes) if each),
+            default=None,
+        )
+        shipments = Shipments(
+            self._records,
+            self._composer,
+            self._suspicion,
+            clock=self._clock,
+            status=self._status,
+            progress=progress,
+        )
+        broker.connected = True
+        broker.connects += 1
+        _log.info("connected to %s with MQTT %s", self._settings.address, self._settings.version)
+        try:
+            reason = await self._serve(channel, shipments, progress)
+            self._suspicion.connection_lost(
+                each for each in channel.in_flight() if isinstance(each, Message)
+            )
+        except asyncio.CancelledError:
+            await self._leave(channel)
+            raise
+        finally:
+            broker.connected = False
+            broker.in_flight = 0
+            shipments.give_back_all()
+            for parcel in reversed(channel.in_flight()):
+                if isinstance(parcel, Post):
+                    self._documents.returned(parcel)
+        return reason
+
+    async def _serve(
+        self, channel: Channel, shipments: Shipments, progress: Callable[[], None]
+    ) -> str:
+        is_announced = asyncio.Event()
+
+        async def send_records() -> None:
+            await is_announced.wait()
+            await shipments.send_all(channel, self._settings.batch_max)
+
+        async def watch_status() -> None:
+            await is_announced.wait()  # else the status of an earlier run would come first
+            await self._watch_status(channel.connection)
+
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(self._send_documents(channel, is_announced), name="documents"),
+                tasks.create_task(send_records(), name="records"),
+                tasks.create_task(shipments.send_smaller(channel), name="smaller records"),
+                tasks.create_task(watch_status(), name="own status"),
+                tasks.create_task(self._tick(channel, shipments, progress), name="tick"),
+            ]
+            await asyncio.wait((channel.connection.lost,))
+            for task in running:
+                task.cancel()
+        return channel.connection.lost.result()
+
+    async def _send_documents(self, channel: Channel, is_announced: asyncio.Event) -> NoReturn:
+        """Send what changes, beginning with all there is: the birth message first."""
+        unannounced = self._documents.start_over()
+        while True:
+            post = self._documents.next()
+            if post is None:
+                self._has_documents.clear()
+                await self._has_documents.wait()
+                continue
+            try:
+                await channel.send(post, partial(self._on_answer, post))
+            except asyncio.CancelledError:
+                self._documents.returned(post)
+                raise
+            unannounced -= post.retain
+            if not unannounced:
+                is_announced.set()
+
+    def _on_answer(self, post: Post, reason_code: int) -> None:
+        if reason_code < FIRST_FAILURE:
+            self._documents.acknowledged(post)
+            return
+        if not self._status.counts["documents_refused"]:
+            _log.warning("the broker refuses %s: %s", post.topic, refusal_text(reason_code))
+        self._status.counts["documents_refused"] += 1
+
+    async def _leave(self, channel: Channel) -> None:
+        """Say goodbye, within a bounded time."""
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                if await channel.wait_answered():
+                    farewell = Post(self._status_topic, self._offline, retain=True)
+                    await channel.send(farewell, lambda _reason_code: None)
+                    if await channel.wait_answered():
+                        await channel.connection.leave()
+        except TimeoutError:
+            _log.warning("the broker did not acknowledge the last messages: they are kept")
+
+    async def _tick(
+        self, channel: Channel, shipments: Shipments, progress: Callable[[], None]
+    ) -> NoReturn:
+        stable_s = self._clock.monotonic_s() + STABLE_S
+        while True:
+            await asyncio.sleep(TICK_S)
+            channel.connection.tick()
+            shipments.tick()
+            if channel.waited_s() > self._settings.ack_timeout_s:
+                channel.connection.give_up(
+                    f"acknowledged nothing for {self._settings.ack_timeout_s:g} s"
+                )
+            if self._is_status_stale:
+                self._is_status_stale = False
+                self._documents.renew(self._status_topic)
+                self._has_documents.set()
+            if self._clock.monotonic_s() >= stable_s:
+                progress()
+
+    async def _watch_status(self, connection: Connection) -> None:
+        """Notice when the retained status is not ours: the late will of an earlier connection."""
+        async for payload in connection.watch(self._status_topic):
+            if payload == self._online:
+                continue
+            if self._is_of_rival(payload):
+                if not self._has_rival:
+                    self._has_rival = True
+                    _log.warning(
+                        "another gateway uses the base topic %r too", self._settings.base_topic
+                    )
+            else:
+                # The next tick corrects it: at most once a second, whoever writes there.
+                self._is_status_stale = True
+
+    def _is_of_rival(self, payload: bytes) -> bool:
+        """Tell whether another gateway says that it is online."""
+        try:
+            said = json.loads(payload)
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(said, dict):
+            return False
+        return said.get("state") == "online" and said.get("session") != self._session
+
+    def _checked(self, subtopic: str) -> str | None:
+        """Return the whole topic, or None for a name that must not reach the broker."""
+        try:
+            return self._topics.full(subtopic)
+        except ValueError as exc:
+            if not self._status.counts["topics_refused"]:
+                _log.error("%s (further ones are only counted)", exc)
+            self._status.counts["topics_refused"] += 1
+            return None

@@ -1,0 +1,224 @@
+"""Records under way to the broker on one connection."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NoReturn, Protocol
+
+from gateway.clock import Clock
+from gateway.model import Batch, Gap, Sample
+from gateway.mqtt.channel import Channel
+from gateway.mqtt.connection import FIRST_FAILURE, UNFIT, refusal_text
+from gateway.mqtt.messages import Composer, Message
+from gateway.mqtt.suspicion import Suspicion
+from gateway.status import Status
+
+_log = logging.getLogger(__name__)
+
+FIRST_REST_S = 1.0
+LONGEST_REST_S = 60.0
+"""How long the records of a device rest after the broker refused one; doubled each time."""
+
+
+class RecordSource(Protocol):
+    """Where records wait for the broker: the outbox."""
+
+    async def take(self, max_records: int) -> Batch:
+        """Wait for records and hand out some of one device; they stay the source's to keep."""
+
+    def delivered(self, batch: Batch) -> None:
+        """Forget the batch: the broker has it."""
+
+    def returned(self, batch: Batch) -> None:
+        """Hand the batch out again; of several, the newest is returned first."""
+
+    def hold(self, device: str) -> None:
+        """Hand out nothing of `device` until `release`."""
+
+    def release(self, device: str) -> None:
+        """End `hold`."""
+
+
+@dataclass(slots=True, eq=False)
+class _Shipment:
+    """A batch on its way."""
+
+    batch: Batch
+    open: int
+    """Messages not answered yet, unsent ones included."""
+    is_refused: bool = False
+    given_up: int = 0
+    """Samples that nobody will see; a gap went out in their place."""
+
+
+@dataclass(slots=True)
+class _Rest:
+    """A device whose records the broker refuses."""
+
+    delay_s: float = FIRST_REST_S
+    until_s: float | None = None
+    """None while another attempt is made."""
+
+
+class Shipments:
+    """Takes batches, sends their messages, and settles each batch once all are answered.
+
+    What the broker refuses is neither dropped nor sent again and again:
+
+    - For a reason that may pass (not authorised, quota exceeded, topic not allowed ...) the records
+      of that device rest for a while, in the source, while those of the others flow.
+    - For a reason that lies in the message (its size, its content) a history is halved until the
+      culprit is alone, and a gap with the cause `refused` is published instead of that sample.
+    """
+
+    def __init__(  # noqa: PLR0913 - what the connections have in common
+        self,
+        records: RecordSource,
+        composer: Composer,
+        suspicion: Suspicion,
+        *,
+        clock: Clock,
+        status: Status,
+        progress: Callable[[], None],
+    ) -> None:
+        """`progress` is called with every batch delivered."""
+        self._records = records
+        self._composer = composer
+        self._suspicion = suspicion
+        self._clock = clock
+        self._status = status
+        self._progress = progress
+        self._shipments: dict[Batch, _Shipment] = {}
+        self._smaller: asyncio.Queue[tuple[_Shipment, Message]] = asyncio.Queue()
+        """Holds at most two parts of each message in flight, which the window bounds."""
+        self._rests: dict[str, _Rest] = {}
+        self._told: set[int] = set()
+
+    async def send_all(self, channel: Channel, batch_max: int) -> NoReturn:
+        """Take and send for ever; samples gather in the source while the window is full."""
+        while True:
+            await channel.window.wait_room()
+            batch = await self._records.take(batch_max)
+            messages = self._compose(batch)
+            shipment = self._shipments[batch] = _Shipment(batch, len(messages))
+            if not messages:
+                shipment.given_up = sum(isinstance(each, Sample) for each in batch.records)
+                self._settle(shipment)
+            for message in messages:
+                await self._send(channel, shipment, message)
+
+    async def send_smaller(self, channel: Channel) -> NoReturn:
+        """Send for ever what takes the place of messages the broker found unfit."""
+        while True:
+            shipment, message = await self._smaller.get()
+            await self._send(channel, shipment, message)
+
+    def tick(self) -> None:
+        """Let devices try again whose rest is over; call about once a second."""
+        now_s = self._clock.monotonic_s()
+        for device, rest in self._rests.items():
+            if rest.until_s is not None and now_s >= rest.until_s:
+                rest.until_s = None
+                self._records.release(device)
+
+    def give_back_all(self) -> None:
+        """Return what was not settled; the connection has ended."""
+        for shipment in reversed(self._shipments.values()):
+            self._records.returned(shipment.batch)
+        self._shipments.clear()
+        for device, rest in self._rests.items():
+            if rest.until_s is not None:
+                self._records.release(device)
+        self._rests.clear()
+
+    def _compose(self, batch: Batch) -> list[Message]:
+        try:
+            return self._composer.compose(batch.device, batch.records)
+        except ValueError:
+            # Drivers make slugs of names. Should one slip through, it must not stop the others.
+            if not self._status.counts["samples_refused"]:
+                _log.exception("records that cannot be published")
+            return []
+
+    async def _send(self, channel: Channel, shipment: _Shipment, message: Message) -> None:
+        await channel.send(message, partial(self._on_answer, channel, shipment, message))
+
+    def _on_answer(
+        self, channel: Channel, shipment: _Shipment, message: Message, reason_code: int
+    ) -> None:
+        if reason_code < FIRST_FAILURE:
+            if self._suspicion.is_cautious:
+                self._suspicion.acknowledged(message)
+                channel.set_cautious(self._suspicion.is_cautious)
+        else:
+            self._tell(message, reason_code)
+            if reason_code in UNFIT:
+                smaller = self._composer.smaller(shipment.batch.device, message)
+                shipment.open += len(smaller)
+                for part in smaller:
+                    self._smaller.put_nowait((shipment, part))
+            else:
+                shipment.is_refused = True
+        if message.is_substitute:
+            shipment.given_up += 1
+        shipment.open -= 1
+        if not shipment.open:
+            self._settle(shipment)
+
+    def _tell(self, message: Message, reason_code: int) -> None:
+        self._status.counts["messages_refused"] += 1
+        if reason_code not in self._told:
+            self._told.add(reason_code)
+            words = refusal_text(reason_code)
+            _log.warning("the broker refuses %s: %s", message.topic, words)
+
+    def _settle(self, shipment: _Shipment) -> None:
+        """Close a batch whose messages have all been answered."""
+        device = shipment.batch.device
+        if shipment.is_refused:
+            self._let_rest(device)
+        else:
+            del self._shipments[shipment.batch]
+            self._records.delivered(shipment.batch)
+            self._count(shipment)
+            self._progress()
+        rest = self._rests.get(device)
+        if rest is None:
+            return
+        mine = [each for each in self._shipments.values() if each.batch.device == device]
+        if not any(each.open for each in mine):
+            for each in reversed(mine):
+                del self._shipments[each.batch]
+                self._records.returned(each.batch)
+        if not shipment.is_refused and rest.until_s is None:
+            del self._rests[device]
+
+    def _let_rest(self, device: str) -> None:
+        rest = self._rests.setdefault(device, _Rest())
+        if rest.until_s is None:
+            rest.until_s = self._clock.monotonic_s() + rest.delay_s
+            rest.delay_s = min(rest.delay_s * 2, LONGEST_REST_S)
+            self._records.hold(device)
+
+    def _count(self, shipment: _Shipment) -> None:
+        now_s = self._clock.monotonic_s()
+        latency_s = self._status.latency_s
+        delivered = gaps = lost = 0
+        for record in shipment.batch.records:
+            if isinstance(record, Gap):
+                gaps += 1
+                lost += record.count
+            else:
+                delivered += 1
+                latency_s.record(now_s - record.taken_s)
+        delivered -= shipment.given_up
+        device = self._status.device(shipment.batch.device)
+        device.delivered += delivered
+        device.lost += lost + shipment.given_up
+        counts = self._status.counts
+        counts["samples_delivered"] += delivered
+        counts["gaps_delivered"] += gaps
+        if shipment.given_up:
+            counts["samples_refused"] += shipment.given_up
