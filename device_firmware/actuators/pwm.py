@@ -46,9 +46,10 @@ class Actuator:
             try:
                 value = float(value)
             except ValueError:
-                value = None
+                value = -1
         # A bool is an int, and NaN is in no range.
-        if value is None or isinstance(value, bool) or not 0 <= value <= 100:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 <= value <= 100:
             raise ValueError("%s: not a number from 0 to 100" % self.key)
         return int(value) if value == int(value) else value
 
