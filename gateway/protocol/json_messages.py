@@ -41,16 +41,13 @@ def decode_hello(payload: bytes) -> Hello:
     said = fields.load_object(payload)
     next_seq = fields.integer(said, "sq", 0, U32)
     unacked = fields.integer(said, "un", 0, next_seq)
-    acked = None
-    if said.get("ak") is not None:
-        acked = fields.integer(said, "ak", 0, next_seq)
     return Hello(
         protocol=fields.integer(said, "p", 1, 255),
         id=fields.text(said, "id", _NAME),
         epoch=fields.integer(said, "ep", 0, U16),
         next_seq=next_seq,
         unacked=unacked,
-        acked=acked,
+        acked=fields.integer(said, "ak", 0, next_seq, 0),
         name=fields.text(said, "name", _NAME, ""),
         firmware=fields.text(said, "fw", _NAME, ""),
         manifest_hash=fields.text(said, "mh", _NAME, ""),
@@ -81,7 +78,7 @@ def encode_hello(hello: Hello) -> bytes:
         "ep": hello.epoch,
         "sq": hello.next_seq,
         "un": hello.unacked,
-        "ak": hello.acked,
+        "ak": hello.acked or None,
         "mf": hello.largest_frame,
         "ns": hello.streams,
         "na": hello.actuators,

@@ -70,8 +70,8 @@ class Hello:
     """Seq of the next record it will take."""
     unacked: int
     """Records it still keeps; the oldest has seq `next_seq - unacked`."""
-    acked: int | None = None
-    """The highest next_seq an ACK of this epoch ever told it; None from a board that never says."""
+    acked: int = 0
+    """The highest next_seq a WELCOME or an ACK of this epoch ever told it."""
     name: str = ""
     firmware: str = ""
     manifest_hash: str = ""

@@ -202,8 +202,7 @@ class Session:
             return events
         oldest_seq = hello.next_seq - hello.unacked
         if mark is None:
-            first_seq = oldest_seq if hello.acked is None else min(hello.acked, oldest_seq)
-            mark = self._book.start(device, hello.epoch, first_seq)
+            mark = self._book.start(device, hello.epoch, min(hello.acked, oldest_seq))
         self._put_welcome(mark.epoch, mark.safe_next, unix_s)
         self._board = self._join(hello, mark, now_s, events)
         events.append(Joined(device, hello))
