@@ -1,0 +1,88 @@
+"""List everything that is wrong with a configuration file; print what it means if nothing is.
+
+What is printed is a complete configuration: each key with the value in force, no secrets.
+"""
+
+import argparse
+import json
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.cli.commands import OK
+from gateway.config.loader import load
+from gateway.config.models import Settings
+
+EPILOG = """\
+examples:
+  edge-gateway check-config /etc/edge-gateway/gateway.toml
+
+A problem has the form FILE:LINE: KEY: what is wrong, and what would do. Problems go to stderr.
+Exit codes: 0 the file is right, 2 it has problems or cannot be read.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the file."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="the configuration, TOML")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Check the file."""
+    path: Path = arguments.file
+    settings = load(path)
+    for remark in _remarks(settings):
+        print(f"edge-gateway: {remark}", file=sys.stderr)
+    print(f"# {path} has no problems. In force are:")
+    print("\n".join(effective_toml(settings)))
+    return OK
+
+
+def effective_toml(settings: Settings) -> Iterator[str]:
+    """Yield the lines of a configuration in which nothing is left to its default."""
+    shown = settings.model_dump(mode="json")
+    shown["mqtt"] |= {
+        "port": settings.mqtt.broker_port,
+        "tls": settings.mqtt.uses_tls,
+        "client_id": settings.client_id,
+        "base_topic": settings.base_topic,
+    }
+    ports = shown["serial"].pop("port")
+    for section, values in shown.items():
+        yield from ("", f"[{section}]")
+        yield from _lines(values)
+    for port in ports:
+        yield from ("", "[[serial.port]]")
+        yield from _lines(port)
+
+
+def _lines(values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        yield f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:  # noqa: ANN401  # whatever a configuration can hold
+    match value:
+        case dict():
+            filled = {key: part for key, part in value.items() if part != ""}
+            return "{ " + ", ".join(f"{key} = {_toml(part)}" for key, part in filled.items()) + " }"
+        case list():
+            return "[" + ", ".join(map(_toml, value)) + "]"
+        case _:  # JSON's texts, numbers and booleans are TOML's too, but for this one character
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _remarks(settings: Settings) -> Iterator[str]:
+    """Yield what is not wrong, but worth a look."""
+    if settings.mqtt.password_credential:
+        yield (
+            "mqtt.password_credential is not checked: systemd gives credentials to a running "
+            "service only"
+        )
+    secret = settings.mqtt.password_file
+    if secret and secret.stat().st_mode & stat.S_IROTH:
+        yield f"mqtt.password_file: every user of this machine can read {secret}"
+    if not settings.mqtt.is_configured:
+        yield "mqtt.host is not set: `run` will look for a broker on this machine"

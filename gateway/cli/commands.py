@@ -1,0 +1,130 @@
+"""Finds the command somebody typed, runs it, and turns its errors into exit codes."""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Protocol, cast
+
+from gateway import __version__
+from gateway.errors import ConfigError, GatewayError
+
+PROGRAM = "edge-gateway"
+
+OK = 0
+FAILED = 1
+USAGE = 2
+"""The command line or the configuration cannot be used."""
+INTERRUPTED = 130
+"""Ctrl-C in a command that would have ended by itself; 128 + SIGINT, as shells count."""
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "run": ("gateway.cli.run", "read every board and publish its samples until stopped"),
+    "demo": ("gateway.cli.demo", "try it: simulated boards, a broker of its own, a live table"),
+    "simulate": ("gateway.cli.simulate", "offer simulated boards on ptys, for a gateway elsewhere"),
+    "sniff": ("gateway.cli.sniff", "show what goes over a serial line, in words"),
+    "ports": ("gateway.cli.ports", "list what is plugged in, and what speaks"),
+    "check-config": ("gateway.cli.check_config", "list everything wrong with a configuration"),
+    "config-schema": ("gateway.cli.config_schema", "print the JSON Schema of the configuration"),
+    "version": ("gateway.cli.version", "print the versions of the gateway and what it stands on"),
+}
+"""Name to module and summary; only the module of the command that runs is imported."""
+
+_LIST = "\n".join(f"  {name:14} {summary}" for name, (_, summary) in COMMANDS.items())
+_EPILOG = f"""\
+commands:
+{_LIST}
+
+examples:
+  {PROGRAM} demo                         watch it work, with nothing plugged in
+  {PROGRAM} run                          read every board, publish to the broker on localhost
+  {PROGRAM} run --broker mqtt://broker.local
+  {PROGRAM} ports                        what is plugged in?
+
+`{PROGRAM} COMMAND --help` says more. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+"""
+
+
+_FORMATTER = partial(argparse.RawDescriptionHelpFormatter, max_help_position=28, width=100)
+"""A fixed width: help is the same in a terminal, a pipe and a test."""
+
+
+class Command(Protocol):
+    """What the module of a command offers."""
+
+    EPILOG: str
+    """Examples, shown below the help."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Say what the command takes."""
+
+    def execute(self, arguments: argparse.Namespace) -> int:
+        """Do it; return the exit code. Raises GatewayError for the errors it expects."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; usage errors exit at once."""
+    words = sys.argv[1:] if words is None else words
+    parser, command = _parser(words)
+    arguments = parser.parse_args(words)
+    if command is None:
+        parser.print_help()
+        return USAGE
+    try:
+        code = command.execute(arguments)
+        sys.stdout.flush()
+    except ConfigError as exc:
+        _complain(exc)
+        return USAGE
+    except GatewayError as exc:
+        _complain(exc)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `edge-gateway ... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    return code
+
+
+def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, Command | None]:
+    """Return the parser, and the command that is named, whose arguments alone it knows."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Sensor boards on serial lines become devices on MQTT.",
+        epilog=_EPILOG,
+        formatter_class=_FORMATTER,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    choices = parser.add_subparsers(metavar="COMMAND", help="what to do; see below")
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    if wanted is not None and (near := _near_miss(wanted)):
+        parser.error(f"unknown command {wanted!r}: did you mean {near!r}?")
+    command = None
+    for name, (module, _) in COMMANDS.items():
+        if name == wanted:
+            command = cast("Command", import_module(module))
+            chosen = choices.add_parser(
+                name,
+                description=command.__doc__,
+                epilog=command.EPILOG,
+                formatter_class=_FORMATTER,
+            )
+            command.add_arguments(chosen)
+        else:
+            choices.add_parser(name)
+    return parser, command
+
+
+def _near_miss(word: str) -> str | None:
+    """Return the command somebody meant who typed none; None when `word` is one, or far off."""
+    near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
+    return near[0] if near and word not in COMMANDS else None
+
+
+def _complain(error: GatewayError) -> None:
+    for line in str(error).split("\n"):
+        print(line if line.startswith(" ") else f"{PROGRAM}: {line}", file=sys.stderr)

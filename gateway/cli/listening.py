@@ -1,0 +1,40 @@
+"""Listens on serial ports without ever sending: nobody's samples are taken from the gateway."""
+
+from collections.abc import Callable
+
+from gateway.drivers.base import OutputSignal
+from gateway.model import Event
+
+
+class ListenOnly:
+    """A driver that hands the bytes on and answers nothing."""
+
+    on_output: OutputSignal | None = None
+    deadline_s: float | None = None
+
+    def __init__(self, on_data: Callable[[bytes], None]) -> None:
+        self._on_data = on_data
+
+    def feed(self, data: bytes, now_s: float) -> list[Event]:
+        """Hand `data` on."""
+        del now_s
+        self._on_data(data)
+        return []
+
+    def tick(self, now_s: float) -> list[Event]:
+        """Do nothing."""
+        del now_s
+        return []
+
+    def data_to_send(self) -> bytes:
+        """Return nothing, ever."""
+        return b""
+
+    def hold(self, *, paused: bool) -> None:
+        """Do nothing: boards are not told anything."""
+        del paused
+
+    def close(self, now_s: float) -> list[Event]:
+        """Do nothing."""
+        del now_s
+        return []

@@ -1,0 +1,197 @@
+"""Offer simulated boards on ptys, so that a gateway elsewhere can read them as serial ports.
+
+A board is the firmware itself, run by MicroPython if that is installed, else by this Python with
+stand-ins for the chips; or it is one of the boards that only print lines. With --light many cheap
+boards share this process.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.cli.commands import OK
+from gateway.cli.sim_boards import SENSORS, flash
+from gateway.cli.stopping import run_until_stopped
+from gateway.errors import ConfigError, LinkError
+from gateway.simulate.boards import FirmwareBoard
+from gateway.simulate.faults import FaultPlan, parse
+from gateway.simulate.firmware import find_interpreter
+from gateway.simulate.light import LightBoards, LightSpec
+from gateway.simulate.text_boards import Acked, Printing, TextBoard, csv_line
+
+EPILOG = f"""\
+examples:
+  edge-gateway simulate
+  edge-gateway simulate --boards 3 --sensors bme280,adc --interval-ms 500 --link-dir ports
+  edge-gateway run --port-pattern 'ports/*'                        in another terminal
+  edge-gateway simulate --kind json --faults drop=0.1,corrupt=0.05,seed=7
+  edge-gateway simulate --light --boards 100 --json
+
+The path of each port is printed on a line of its own once it is there. Ctrl-C ends the boards.
+sensors: {", ".join(SENSORS)}
+faults (a share of the lines): drop corrupt duplicate delay truncate garbage, delay_s for seconds;
+  (seconds) unplug_every_s, unplug_s, stall_every_s, stall_s, restart_every_s; and seed
+Exit codes: 0 stopped, 1 failed, 2 wrong usage.
+"""
+
+_KINDS = ("firmware", "light", "json", "json-acked", "csv")
+_MAX_BOARDS = 2000
+_APPEAR_TIMEOUT_S = 10.0
+_APPEAR_LOOK_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """One board, ready to be run."""
+
+    name: str
+    path: Path
+    run: Callable[[], Awaitable[None]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take which boards, and what goes wrong."""
+    parser.add_argument(
+        "--boards", "-n", type=int, default=1, metavar="N", help="how many (default: 1)"
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--kind", choices=_KINDS, default="firmware", help="what they are (default: firmware)"
+    )
+    kind.add_argument(
+        "--light", dest="kind", action="store_const", const="light", help="the same as --kind light"
+    )
+    parser.add_argument(
+        "--sensors",
+        default="bme280,simulated",
+        metavar="KIND,...",
+        help="what boards with firmware measure with (default: bme280,simulated)",
+    )
+    parser.add_argument(
+        "--interval-ms",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="milliseconds from sample to sample of each sensor (default: 1000)",
+    )
+    parser.add_argument("--faults", default="", metavar="SPEC", help="what goes wrong, see below")
+    parser.add_argument("--name", default="sim", help="the boards are NAME-0, NAME-1 ...")
+    parser.add_argument(
+        "--link-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the ports appear, by the boards' names; boards keep their flash in DIR/.flash",
+    )
+    parser.add_argument(
+        "--interpreter",
+        metavar="PATH",
+        help="the MicroPython that runs the firmware, or cpython (default: what is found)",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object for each board")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Be boards until stopped."""
+    if not 1 <= arguments.boards <= _MAX_BOARDS:
+        raise ConfigError(f"--boards: from 1 to {_MAX_BOARDS}, not {arguments.boards}")
+    if arguments.interval_ms < 1:
+        raise ConfigError(f"--interval-ms: 1 or more, not {arguments.interval_ms}")
+    plan = parse(arguments.faults)
+    with _folder(arguments.link_dir) as folder:
+        if arguments.kind == "light":
+            run_until_stopped(_run_light(arguments, folder, plan))
+        else:
+            offers = [_offer(arguments, folder, plan, n) for n in range(arguments.boards)]
+            run_until_stopped(_run(offers, as_json=arguments.json))
+    return OK
+
+
+@contextmanager
+def _folder(wanted: Path | None) -> Iterator[Path]:
+    if wanted is None:
+        with tempfile.TemporaryDirectory(prefix="edge-gateway-") as folder:
+            yield Path(folder)
+        return
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"--link-dir: {wanted}: {exc.strerror}") from exc
+    yield wanted.absolute()
+
+
+def _offer(arguments: argparse.Namespace, folder: Path, plan: FaultPlan, number: int) -> _Offer:
+    name = f"{arguments.name}-{number}"
+    path = folder / name
+    interval_s = arguments.interval_ms / 1000
+    match arguments.kind:
+        case "json":
+            return _Offer(name, path, TextBoard(path, Printing(interval_s), plan).run)
+        case "json-acked":
+            return _Offer(name, path, TextBoard(path, Acked(interval_s), plan).run)
+        case "csv":
+            return _Offer(name, path, TextBoard(path, Printing(interval_s, csv_line), plan).run)
+        case _:
+            kinds = [kind for kind in arguments.sensors.split(",") if kind]
+            board = FirmwareBoard(
+                path,
+                folder / ".flash" / name,
+                flash(name, kinds, arguments.interval_ms, seed=number + 1),
+                find_interpreter(arguments.interpreter),
+                plan=plan,
+            )
+            return _Offer(name, path, board.run)
+
+
+async def _run(offers: list[_Offer], *, as_json: bool) -> None:
+    """Run the boards until cancelled; ends with a group of GatewayError if one cannot be run."""
+    async with asyncio.TaskGroup() as tasks:
+        for offer in offers:
+            tasks.create_task(_be(offer), name=offer.name)
+        for offer in offers:
+            await _appearance(offer.path)
+            _announce(offer.name, offer.path, as_json=as_json)
+
+
+async def _be(offer: _Offer) -> None:
+    try:
+        await offer.run()
+    except OSError as exc:
+        raise LinkError(f"{offer.path}: {exc.strerror}") from exc
+
+
+async def _run_light(arguments: argparse.Namespace, folder: Path, plan: FaultPlan) -> None:
+    spec = LightSpec(
+        count=arguments.boards,
+        folder=folder,
+        interval_s=arguments.interval_ms / 1000,
+        prefix=arguments.name,
+        plan=plan,
+    )
+    boards = LightBoards(spec)
+    try:
+        await boards.open()
+        for name, board in boards.boards.items():
+            _announce(name, board.path, as_json=arguments.json)
+        await asyncio.get_running_loop().create_future()
+    except OSError as exc:
+        raise LinkError(f"{folder}: {exc.strerror}") from exc
+    finally:
+        boards.close()
+
+
+def _announce(name: str, path: Path, *, as_json: bool) -> None:
+    fields = {"name": name, "path": str(path)}
+    print(json.dumps(fields) if as_json else path, flush=True)
+
+
+async def _appearance(path: Path) -> None:
+    """Return once the port is there: the file system does not tell, so it is looked for."""
+    async with asyncio.timeout(_APPEAR_TIMEOUT_S):
+        while not os.path.lexists(path):  # noqa: ASYNC110, ASYNC240  # no event tells; it is quick
+            await asyncio.sleep(_APPEAR_LOOK_S)
