@@ -40,9 +40,6 @@ class UART(io.IOBase):
             self._file = open(path, "r+b")
             self._fd = self._file.fileno()
             termios.setraw(self._fd)
-            modes = termios.tcgetattr(self._fd)
-            modes[6][6] = modes[6][5] = 0  # VMIN, VTIME: a read returns what is there
-            termios.tcsetattr(self._fd, termios.TCSANOW, modes)
             libc.function("fcntl", "iii")(self._fd, _F_SETFL, _O_RDWR_NONBLOCK)
 
         def _read(self, nbytes):
@@ -88,9 +85,12 @@ class UART(io.IOBase):
     # At most nbytes, None when there are none.
     def read(self, nbytes=256):
         try:
-            return self._read(nbytes) or None
+            data = self._read(nbytes)
         except OSError as e:
             raise self._gone(e)
+        if data == b"":  # the end, where nothing yet would be None
+            raise SystemExit(0)
+        return data
 
     def readinto(self, buf, nbytes=None):
         data = self.read(len(buf) if nbytes is None else min(nbytes, len(buf)))
