@@ -43,8 +43,8 @@ _READ_SIZE = 65_536
 _REOPEN_S = 0.5
 """Time between two attempts to open a port again that was there and went away."""
 
-Sink = Callable[[bytes, float | None], None]
-"""Takes bytes and when they came (Unix seconds), None where nobody knows."""
+Sink = Callable[[bytes], None]
+"""Takes bytes as they come."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,23 +66,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Listen, or read, and print."""
     source: str = arguments.source
+    is_live = source == "-" or _is_port(source)
     people = PeoplePrinter(in_colour=_takes_colour(), with_raw=arguments.raw)
     printer = JsonPrinter() if arguments.json else people
     traffic = Traffic()
 
-    def show(data: bytes, unix_s: float | None) -> None:
+    def show(data: bytes) -> None:
+        unix_s = time.time() if is_live else None
         for entry in traffic.feed(data):
             printer.print_entry(entry, unix_s)
         sys.stdout.flush()
 
     with _captured(arguments.capture, show) as sink:
         if source == "-":
-            _read_all(sys.stdin.buffer, lambda data, _: sink(data, time.time()))
-        elif _is_port(source):
+            _read_all(sys.stdin.buffer, sink)
+        elif is_live:
             run_until_stopped(_listen(source, arguments.baudrate, arguments.seconds, sink))
         else:
             _read_file(Path(source), sink)
-    show(b"\n", None)  # the last line of a capture may lack its end
+    show(b"\n")  # the last line may lack its end
     if not arguments.json:
         print(people.closing_line(), file=sys.stderr)
     return OK
@@ -114,9 +116,9 @@ def _captured(path: Path | None, sink: Sink) -> Iterator[Sink]:
         raise LinkError(f"{path}: {exc.strerror}") from exc
     with file:
 
-        def both(data: bytes, unix_s: float | None) -> None:
+        def both(data: bytes) -> None:
             file.write(data)
-            sink(data, unix_s)
+            sink(data)
 
         yield both
 
@@ -131,7 +133,7 @@ def _read_file(path: Path, sink: Sink) -> None:
 
 def _read_all(file: BinaryIO, sink: Sink) -> None:
     while data := os.read(file.fileno(), _READ_SIZE):
-        sink(data, None)
+        sink(data)
 
 
 async def _listen(path: str, baudrate: int, limit_s: float | None, sink: Sink) -> None:
@@ -140,7 +142,7 @@ async def _listen(path: str, baudrate: int, limit_s: float | None, sink: Sink) -
     link = SerialLink(
         path,
         SerialOptions(baudrate=baudrate, settle_s=0.0, silence_s=None),
-        partial(ListenOnly, lambda data: sink(data, time.time())),
+        partial(ListenOnly, sink),
         lambda _link, _events: None,
         status,
         Clock(),
