@@ -1,0 +1,122 @@
+"""`simulate`: boards on ptys, for whoever opens them."""
+
+import json
+import os
+import select
+import signal
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.protocol import messages as m
+from gateway.protocol.frames import Frame, open_frame
+from tests.support.commands import gateway, running
+
+HEARD_WITHIN_S = 20.0
+"""MicroPython says HELLO within a second; CPython takes more on a busy machine."""
+
+
+def first_line_from(path: str, containing: bytes) -> bytes:
+    """Read the port until a whole line with the text came."""
+    port = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    heard = b""
+    deadline_s = time.monotonic() + HEARD_WITHIN_S
+    try:
+        while time.monotonic() < deadline_s:
+            select.select([port], [], [], deadline_s - time.monotonic())
+            heard += os.read(port, 4096)
+            *lines, _ = heard.split(b"\n")
+            for line in lines:
+                if containing in line:
+                    return line
+    finally:
+        os.close(port)
+    raise AssertionError(f"no {containing!r} in {heard!r}")
+
+
+def hello_of(path: str) -> m.Hello:
+    frame = open_frame(first_line_from(path, b"~"))
+    assert isinstance(frame, Frame)
+    message = m.decode(frame)
+    assert isinstance(message, m.Hello)
+    return message
+
+
+def test_boards_with_the_firmware_say_hello_on_ports_in_a_folder(tmp_path: Path) -> None:
+    ports = tmp_path / "ports"
+
+    with running(
+        *("simulate", "--boards", "2", "--name", "shed", "--sensors", "bme280,heap"),
+        *("--link-dir", str(ports), "--json"),
+    ) as boards:
+        told = [json.loads(boards.out.next()) for _ in range(2)]
+        hellos = [hello_of(board["path"]) for board in told]
+        done = boards.stop()
+
+    assert done.code == 0
+    assert told == [{"name": f"shed-{n}", "path": str(ports / f"shed-{n}")} for n in range(2)]
+    assert [hello.name for hello in hellos] == ["shed-0", "shed-1"]
+    assert len({hello.id for hello in hellos}) == 2
+    assert [path.name for path in ports.iterdir()] == [".flash"]
+
+
+def test_plain_output_is_one_path_a_line_and_leaves_nothing_behind() -> None:
+    with running("simulate", "--kind", "json", "--boards", "2") as boards:
+        paths = [boards.out.next() for _ in range(2)]
+        kinds = [stat.S_ISCHR(os.stat(path).st_mode) for path in paths]
+        done = boards.stop(signal.SIGTERM)
+
+    assert kinds == [True, True]
+    assert done.code == 0
+    assert done.out.splitlines() == paths
+    assert not Path(paths[0]).parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("json", {"temperature", "humidity"}),
+        ("json-acked", {"seq", "temperature", "humidity"}),
+    ],
+)
+def test_boards_that_print_json(kind: str, keys: set[str]) -> None:
+    with running("simulate", "--kind", kind, "--interval-ms", "100") as boards:
+        line = first_line_from(boards.out.next(), b"{")
+        boards.stop()
+
+    assert set(json.loads(line.split(b"\t")[0])) == keys
+
+
+def test_light_boards_share_a_process() -> None:
+    with running("simulate", "--light", "--boards", "20", "--name", "many") as boards:
+        paths = [boards.out.next() for _ in range(20)]
+        hello = hello_of(paths[19])
+        children = Path(f"/proc/{boards.pid}/task/{boards.pid}/children").read_text()
+        done = boards.stop()
+
+    assert hello.id == "many-0019"
+    assert children == ""
+    assert done.code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--sensors", "bmx"], "unknown sensor 'bmx'; there are bme280, sht3x"),
+        (["--faults", "dorp=0.1"], "unknown fault 'dorp': did you mean 'drop'?"),
+        (["--boards", "0"], "--boards: from 1 to 2000, not 0"),
+        (["--boards", "many"], "invalid int value: 'many'"),
+        (["--interval-ms", "0"], "--interval-ms: 1 or more, not 0"),
+        (["--kind", "csv", "--light"], "not allowed with argument"),
+        (["--interpreter", "/nowhere"], "/nowhere is no MicroPython that runs here"),
+        (["--link-dir", "/dev/null/x"], "--link-dir: /dev/null/x: Not a directory"),
+    ],
+)
+def test_wrong_usage_is_explained(words: list[str], complaint: str) -> None:
+    done = gateway("simulate", *words)
+
+    assert (done.code, done.out) == (2, "")
+    assert complaint in done.err
+    assert "Traceback" not in done.err
