@@ -144,7 +144,6 @@ async def _serve(listener: socket.socket) -> None:
 
     parent_gone = asyncio.Event()
     loop = asyncio.get_running_loop()
-    os.set_blocking(sys.stdin.fileno(), False)
 
     def on_stdin() -> None:
         if not os.read(sys.stdin.fileno(), 4096):

@@ -10,7 +10,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from enum import Enum
 from math import isfinite
@@ -82,6 +82,7 @@ _LINE_KEYS = tuple(f.name for f in fields(LineRates))
 _LINK_KEYS = tuple(f.name for f in fields(LinkRates))
 _KEYS = ("seed", *_LINE_KEYS, *_LINK_KEYS)
 _TIMES = tuple(key for key in _KEYS if key.endswith("_s"))
+_SHARES = tuple(key for key in _LINE_KEYS if key not in _TIMES)
 
 
 def parse(text: str) -> FaultPlan:
@@ -150,7 +151,7 @@ class WireFaults:
         self.counts = WireCounts()
         self._rates = rates
         self._rng = rng
-        self._harmless = not any(asdict(rates)[key] for key in _LINE_KEYS if key not in _TIMES)
+        self._harmless = not any(getattr(rates, key) for key in _SHARES)
         self._partial = b""
         self._waiting: deque[tuple[float, bytes]] = deque()
         self._waiting_bytes = 0

@@ -63,7 +63,7 @@ def firmware_folder() -> Path:
     package = Path(__file__).parents[1]
     places = (package / "_device_firmware", package.parent / "device_firmware")
     for place in places:
-        if (place / "host" / "run.py").is_file():
+        if (place / "board" / "session.py").is_file():
             return place
     raise ConfigError(f"the firmware is missing: neither {places[0]} nor {places[1]} holds it")
 
