@@ -1,0 +1,228 @@
+"""Boards that run the firmware itself, each in a process of its own behind a pty."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TypeAlias
+
+from gateway.backoff import Backoff
+from gateway.errors import LinkError
+from gateway.simulate.child import ChildProcess
+from gateway.simulate.faults import FaultPlan
+from gateway.simulate.firmware import Interpreter, firmware_folder
+from gateway.simulate.pty_port import PtyPort
+from gateway.simulate.wire import Wire
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | Mapping[str, Json] | None"
+
+_log = logging.getLogger(__name__)
+
+_STOP_TIMEOUT_S = 3.0
+"""How long the firmware may take to notice that its line was closed, before it is killed."""
+
+_STEADY_S = 30.0
+"""A board that ran this long before it crashed is started again without delay."""
+
+_POWERED = ("rtc_memory.bin", "reset_cause", "watchdog.armed", "watchdog.quiet", "sleep.json")
+"""Files in which the stand-ins keep what a chip forgets without power."""
+
+
+class Ending(Enum):
+    """Why a run of the firmware ended."""
+
+    OFF = "off"
+    """It switched itself off."""
+    RESET = "reset"
+    """machine.reset(), or a soft reset."""
+    DEEP_SLEEP = "deep_sleep"
+    """machine.deepsleep(): back after the time in sleep.json."""
+    WATCHDOG = "watchdog"
+    POWER_CUT = "power_cut"
+    """By `restart`."""
+    CRASH = "crash"
+    """Any other exit code."""
+
+
+_EXIT_CODES = {
+    0: Ending.OFF,
+    75: Ending.RESET,
+    76: Ending.DEEP_SLEEP,
+    77: Ending.WATCHDOG,
+}
+"""What the firmware's exit codes mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flash:
+    """What is in a board's file system at first."""
+
+    config: Mapping[str, Json]
+    """config.json: links, sensors and actuators."""
+    fakes: Mapping[str, Json] = field(default_factory=dict)
+    """fakes.json: what the simulated chips and pins see."""
+
+
+class FirmwareBoard:
+    """One board: `run` it in a task, and do to it what happens to boards.
+
+    What the firmware prints while nobody reads the port, or while it is unplugged, is lost, as it
+    is on a UART; it never waits. Its stderr is logged at DEBUG.
+    """
+
+    def __init__(  # noqa: PLR0913 each says something about the board
+        self,
+        path: Path,
+        root: Path,
+        flash: Flash,
+        interpreter: Interpreter,
+        *,
+        plan: FaultPlan | None = None,
+        heap_size: str = "",
+        board_id: str = "",
+    ) -> None:
+        """Describe a board.
+
+        Args:
+            path: where its port appears.
+            root: the folder that is its flash; made when it is missing, kept afterwards.
+            flash: files to write there before the first start.
+            interpreter: what runs the firmware.
+            plan: what goes wrong on its wire.
+            heap_size: limit of MicroPython's heap, such as `56K`.
+            board_id: what the chip's unique id is, in hex; made of the port's name by default.
+        """
+        self.path = path
+        self.root = root
+        self.endings: Counter[Ending] = Counter()
+        """How often the firmware ended, and why; each but OFF was followed by a start."""
+        self.wire = Wire(PtyPort(path), self._on_input, plan, self.restart)
+        self._flash = flash
+        self._interpreter = interpreter
+        self._heap_size = heap_size
+        board_id = board_id or hashlib.sha256(path.name.encode()).hexdigest()[:12]
+        self._environment = {**os.environ, "BOARD_ID": board_id}
+        self._child: ChildProcess | None = None
+        self._is_cut = False
+        self._wake = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the firmware; 0 while it does not run."""
+        return 0 if self._child is None else self._child.pid or 0
+
+    @property
+    def restarts(self) -> int:
+        """How often the firmware was started again."""
+        return self.endings.total() - self.endings[Ending.OFF]
+
+    async def run(self) -> None:
+        """Be switched on until the firmware switches itself off, or until cancelled.
+
+        Raises:
+            ConfigError: the firmware is missing.
+            LinkError: the interpreter or the port cannot be had.
+        """
+        folder = firmware_folder()
+        command = self._interpreter.command(folder, self.root, self._heap_size)
+        backoff = Backoff(base_s=0.2, cap_s=10.0)
+        try:
+            await asyncio.to_thread(self._write_flash)
+            self.wire.open()
+            while True:
+                started_s = asyncio.get_running_loop().time()
+                ending = await self._live(command)
+                self.endings[ending] += 1
+                if ending is Ending.OFF:
+                    return
+                if asyncio.get_running_loop().time() - started_s > _STEADY_S:
+                    backoff.reset()
+                await self._sleep(await self._pause_s(ending, backoff))
+        except OSError as exc:
+            raise LinkError(f"simulated board {self.path.name}: {exc}") from exc
+        finally:
+            self.wire.close()
+
+    def restart(self) -> None:
+        """Cut the power for a moment: what is not in its flash is gone."""
+        self._is_cut = True
+        self._wake.set()
+        if self._child is not None:
+            self._child.kill()
+
+    def write_fakes(self, fakes: Mapping[str, Json]) -> None:
+        """Change what the chips and pins see, while it runs; blocks for a file of some bytes."""
+        _replace(self.root / "fakes.json", fakes)
+
+    async def _live(self, command: list[str]) -> Ending:
+        """Run the firmware once; say how it ended."""
+        child = self._child = ChildProcess(self.path.name, self.wire.send)
+        try:
+            await child.start(command, self._environment)
+            if self._is_cut:
+                child.kill()
+            await child.ended.wait()
+        finally:
+            await child.stop(_STOP_TIMEOUT_S)
+            self._child = None
+        if self._is_cut:
+            self._is_cut = False
+            return Ending.POWER_CUT
+        ending = _EXIT_CODES.get(child.exit_code or 0, Ending.CRASH)
+        if ending is Ending.CRASH:
+            _log.warning("simulated board %s crashed: %s", self.path.name, child.last_words())
+        return ending
+
+    async def _pause_s(self, ending: Ending, backoff: Backoff) -> float:
+        """Return how long the board stays off."""
+        match ending:
+            case Ending.CRASH:
+                return backoff.next_delay_s()
+            case Ending.DEEP_SLEEP:
+                return await asyncio.to_thread(self._sleep_s)
+            case Ending.POWER_CUT:
+                await asyncio.to_thread(self._forget)
+        return 0.0
+
+    async def _sleep(self, pause_s: float) -> None:
+        """Wait, unless the power is cut meanwhile: then a board starts at once."""
+        self._wake.clear()
+        if pause_s > 0 and not self._is_cut:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+        if self._is_cut:
+            self._is_cut = False
+            self.endings[Ending.POWER_CUT] += 1
+            await asyncio.to_thread(self._forget)
+
+    def _on_input(self, data: bytes) -> None:
+        if self._child is not None:
+            self._child.write(data)
+
+    def _write_flash(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        _replace(self.root / "config.json", self._flash.config)
+        _replace(self.root / "fakes.json", self._flash.fakes)
+
+    def _sleep_s(self) -> float:
+        milliseconds = json.loads((self.root / "sleep.json").read_bytes())["ms"]
+        return math.inf if milliseconds is None else milliseconds / 1000
+
+    def _forget(self) -> None:
+        for name in _POWERED:
+            (self.root / name).unlink(missing_ok=True)
+
+
+def _replace(path: Path, content: Mapping[str, Json]) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(content), encoding="utf-8")
+    fresh.replace(path)
