@@ -1,0 +1,44 @@
+"""Which program has a port open."""
+
+import contextlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Holder(NamedTuple):
+    """A process that has a port open."""
+
+    pid: int
+    program: str
+
+
+def holders(devices: Collection[str], proc: Path = Path("/proc")) -> dict[str, Holder]:
+    """Return for each device path the first process that has it open, other than this one.
+
+    Only root sees the descriptors of other users' processes; theirs are left out for others.
+    """
+    found: dict[str, Holder] = {}
+    for entry in proc.iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        for device in _opened(entry).intersection(devices):
+            found.setdefault(device, Holder(int(entry.name), _program(entry)))
+    return found
+
+
+def _opened(process: Path) -> set[str]:
+    opened = set()
+    with contextlib.suppress(OSError):  # it is another user's, or it ended
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+                opened.add(str(descriptor.readlink()))
+    return opened
+
+
+def _program(process: Path) -> str:
+    try:
+        return (process / "comm").read_text(errors="replace").strip() or "?"
+    except OSError:
+        return "?"

@@ -1,0 +1,70 @@
+"""A driver small enough to test links with: numbers come in as lines, and are acknowledged."""
+
+from typing import TYPE_CHECKING
+
+from gateway.model import Event, Fault, Gone, Readings, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.drivers.base import OutputSignal
+
+
+class NumberDriver:
+    """Reads lines of decimal digits; answers each with `ok N` once it is safe.
+
+    `boom` raises, as a driver must not; any other line is a Fault.
+    """
+
+    def __init__(self, ticked: "Callable[[], None]" = lambda: None) -> None:
+        """`ticked` is called at each tick."""
+        self.on_output: OutputSignal | None = None
+        self.deadline_s: float | None = None
+        self.to_send = bytearray()
+        self.ticks: list[float] = []
+        self.next_deadline_s: float | None = None
+        """What a tick moves the deadline to."""
+        self.is_silent_at_tick = False
+        self.paused: list[bool] = []
+        self.is_closed = False
+        self._ticked = ticked
+        self._rest = b""
+
+    def feed(self, data: bytes, now_s: float) -> list[Event]:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest = self._rest[-100:]
+        return [self._event(line, now_s) for line in lines]
+
+    def tick(self, now_s: float) -> list[Event]:
+        self.ticks.append(now_s)
+        self._ticked()
+        self.deadline_s = self.next_deadline_s
+        return [Gone("board", "silent")] if self.is_silent_at_tick else []
+
+    def data_to_send(self) -> bytes:
+        output = bytes(self.to_send)
+        self.to_send.clear()
+        return output
+
+    def hold(self, *, paused: bool) -> None:
+        self.paused.append(paused)
+        self.to_send += b"pause\n" if paused else b"go\n"
+
+    def close(self, now_s: float) -> list[Event]:
+        del now_s
+        self.is_closed = True
+        return [Gone("board", "closed")]
+
+    def _event(self, line: bytes, now_s: float) -> Event:
+        if line == b"boom":
+            raise ZeroDivisionError("a bug in the driver")
+        if not line.isdigit():
+            return Fault("bad_line", repr(line[:20]))
+        number = int(line)
+
+        def on_safe() -> None:
+            self.to_send += b"ok %d\n" % number
+            if self.on_output is not None:
+                self.on_output()
+
+        return Readings("board", (Sample("board", 1, number, now_s, {"n": number}),), on_safe)

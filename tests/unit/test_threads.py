@@ -1,0 +1,97 @@
+import asyncio
+import threading
+
+import pytest
+
+from gateway.links.threads import in_thread, start_in_thread
+
+
+class Gate:
+    """Work that blocks until it is let through, and what became of its result."""
+
+    def __init__(self) -> None:
+        self.may_pass = threading.Event()
+        self.undone = threading.Event()
+        self.undone_by: list[str] = []
+
+    def work(self) -> str:
+        assert self.may_pass.wait(5)
+        return "result"
+
+    def undo(self, result: str) -> None:
+        self.undone_by.append(f"{result} in {threading.current_thread().name}")
+        self.undone.set()
+
+
+async def test_work_is_done_in_a_thread_while_the_loop_goes_on() -> None:
+    gate = Gate()
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(in_thread("work", gate.work, gate.undo))
+        await asyncio.sleep(0)
+        gate.may_pass.set()
+
+    assert task.result() == "result"
+    assert not gate.undone.is_set()
+
+
+async def test_what_the_work_raises_is_raised() -> None:
+    def fail() -> None:
+        raise OSError(5, "broken")
+
+    with pytest.raises(OSError, match="broken"):
+        await in_thread("work", fail, lambda _none: None)
+
+
+async def test_a_result_nobody_waits_for_is_undone_in_a_thread() -> None:
+    gate = Gate()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(in_thread("work", gate.work, gate.undo))
+        await asyncio.sleep(0)
+        task.cancel()
+    assert task.cancelled()
+
+    gate.may_pass.set()
+    async with asyncio.timeout(5):
+        await start_in_thread("watch", lambda: assert_set(gate.undone))
+
+    assert gate.undone_by == ["result in work"]
+
+
+async def test_a_result_that_came_in_the_turn_of_the_cancellation_is_undone() -> None:
+    gate = Gate()
+    gate.may_pass.set()
+    waiting = asyncio.current_task()
+    assert waiting is not None
+
+    def work() -> str:
+        # The loop runs this after it took the result, and before the waiting task goes on.
+        loop.call_soon_threadsafe(lambda: loop.call_soon(waiting.cancel))
+        return gate.work()
+
+    loop = asyncio.get_running_loop()
+    with pytest.raises(asyncio.CancelledError):
+        await in_thread("work", work, gate.undo)
+    waiting.uncancel()
+
+    async with asyncio.timeout(5):
+        await start_in_thread("watch", lambda: assert_set(gate.undone))
+    assert gate.undone_by == ["result in work"]
+
+
+def test_a_result_that_comes_when_the_loop_is_closed_is_undone() -> None:
+    gate = Gate()
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await in_thread("work", gate.work, gate.undo)
+
+    asyncio.run(give_up())
+    gate.may_pass.set()
+
+    assert gate.undone.wait(5)
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(5)
