@@ -5,21 +5,6 @@ import json
 from binascii import a2b_base64, b2a_base64, crc32
 from struct import pack_into
 
-HELLO = 0x01
-WELCOME = 0x02
-PING = 0x03
-PONG = 0x04
-STREAM = 0x05
-STREAM_REQ = 0x06
-ACTUATOR = 0x07
-HELLO_REQ = 0x08
-READ = 0x10
-ACK = 0x11
-CMD = 0x20
-RSP = 0x21
-LOG = 0x30
-BYE = 0x50
-
 OVERHEAD = 6  # type, mid and crc32
 GOOD = 0x2144DF1C  # crc32 of anything followed by its own crc32
 

@@ -18,6 +18,7 @@
 #   next_line  gives the next line to write, or None: call it until it does
 #   due_ms     ms until next_line has something to give; ask again after every on_line, log,
 #              describe, report and push into the ring
+#   tick       notices silence on a link that cannot write just now; next_line does it too
 #   log, describe, report, bye  are what the board itself wants to say
 # Attributes to set: on_up is called at each WELCOME, on_down when the gateway fell silent.
 #
@@ -26,49 +27,53 @@
 import json
 from struct import pack, pack_into, unpack_from
 
-from board.frame import (
-    ACK,
-    ACTUATOR,
-    BYE,
-    CMD,
-    HELLO,
-    HELLO_REQ,
-    LOG,
-    PING,
-    PONG,
-    READ,
-    RSP,
-    STREAM,
-    STREAM_REQ,
-    WELCOME,
-    clip,
-    open_line,
-    payload_room,
-    seal,
-    to_json,
-)
+from board.frame import clip, open_line, payload_room, seal, to_json
 
-PROTOCOL = 1
-LINE_MAX = 400  # characters of a READ or HELLO line, newline included
-HELLO_MS = 1000
-HEARTBEAT_MS = 5000  # until WELCOME says otherwise
-RETRY_MS = 400  # a batch is sent again after this, doubling up to RETRY_MAX_MS
-RETRY_MAX_MS = 8000
-PROBE_MS = 8000  # asks for an ACK while paused, and while all is received but nothing safe
-CREDIT_MAX = 32  # bounds the list of batches in flight
-ACTUATORS_MS = 60000  # states are repeated: their frames are not acknowledged
-ANSWERS_MAX = 8
-ANSWER_BYTES = 900
-QUEUE_MAX = 8
-LOGS_MAX = 12
-LOG_BYTES = 200
-EVERYTHING = 255  # in STREAM_REQ
-READ_HEAD = 18  # type, mid and the header of 16
-RESENT, OLDEST, MORE = 1, 2, 4  # flags of READ
-REWIND = 1  # flag of ACK
-FOREVER_MS = 0x3FFFFFFF
+try:
+    from micropython import const
+except ImportError:  # on CPython, where constants cost nothing
 
-MASK = 0xFFFFFFFF
+    def const(value):
+        return value
+
+
+_HELLO = const(0x01)
+_WELCOME = const(0x02)
+_PING = const(0x03)
+_PONG = const(0x04)
+_STREAM = const(0x05)
+_STREAM_REQ = const(0x06)
+_ACTUATOR = const(0x07)
+_HELLO_REQ = const(0x08)
+_READ = const(0x10)
+_ACK = const(0x11)
+_CMD = const(0x20)
+_RSP = const(0x21)
+_LOG = const(0x30)
+_BYE = const(0x50)
+
+_PROTOCOL = const(1)
+_LINE_MAX = const(400)  # characters of a READ or HELLO line, newline included
+_HELLO_MS = const(1000)
+_HEARTBEAT_MS = const(5000)  # until WELCOME says otherwise
+_RETRY_MS = const(400)  # a batch is sent again after this, doubling up to _RETRY_MAX_MS
+_RETRY_MAX_MS = const(8000)
+_PROBE_MS = const(8000)  # asks for an ACK while paused, and while all is received, nothing safe
+_CREDIT_MAX = const(32)  # bounds the list of batches in flight
+_ACTUATORS_MS = const(60000)  # states are repeated: their frames are not acknowledged
+_ANSWERS_MAX = const(8)
+_ANSWER_BYTES = const(900)
+_QUEUE_MAX = const(8)
+_LOGS_MAX = const(12)
+_LOG_BYTES = const(200)
+_EVERYTHING = const(255)  # in STREAM_REQ
+_READ_HEAD = const(18)  # type, mid and the header of 16
+_RESENT = const(1)  # flags of READ
+_OLDEST = const(2)
+_MORE = const(4)
+_REWIND = const(1)  # flag of ACK
+_FOREVER_MS = const(0x3FFFFFFF)
+_MASK = const(0xFFFFFFFF)
 
 
 class Session:
@@ -98,10 +103,10 @@ class Session:
         self.frames_sent = self.batches_resent = self.logs_lost = 0
         self.bad_lines = self.bad_frames = self.unknown_frames = 0
         self.rtt_ms = None  # of the last PING
-        self._buffer = bytearray(payload_room(LINE_MAX) + 6)
+        self._buffer = bytearray(payload_room(_LINE_MAX) + 6)
         self._hello_now = True
         self._hello_ms = self._heard_ms = self._sent_ms = self._actuators_ms = 0
-        self._heartbeat_ms = HEARTBEAT_MS
+        self._heartbeat_ms = _HEARTBEAT_MS
         self._queue = []  # (type, mid, body) to send before anything else
         self._logs = []
         self._crash_told = False
@@ -114,17 +119,17 @@ class Session:
         self._position = 0
         self._sent_to = 0  # records before this one were sent at least once
         self._flight = []  # for each batch in flight, the number after its last record
-        self._retry_ms = RETRY_MS
+        self._retry_ms = _RETRY_MS
         self._timer_ms = 0  # when the oldest batch in flight was sent, or the last progress
 
     # ---- what the board says
 
     # Queues a line for the gateway's log; when full, the oldest is dropped and counted.
     def log(self, level, text):
-        if len(self._logs) >= LOGS_MAX:
+        if len(self._logs) >= _LOGS_MAX:
             self._logs.pop(0)
             self.logs_lost += 1
-        self._logs.append(bytes((level,)) + clip(text, LOG_BYTES))
+        self._logs.append(bytes((level,)) + clip(text, _LOG_BYTES))
 
     # A stream was added to `streams`.
     def describe(self, stream):
@@ -139,7 +144,7 @@ class Session:
     # The board leaves on purpose; 0 means it does not know when it will be back.
     def bye(self, back_in_ms):
         if self.joined:
-            self._enqueue(BYE, 0, pack("<I", back_in_ms))
+            self._enqueue(_BYE, 0, pack("<I", back_in_ms))
 
     # ---- lines in
 
@@ -162,22 +167,22 @@ class Session:
             self.on_up()
 
     def _receive(self, kind, mid, body, now_ms, waited_ms):
-        if kind == WELCOME:
+        if kind == _WELCOME:
             return self._welcome(json.loads(body), now_ms)
         if not self.joined:
             pass  # meant for the session before; a command runs once we are joined
-        elif kind == ACK:
+        elif kind == _ACK:
             self._ack(body, now_ms)
-        elif kind == PONG:
-            self.rtt_ms = (now_ms - unpack_from("<I", body)[0]) & MASK
-        elif kind == CMD:
+        elif kind == _PONG:
+            self.rtt_ms = (now_ms - unpack_from("<I", body)[0]) & _MASK
+        elif kind == _CMD:
             self._command(mid, json.loads(body), waited_ms)
-        elif kind == STREAM_REQ:
-            if body[0] == EVERYTHING:
+        elif kind == _STREAM_REQ:
+            if body[0] == _EVERYTHING:
                 self._describe_all(now_ms)
             elif body[0] < len(self.streams):
                 self.describe(body[0])
-        elif kind == HELLO_REQ:
+        elif kind == _HELLO_REQ:
             self.joined = False
             self._hello_now = True
         else:
@@ -204,8 +209,8 @@ class Session:
             return False
         ring.release(first_unsafe)
         self._heartbeat_ms = heartbeat_ms
-        self._credit = min(credit, CREDIT_MAX)
-        self._retry_ms = RETRY_MS
+        self._credit = min(credit, _CREDIT_MAX)
+        self._retry_ms = _RETRY_MS
         self._timer_ms = now_ms
         self._got = ring.first
         self._seek(ring.first)
@@ -234,15 +239,15 @@ class Session:
             raise ValueError("ack of what was never sent")
         before = self._base()
         ring.release(safe)
-        rewind = flags & REWIND and got < self._cursor
+        rewind = flags & _REWIND and got < self._cursor
         if rewind or got > self._got:
             self._got = got
         if rewind:
             self._seek(self._base())
         if self._base() > before or (credit and not self._credit):
-            self._retry_ms = RETRY_MS
+            self._retry_ms = _RETRY_MS
             self._timer_ms = now_ms
-        self._credit = min(credit, CREDIT_MAX)
+        self._credit = min(credit, _CREDIT_MAX)
 
     def _command(self, mid, request, waited_ms):
         cid = request["cid"]
@@ -255,7 +260,7 @@ class Session:
         if answer is None:
             answer = self._execute(cid, request, waited_ms)
             self.remember(cid, answer)
-        self._enqueue(RSP, mid, answer)
+        self._enqueue(_RSP, mid, answer)
 
     def _execute(self, cid, request, waited_ms):
         try:
@@ -266,7 +271,7 @@ class Session:
             if command is None:
                 raise ValueError("unknown command")
             answer = to_json({"cid": cid, "ok": command(request.get("a"))})
-            if len(answer) > ANSWER_BYTES:
+            if len(answer) > _ANSWER_BYTES:
                 raise ValueError("done, but the result is too long to send")
         except ValueError as error:
             answer = to_json({"cid": cid, "err": str(error)})
@@ -276,18 +281,22 @@ class Session:
 
     # Keeps the answer to a command in case the gateway asks again.
     def remember(self, cid, answer):
-        if len(self.answers) >= ANSWERS_MAX:
+        if len(self.answers) >= _ANSWERS_MAX:
             self.answers.pop(0)
         self.answers.append((cid, answer))
 
     # ---- lines out
 
-    def next_line(self, now_ms):
+    # Notices silence. next_line does it too; this is for a link that cannot write just now.
+    def tick(self, now_ms):
         if self.up and self._silence_left(now_ms) <= 0:
             self.joined = self.up = False
             self._hello_now = True
             if self.on_down:
                 self.on_down()
+
+    def next_line(self, now_ms):
+        self.tick(now_ms)
         if not self.joined:
             return None if self._hello_left(now_ms) > 0 else self._hello(now_ms)
         if self._queue:
@@ -300,9 +309,9 @@ class Session:
         if self._read_left(now_ms) <= 0:
             return self._read(now_ms)
         if self._logs:
-            return self._line(now_ms, LOG, 0, self._logs.pop(0))
+            return self._line(now_ms, _LOG, 0, self._logs.pop(0))
         if self._ping_left(now_ms) <= 0:
-            return self._line(now_ms, PING, 0, pack("<I", now_ms & MASK))
+            return self._line(now_ms, _PING, 0, pack("<I", now_ms & _MASK))
         return None
 
     def _description(self, now_ms):
@@ -310,9 +319,9 @@ class Session:
             index = self._streams_due.pop(0)
             name, form, channels = self.streams[index]
             stream = {"i": index, "n": name, "f": form, "c": channels}
-            return self._line(now_ms, STREAM, 0, to_json(stream))
+            return self._line(now_ms, _STREAM, 0, to_json(stream))
         actuator = self.actuators[self._actuators_due.pop(0)]
-        return self._line(now_ms, ACTUATOR, 0, to_json(actuator.describe()))
+        return self._line(now_ms, _ACTUATOR, 0, to_json(actuator.describe()))
 
     def due_ms(self, now_ms):
         if not self.joined:
@@ -331,25 +340,25 @@ class Session:
         return max(0, left)
 
     def _hello_left(self, now_ms):
-        return 0 if self._hello_now else HELLO_MS - ((now_ms - self._hello_ms) & MASK)
+        return 0 if self._hello_now else _HELLO_MS - ((now_ms - self._hello_ms) & _MASK)
 
     def _silence_left(self, now_ms):
-        return 3 * self._heartbeat_ms - ((now_ms - self._heard_ms) & MASK)
+        return 3 * self._heartbeat_ms - ((now_ms - self._heard_ms) & _MASK)
 
     def _ping_left(self, now_ms):
-        return self._heartbeat_ms - ((now_ms - self._sent_ms) & MASK)
+        return self._heartbeat_ms - ((now_ms - self._sent_ms) & _MASK)
 
     def _actuators_left(self, now_ms):
         if not self.actuators:
-            return FOREVER_MS
-        return ACTUATORS_MS - ((now_ms - self._actuators_ms) & MASK)
+            return _FOREVER_MS
+        return _ACTUATORS_MS - ((now_ms - self._actuators_ms) & _MASK)
 
     # Nothing on the wire takes the crash's place: HELLO keeps to LINE_MAX, with as much of the end
     # of the traceback (the exception and the innermost call) as there is room for.
     def _hello(self, now_ms):
         ring = self.ring
         message = {
-            "p": PROTOCOL,
+            "p": _PROTOCOL,
             "ep": self.epoch,
             "sq": ring.next_seq(),
             "un": ring.count,
@@ -361,7 +370,7 @@ class Session:
             message["ak"] = ring.safe
         message.update(self.info)
         body = to_json(message)
-        room = payload_room(LINE_MAX) - len(body) - 11  # ,"crash":""
+        room = payload_room(_LINE_MAX) - len(body) - 11  # ,"crash":""
         if self.crash and room > 0:
             crash = self.crash[-room:]
             excess = len(to_json(crash)) - 2 - room
@@ -372,7 +381,7 @@ class Session:
             body = to_json(message)
         self._hello_now = False
         self._hello_ms = now_ms
-        return self._line(now_ms, HELLO, 0, body)
+        return self._line(now_ms, _HELLO, 0, body)
 
     # ---- records
 
@@ -397,9 +406,9 @@ class Session:
         if len(flight) < self._credit and self._cursor < self.ring.next_seq():
             return 0
         if not self.ring.count:
-            return FOREVER_MS
-        patience_ms = self._retry_ms if flight and self._credit else PROBE_MS
-        return patience_ms - ((now_ms - self._timer_ms) & MASK)
+            return _FOREVER_MS
+        patience_ms = self._retry_ms if flight and self._credit else _PROBE_MS
+        return patience_ms - ((now_ms - self._timer_ms) & _MASK)
 
     def _read(self, now_ms):
         ring = self.ring
@@ -412,7 +421,7 @@ class Session:
                 # already received, brings an ACK in case the last one was lost.
                 return self._batch(now_ms, ring.first, ring.start)[0]
             self._seek(self._base())
-            self._retry_ms = min(2 * self._retry_ms, RETRY_MAX_MS)
+            self._retry_ms = min(2 * self._retry_ms, _RETRY_MAX_MS)
         if not flight:
             self._timer_ms = now_ms
         line, size, records = self._batch(now_ms, self._cursor, self._position)
@@ -426,40 +435,40 @@ class Session:
         buffer = self._buffer
         ring = self.ring
         left = ring.next_seq() - first
-        room = len(buffer) - READ_HEAD - 4
-        size, records = ring.copy(position, left, buffer, READ_HEAD, room)
+        room = len(buffer) - _READ_HEAD - 4
+        size, records = ring.copy(position, left, buffer, _READ_HEAD, room)
         flags = 0
         if first < self._sent_to:
-            flags |= RESENT
+            flags |= _RESENT
             self.batches_resent += 1
         if first == ring.first:
-            flags |= OLDEST
+            flags |= _OLDEST
         if records < left:
-            flags |= MORE
+            flags |= _MORE
         self._mid = (self._mid + 1) & 255
         pack_into(
             "<BBBBHIIHBB",
             buffer,
             0,
-            READ,
+            _READ,
             self._mid,
-            READ_HEAD - 2,
+            _READ_HEAD - 2,
             flags,
             self.epoch,
-            first & MASK,
-            now_ms & MASK,
+            first & _MASK,
+            now_ms & _MASK,
             min(ring.lost, 0xFFFF),
             records,
             0,
         )
         self._sent_ms = now_ms
         self.frames_sent += 1
-        return seal(buffer, READ_HEAD + size), size, records
+        return seal(buffer, _READ_HEAD + size), size, records
 
     # ---- frames
 
     def _enqueue(self, kind, mid, body):
-        if len(self._queue) >= QUEUE_MAX:
+        if len(self._queue) >= _QUEUE_MAX:
             self._queue.pop(0)
         self._queue.append((kind, mid, body))
 

@@ -1,0 +1,183 @@
+# The board's program: sensors fill the ring, ports empty it, the supervisor watches.
+
+import asyncio
+import os
+
+import micropython
+from board import log
+from micropython import const
+
+CRASH = "crash.txt"  # main.py writes it
+_TICK_MS = const(100)  # longest time between two looks at what is due
+_FULL_MS = const(10)  # the same while a line cannot take what there is to write
+_LEAVE_MS = const(500)  # for the answer to the command that makes us leave
+_BACK_MS = const(4000)  # until a board that was reset says HELLO
+_SETTLE_MS = const(30000)  # for a sensor task to begin
+_LAST_SEQ = const(0xFFFF0000)  # records are numbered in 32 bits: a new epoch begins before they end
+
+
+class App:
+    def __init__(self):
+        self.epoch = 0
+        self.ring = self.supervisor = None
+        self.streams = []  # (name, format, channels) of the sensors that have started
+        self.sensors = []
+        self.actuators = []
+        self.ports = []
+        self.answers = []  # (cid, body) of the last commands
+        self.problems = []  # what is wrong with the configuration
+        self.led = None
+        self._tasks = []
+        self._blinking = None
+        self._failure = None
+        self._ending = None
+
+    # Returns "closed" when the line is closed for good, or "reset"; raises what was not expected.
+    async def run(self):
+        for port in self.ports:
+            self._start(self._listen(port))
+        for sensor in self.sensors:
+            task = self._start(sensor.run())
+            sensor.watch = self.supervisor.watch(sensor.name, _SETTLE_MS, task)
+        self.supervisor.start_watchdog()
+        while not self._ending:
+            await asyncio.sleep_ms(self._tick())
+        if self._failure:
+            raise self._failure
+        if self._ending == "closed":
+            return "closed"
+        await self._leave()
+        return "reset"
+
+    # Returns how long nothing will be due.
+    def _tick(self):
+        self.supervisor.check()
+        wait_ms = _TICK_MS
+        for port in self.ports:
+            wait_ms = min(wait_ms, port.pump())
+        return max(wait_ms, _FULL_MS)
+
+    async def _leave(self):
+        for port in self.ports:
+            port.session.bye(_BACK_MS if self._ending == "reset" else 0)
+        for _ in range(_LEAVE_MS // _FULL_MS):
+            self._tick()
+            await asyncio.sleep_ms(_FULL_MS)
+        from board import identity
+
+        identity.keep_answer(self.epoch, self.answers)
+        if self._ending == "repl":
+            with open("repl", "w"):  # main.py finds it
+                pass
+
+    def _start(self, coroutine):
+        task = asyncio.create_task(self._guarded(coroutine))
+        self._tasks.append(task)
+        return task
+
+    # A bug in one of the core's own tasks ends the program, with a record of it.
+    async def _guarded(self, coroutine):
+        try:
+            await coroutine
+        except Exception as error:
+            self._failure = error
+            self._ending = "failed"
+
+    async def _listen(self, port):
+        await port.listen()
+        self._ending = "closed"
+
+    # ---- what sensors and sessions call
+
+    # A sensor has started; returns the number of its stream.
+    def add_stream(self, name, form, channels):
+        number = len(self.streams)
+        self.streams.append((name, form, channels))
+        for port in self.ports:
+            port.session.describe(number)
+        return number
+
+    def add_record(self, record):
+        self.ring.push(record, len(record))
+        if self.ring.first > _LAST_SEQ:
+            self.leave("reset")
+        for port in self.ports:
+            port.pump()
+
+    def on_up(self):
+        try:
+            os.remove(CRASH)  # the gateway knows of it now
+        except OSError:
+            pass
+
+    def on_down(self):
+        for port in self.ports:
+            if port.session.up:
+                return
+        for actuator in self.actuators:
+            try:
+                actuator.safe()
+            except Exception as error:  # the others must become safe all the same
+                log.write(log.ERROR, "not safe: %r" % error)
+
+    # ---- what commands call
+
+    # Returns (index, actuator).
+    def actuator(self, key):
+        for index, actuator in enumerate(self.actuators):
+            if actuator.key == key:
+                return index, actuator
+        raise ValueError("no actuator %s" % key)
+
+    def report(self, index):
+        for port in self.ports:
+            port.session.report(index)
+
+    # Returns name -> text of all that is wrong now.
+    def errors(self):
+        errors = {}
+        if self.problems:
+            errors["config"] = "; ".join(self.problems)
+        for sensor in self.sensors:
+            if sensor.error:
+                errors[sensor.name] = sensor.error
+        return errors
+
+    # Returns False if there is no LED.
+    def blink(self):
+        if self.led is None:
+            return False
+        if self._blinking:
+            self._blinking.cancel()
+        self._blinking = asyncio.create_task(self._blink())
+        return True
+
+    async def _blink(self):
+        from machine import Pin
+
+        led = Pin(self.led, Pin.OUT)
+        for half in range(20):
+            led.value(1 - half % 2)
+            await asyncio.sleep_ms(250)
+
+    # "reset" or "repl"
+    def leave(self, how):
+        self._ending = how
+
+
+def start():
+    app = _make_app()
+    micropython.kbd_intr(-1)  # a stray 0x03 on the line is noise
+    try:
+        return asyncio.run(app.run())
+    finally:
+        micropython.kbd_intr(3)
+
+
+def _make_app():
+    from board import setup
+
+    app = App()
+    setup.build(app, CRASH)
+    setup.forget("setup")
+    return app

@@ -1,0 +1,109 @@
+# config.json: what is wired to the board. README.md describes every key.
+# A mistake costs the entry it is in, never the board: it joins, and says what is wrong.
+
+import json
+
+PATH = "config.json"
+NAME_BYTES = 32  # a longer name would crowd out the rest of HELLO
+
+_RANGES = {  # lowest, highest, default
+    "ring_bytes": (512, 262144, 8192),
+    "watchdog_s": (0, 3600, 30),  # 0: none
+}
+_KEYS = ("name", "links", "led", "sensors", "actuators")
+_INTERVAL_MS = (10, 86400000, 1000)
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
+
+
+# Returns (config, problems): every key is there and of its type, and a text for each mistake.
+def load(path=PATH):
+    problems = []
+    given = {}
+    try:
+        with open(path, "rb") as file:
+            given = json.load(file)
+    except OSError as error:
+        problems.append("%s cannot be read (%r): no sensors" % (path, error))
+    except ValueError:
+        problems.append("%s is not JSON: no sensors" % path)
+    except MemoryError:
+        problems.append("%s is too long for the memory: no sensors" % path)
+    return check(given, problems), problems
+
+
+def check(given, problems):
+    if not isinstance(given, dict):
+        problems.append("config is not an object in { }")
+        given = {}
+    for key in given:
+        if key not in _KEYS and key not in _RANGES:
+            problems.append("unknown key %r" % key)
+    config = {}
+    for key, limits in _RANGES.items():
+        config[key] = _number(given, key, limits, "", problems)
+    name = given.get("name", "")
+    if not isinstance(name, str) or len(name.encode()) > NAME_BYTES:
+        problems.append("name must be a text of at most %d bytes" % NAME_BYTES)
+        name = ""
+    config["name"] = name
+    config["led"] = given.get("led")
+    config["links"] = _links(given, problems)
+    config["sensors"] = _parts(given, "sensors", problems)
+    config["actuators"] = _parts(given, "actuators", problems)
+    for part in config["sensors"]:
+        where = "sensor %s: " % part["name"]
+        part["interval_ms"] = _number(part, "interval_ms", _INTERVAL_MS, where, problems)
+    return config
+
+
+def _number(given, key, limits, where, problems):
+    low, high, default = limits
+    number = given.get(key, default)
+    if isinstance(number, int) and not isinstance(number, bool) and low <= number <= high:
+        return number
+    problems.append("%s%s must be a whole number from %d to %d" % (where, key, low, high))
+    return default
+
+
+# Without a link nobody would hear of the mistake, so stdio stands in.
+def _links(given, problems):
+    links = []
+    entries = given.get("links", ["stdio"])
+    if not isinstance(entries, list):
+        entries = []
+    for entry in entries:
+        link = {"kind": entry} if isinstance(entry, str) else entry
+        if isinstance(link, dict) and link.get("kind") in ("stdio", "uart"):
+            links.append(link)
+        else:
+            problems.append("a link's kind must be stdio or uart")
+    if not links:
+        if "links" in given:
+            problems.append("no usable link: stdio is used")
+        links.append({"kind": "stdio"})
+    return links
+
+
+# Sensors or actuators: each has the kind of its module and a name of its own.
+def _parts(given, key, problems):
+    parts = []
+    names = set()
+    entries = given.get(key, [])
+    if not isinstance(entries, list):
+        problems.append("%s must be a list" % key)
+        entries = []
+    for number, entry in enumerate(entries):
+        where = "%s[%d]" % (key, number)
+        kind = entry.get("kind") if isinstance(entry, dict) else None
+        if not isinstance(kind, str) or not kind or kind.strip(_LETTERS):
+            problems.append("%s: kind must name a module in %s/" % (where, key))
+            continue
+        name = entry.setdefault("name", kind)
+        if not isinstance(name, str) or not 0 < len(name.encode()) <= NAME_BYTES:
+            problems.append("%s: name must be a text of 1 to %d bytes" % (where, NAME_BYTES))
+        elif name in names:
+            problems.append("%s: the name %s is taken: give it another" % (where, name))
+        else:
+            names.add(name)
+            parts.append(entry)
+    return parts

@@ -1,0 +1,93 @@
+# Who the board is, and which of its lives this one is.
+
+import json
+import os
+import sys
+from binascii import hexlify
+
+import machine
+
+FIRMWARE = "0.1.0"
+STATE = "boot.json"  # {"epoch": 7, "answer": [cid, body]}
+
+
+def board_id():
+    return sys.platform + "-" + hexlify(machine.unique_id()).decode()
+
+
+def runtime():
+    version = ".".join(str(part) for part in sys.implementation.version[:3])
+    name = sys.implementation.name
+    return version if name == "micropython" else name + " " + version
+
+
+# A port knows only some of these.
+def reset_cause():
+    cause = machine.reset_cause()
+    for name, text in (
+        ("PWRON_RESET", "power"),
+        ("WDT_RESET", "watchdog"),
+        ("DEEPSLEEP_RESET", "sleep"),
+        ("SOFT_RESET", "soft"),
+        ("HARD_RESET", "hard"),
+    ):
+        if getattr(machine, name, None) == cause:
+            return text
+    return "unknown"
+
+
+def random_u32():
+    return int.from_bytes(os.urandom(4), "little")
+
+
+# The HELLO's keys that do not change.
+def describe(name):
+    identity = board_id()
+    return {
+        "id": identity,
+        "name": name or identity,
+        "fw": FIRMWARE,
+        "mp": runtime(),
+        "plat": sys.platform,
+        "rst": reset_cause(),
+        "n": random_u32(),
+    }
+
+
+# Begins a new epoch, as records are numbered from 0 again and the clock starts anew. Returns
+# (epoch, answer): the answer that the last life owed to the command that ended it, or None.
+# On an erased or unreadable flash the epoch is drawn at random: counting from 0 again would give
+# new records numbers that the gateway has seen.
+def begin_epoch():
+    state = {}
+    try:
+        with open(STATE) as file:
+            state = json.load(file)
+        epoch = (state["epoch"] + 1) & 0xFFFF
+    except (OSError, ValueError, KeyError, TypeError):
+        epoch = random_u32() & 0xFFFF
+    try:
+        write_state({"epoch": epoch})
+    except OSError:
+        epoch = random_u32() & 0xFFFF  # the next boot would take the same one
+    answer = state.get("answer") if isinstance(state, dict) else None
+    return epoch, answer
+
+
+# The command that makes a board leave is repeated if its answer got lost; the next life knows it.
+def keep_answer(epoch, answers):
+    state = {"epoch": epoch}
+    if answers:
+        cid, body = answers[-1]
+        state["answer"] = [cid, body.decode()]
+    try:
+        write_state(state)
+    except OSError:
+        pass  # then it may be executed twice
+
+
+# Whole or not at all, whenever the power goes.
+def write_state(state):
+    with open(STATE + ".new", "w") as file:
+        json.dump(state, file)
+    os.rename(STATE + ".new", STATE)

@@ -1,0 +1,117 @@
+# Builds the board's program from config.json. What is needed only once, this module included, does
+# not stay in memory; and the ring, the one large block, is taken before the rest breaks it up.
+
+import gc
+import sys
+
+import board
+from board import log
+
+_CRASH_BYTES = 1000
+
+
+# Fills an App. What is wrong costs only its own part, and is told.
+def build(app, crash_path):
+    from board import config
+
+    settings, app.problems = config.load()
+    forget("config")
+    app.ring = _make_ring(settings["ring_bytes"], app.problems)
+
+    from board import identity
+
+    app.epoch, answer = identity.begin_epoch()
+    if answer:
+        app.answers.append((answer[0], answer[1].encode()))
+    info = identity.describe(settings["name"])
+    forget("identity")
+
+    from board.supervisor import Supervisor
+
+    app.supervisor = Supervisor(settings["watchdog_s"])
+    app.led = settings["led"]
+    _make_actuators(app, settings["actuators"])
+    _open_ports(app, settings["links"], info, _read_crash(crash_path))
+    _make_sensors(app, settings["sensors"])
+    for problem in app.problems:
+        log.write(log.ERROR, problem)
+
+
+# Lets go of a module; whoever needs it again imports it again.
+def forget(name):
+    del sys.modules["board." + name]
+    delattr(board, name)
+    gc.collect()
+
+
+def _make_ring(size_bytes, problems):
+    from board.ring import Ring
+
+    while True:
+        try:
+            return Ring(size_bytes)
+        except MemoryError:
+            problems.append("no memory for a ring of %d bytes: half of it" % size_bytes)
+            size_bytes //= 2
+
+
+def _make_actuators(app, parts):
+    from board.sensing import describe_error, load
+
+    for part in parts:
+        try:
+            app.actuators.append(load("actuators", part["kind"]).Actuator(part))
+        except Exception as error:  # whatever its driver raises concerns this one only
+            app.problems.append("%s: %s" % (part["name"], describe_error(error)))
+
+
+def _make_sensors(app, parts):
+    from board.sensing import SensorTask
+
+    for part in parts:
+        app.sensors.append(SensorTask(part, app))
+
+
+def _open_ports(app, entries, info, crash):
+    from board.commands import Commands
+    from board.port import Port
+    from board.session import Session
+
+    commands = Commands(app).table()
+    for link in _make_links(entries, app.problems):
+        session = Session(
+            info,
+            app.ring,
+            app.epoch,
+            app.streams,
+            app.actuators,
+            commands,
+            crash,
+            (link.max_line - 2) // 4 * 3,
+        )
+        session.answers = app.answers  # a command may be repeated on another link
+        session.on_up = app.on_up
+        session.on_down = app.on_down
+        log.attach(session.log)
+        app.ports.append(Port(link, session, app.supervisor))
+
+
+def _make_links(entries, problems):
+    from board.sensing import describe_error, load
+
+    links = []
+    for entry in entries:
+        kind = entry["kind"]
+        try:
+            links.append(load("board", "link_" + kind).Link(entry))
+        except Exception as error:  # another link may work, and tell of it
+            problems.append("link %s: %s" % (kind, describe_error(error)))
+    return links or [load("board", "link_stdio").Link({})]
+
+
+def _read_crash(path):
+    try:
+        with open(path) as file:
+            return file.read()[-_CRASH_BYTES:]
+    except (OSError, ValueError):
+        return ""

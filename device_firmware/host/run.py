@@ -1,0 +1,104 @@
+# Runs the firmware on a PC, in MicroPython or in CPython: run.py ROOT
+#
+# ROOT is a folder, the board's flash: config.json, boot.json, crash.txt. Standard input and output
+# are the line of the board's REPL: pipes or a pty. Standard error is for people.
+# It ends with 0 when the line was closed or Ctrl-C pressed, 75 after a reset, 76 for a deep sleep
+# (see machine.py), 77 when the watchdog bit: who started it starts it again.
+#
+# Variables of the environment:
+#   BOARD_WINDOW_MS        time for Ctrl-C before the program starts (0)
+#   BOARD_CRASH_PAUSE_MS   wait after a crash (0)
+#   BOARD_CLOCK_MS         what the board's clock shows at boot (0)
+#   BOARD_LOG              when set, what the board logs is written to standard error too
+# machine.py and fakes/settings.py have those of the hardware.
+
+import os
+import sys
+
+_HERE = sys.argv[0].rpartition("/")[0] or "."
+_ICRNL_IXON = 0o2400
+_OPOST = 1
+_ICANON_ECHO = 0o12
+
+
+def _absolute(path):
+    return path if path.startswith("/") else os.getcwd() + "/" + path
+
+
+# A terminal would wait for whole lines, echo them and change line ends. Ctrl-C stays as it is.
+# Returns what undoes it.
+def _make_raw():
+    import termios
+
+    try:
+        before = termios.tcgetattr(0)
+    except Exception:  # a pipe; CPython has an exception of its own for that
+        return None
+    if before[3] & _ICANON_ECHO:
+        modes = list(before)
+        modes[0] &= ~_ICRNL_IXON
+        modes[1] &= ~_OPOST
+        modes[3] &= ~_ICANON_ECHO
+        termios.tcsetattr(0, termios.TCSANOW, modes)
+    return lambda: termios.tcsetattr(0, termios.TCSANOW, before)
+
+
+def _log_to_stderr(level, text):
+    sys.stderr.write("%s: %s\n" % ((None, "debug", "info", "warning", "error")[level], text))
+
+
+def _exists(path):
+    try:
+        os.stat(path)
+    except OSError:
+        return False
+    return True
+
+
+# main.py has left the board to its REPL: nobody speaks the protocol here. Ctrl-D starts it again.
+def _repl():
+    sys.stdout.write(">>> ")
+    while True:
+        byte = sys.stdin.buffer.read(1)
+        if not byte:
+            return
+        if byte == b"\x04":
+            import machine
+
+            machine.soft_reset()
+
+
+def _run():
+    wants_repl = _exists("repl")
+    from board import clock, log
+
+    clock.start_at(int(os.getenv("BOARD_CLOCK_MS") or 0))
+    if os.getenv("BOARD_LOG"):
+        log.attach(_log_to_stderr)
+    __import__("main")  # it runs when it is imported, as on a board
+
+    if wants_repl:
+        _repl()
+
+
+def _main():
+    here = _absolute(_HERE)
+    sys.path[:0] = [here, here + "/.."]
+    if sys.implementation.name == "cpython":
+        sys.path.insert(0, here + "/cpython")
+        import shims
+
+        shims.install()
+    os.chdir(sys.argv[1])
+    restore = _make_raw()
+    try:
+        _run()
+    finally:
+        if restore:
+            restore()
+
+
+if len(sys.argv) != 2:
+    sys.stderr.write("usage: run.py ROOT\n")
+    sys.exit(2)
+_main()
