@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from gateway.clock import Clock
-from gateway.drivers.board_clock import BoardClock, age_ms
+from gateway.drivers.board_clock import OLDEST_MS, WRAP_MS, BoardClock
 from gateway.drivers.board_sensors import actuator_of, actuators_of, sensor_keys, sensors_of
 from gateway.model import (
     ActuatorChanged,
@@ -113,9 +113,11 @@ class BoardDriver:
             if raw is None:
                 records.append(Gap(device, boot, at, at, GapCause.UNREADABLE, now_s))
                 continue
-            taken_s = sent_s - age_ms(raw[MONO_FIELD], now_ms) / 1000
+            age_ms = (now_ms - raw[MONO_FIELD]) % WRAP_MS
+            if age_ms > OLDEST_MS:
+                age_ms = 0
             values = scalings[raw[STREAM_FIELD]].values(raw)
-            records.append(Sample(device, boot, at, taken_s, values))
+            records.append(Sample(device, boot, at, sent_s - age_ms / 1000, values))
         last_seq = seq + len(raw_records) - 1
         return Readings(device, tuple(records), partial(mark.mark_safe, seq, last_seq))
 

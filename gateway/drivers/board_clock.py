@@ -3,11 +3,11 @@
 DRIFT = 100e-6
 """How much a board's crystal may run slow: the offset may grow so fast, in seconds a second."""
 
-LATE_STAMP_MS = 60_000
-"""A record stamped up to so much after its batch was sent is taken as new, not 49.7 days old."""
+WRAP_MS = 2**32
+"""A board's counter starts over after 49.7 days."""
 
-_WRAP = 2**32
-_HALF = 2**31
+OLDEST_MS = WRAP_MS - 60_000
+"""A record older than this was stamped up to a minute after its batch was sent: it is new."""
 
 
 class BoardClock:
@@ -29,8 +29,8 @@ class BoardClock:
             self._mono_ms = self._total_ms = mono_ms
             self._offset_s = now_s - mono_ms / 1000
         else:
-            moved_ms = (mono_ms - self._mono_ms) % _WRAP
-            self._total_ms += moved_ms if moved_ms < _HALF else moved_ms - _WRAP
+            moved_ms = (mono_ms - self._mono_ms) % WRAP_MS
+            self._total_ms += moved_ms if moved_ms < WRAP_MS // 2 else moved_ms - WRAP_MS
             self._mono_ms = mono_ms
             allowed_s = self._offset_s + DRIFT * (now_s - self._noted_s)
             self._offset_s = min(now_s - self._total_ms / 1000, allowed_s)
@@ -39,9 +39,3 @@ class BoardClock:
     def sent_s(self) -> float:
         """Return when the counter read what was noted last, in seconds of the gateway's clock."""
         return (self._offset_s or 0.0) + self._total_ms / 1000
-
-
-def age_ms(mono_ms: int, now_ms: int) -> int:
-    """Return how long before `now_ms` a record was stamped; never negative, whatever wrapped."""
-    age = (now_ms - mono_ms) % _WRAP
-    return age if age < _WRAP - LATE_STAMP_MS else 0

@@ -100,24 +100,27 @@ class Session:
     def receive(self, frame: Frame, now_s: float, unix_s: float) -> list[SessionEvent]:
         """Return what a frame means, in order; never raises, whatever it holds."""
         message = decode(frame)
-        if isinstance(message, Hello):
+        board = self._board
+        if type(message) is Read and board is not None and message.epoch == board.hello.epoch:
+            events = board.receive(message, frame.mid, now_s, unix_s)  # nearly all frames are these
+        elif isinstance(message, Hello):
             events = self._on_hello(message, now_s, unix_s)
         elif isinstance(message, FromGateway):
             events = [Refused(SessionFault.ECHO, type(message).__name__)]
         elif isinstance(message, BadMessage | UnknownMessage):
             events = [_unusable(message)]
-            if self._board is not None:
-                self._board.heard_s = now_s
-        elif self._board is None:
+            if board is not None:
+                board.heard_s = now_s
+        elif board is None:
             events = self._on_stranger(message, now_s)
         elif isinstance(message, Bye):
             events = self._leave(LeaveReason.BYE, message.wake_in_ms / 1000)
-        elif isinstance(message, Read) and message.epoch != self._board.hello.epoch:
-            detail = f"{message.epoch} instead of {self._board.hello.epoch}"
+        elif isinstance(message, Read):
+            detail = f"{message.epoch} instead of {board.hello.epoch}"
             events = [Refused(SessionFault.WRONG_EPOCH, detail)]
             events += self._on_stranger(message, now_s)
         else:
-            events = self._board.receive(message, frame.mid, now_s, unix_s)
+            events = board.receive(message, frame.mid, now_s, unix_s)
         self._ask_next(now_s, events)
         return events
 
