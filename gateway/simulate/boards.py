@@ -109,7 +109,7 @@ class FirmwareBoard:
         self._interpreter = interpreter
         self._heap_size = heap_size
         board_id = board_id or hashlib.sha256(path.name.encode()).hexdigest()[:12]
-        self._environment = {**os.environ, "BOARD_ID": board_id}
+        self._environment = {**os.environ, "BOARD_ID": board_id, "BOARD_LOG": "1"}
         self._child: ChildProcess | None = None
         self._is_cut = False
         self._wake = asyncio.Event()
@@ -118,6 +118,11 @@ class FirmwareBoard:
     def pid(self) -> int:
         """Process id of the firmware; 0 while it does not run."""
         return 0 if self._child is None else self._child.pid or 0
+
+    @property
+    def input_dropped(self) -> int:
+        """Bytes of the gateway that the firmware, in its present life, did not read in time."""
+        return 0 if self._child is None else self._child.input_dropped
 
     @property
     def restarts(self) -> int:

@@ -87,8 +87,9 @@ class ChildProcess:
         """Close stdin, kill the process when it is not gone after `timeout_s`; idempotent."""
         if self._transport is None:
             return
-        if (stdin := self._transport.get_pipe_transport(0)) is not None:
-            stdin.close()
+        stdin = self._transport.get_pipe_transport(0)
+        if isinstance(stdin, asyncio.WriteTransport) and not stdin.is_closing():
+            stdin.abort()  # close() would first wait until the child has read what is left
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
