@@ -6,13 +6,14 @@ import binascii
 import json
 import os
 
-from fakes import settings
+from fakes import chip, settings
+from micropython import const
 
-if settings.family() == "rp2":
+if chip.family() == "rp2":
     raise ImportError("no module named 'esp32'")
 
-_NOT_FOUND = -0x1102  # ESP_ERR_NVS_NOT_FOUND, as OSError's number
-_MAX_KEY = 15
+_NOT_FOUND = const(-0x1102)  # ESP_ERR_NVS_NOT_FOUND, as OSError's number
+_MAX_KEY = const(15)
 
 
 def mcu_temperature():

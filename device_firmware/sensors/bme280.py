@@ -7,10 +7,11 @@ import asyncio
 import struct
 
 from board import buses
+from micropython import const
 
-_CHIP_ID = 0x60
-_SKIPPED_20_BITS = 0x80000
-_SKIPPED_16_BITS = 0x8000
+_CHIP_ID = const(0x60)
+_SKIPPED_20_BITS = const(0x80000)
+_SKIPPED_16_BITS = const(0x8000)
 _OVERSAMPLING = (1, 2, 4, 8, 16)
 
 

@@ -6,7 +6,9 @@
 import asyncio
 import time
 
-_PERIOD_MS = 2000  # the chip measures no faster
+from micropython import const
+
+_PERIOD_MS = const(2000)  # the chip measures no faster
 
 
 # Tenths of a degree and of a percent from the chip's bytes; raises ValueError out of its range.

@@ -9,11 +9,12 @@ import asyncio
 import binascii
 
 from board import buses
+from micropython import const
 
-_CONVERSION_MS = 750
-_NO_VALUE = -2147483648
-_POWER_ON = 0x0550  # 85 °C: what a probe says that has not converted since it got its supply
-_MAX_PROBES = 16
+_CONVERSION_MS = const(750)
+_NO_VALUE = const(-2147483648)
+_POWER_ON = const(0x0550)  # 85 °C: what a probe says that has not converted since it got its supply
+_MAX_PROBES = const(16)
 
 
 # Ten-thousandths of a degree from a scratchpad whose CRC matched.

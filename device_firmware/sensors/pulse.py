@@ -8,7 +8,9 @@
 
 import time
 
-_MASK = 0x3FFFFFFF  # the largest small integer: an interrupt must not allocate
+from micropython import const
+
+_MASK = const(0x3FFFFFFF)  # the largest small integer: an interrupt must not allocate
 _next_unit = 0
 
 

@@ -6,9 +6,10 @@
 import asyncio
 
 from board import buses
+from micropython import const
 
 _MEASURE = b"\x24\x00"  # single shot, high repeatability, no clock stretching
-_DURATION_MS = 17  # 15.5 at low supply
+_DURATION_MS = const(17)  # 15.5 at low supply
 
 
 # CRC-8 of two bytes: polynomial 0x31, start 0xFF, no reflection.

@@ -9,8 +9,9 @@ import binascii
 import time
 
 from fakes import settings
+from micropython import const
 
-_ETIMEDOUT = 110
+_ETIMEDOUT = const(110)
 _last = {}
 
 

@@ -5,9 +5,10 @@
 # Faults of a bus: "stuck": SDA is low until nine clocks have been given by hand on its SCL pin.
 
 from fakes import pins, settings
+from micropython import const
 
-_ENODEV = 19
-_ETIMEDOUT = 110
+_ENODEV = const(19)
+_ETIMEDOUT = const(110)
 
 _buses = {}
 

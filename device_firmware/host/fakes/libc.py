@@ -5,6 +5,7 @@ import sys
 
 if sys.implementation.name == "micropython":
     import ffi
+    from uctypes import addressof as pointer
 
     _libc = ffi.open("libc.so.6")
 
@@ -20,21 +21,21 @@ else:
     _libc = ctypes.CDLL(None)
     _TYPES = {"i": ctypes.c_int, "p": ctypes.c_void_p}
 
-    # `arguments`: one letter each, i for an int, p for a pointer: a number, None, or a bytearray
-    # that must not be resized.
+    # `arguments`: one letter each, i for an int, p for a pointer: a number, None, or a bytearray.
     def function(name, arguments):
         foreign = getattr(_libc, name)
         foreign.argtypes = [_TYPES[letter] for letter in arguments]
 
         def call(*values):
-            return foreign(*(_pointer(value) for value in values))
+            return foreign(
+                *(pointer(value) if isinstance(value, bytearray) else value for value in values)
+            )
 
         return call
 
-    def _pointer(value):
-        if isinstance(value, bytearray):
-            return ctypes.addressof((ctypes.c_char * len(value)).from_buffer(value))
-        return value
+    # Where a bytearray's bytes are; it must not be resized.
+    def pointer(buffer):
+        return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
 
     def address(name):
         return ctypes.cast(getattr(_libc, name), ctypes.c_void_p).value

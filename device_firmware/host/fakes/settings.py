@@ -26,6 +26,8 @@ import math
 import os
 import time
 
+from fakes import chip
+
 _born_ns = time.time_ns()
 _seen = None
 _tree = {}
@@ -33,15 +35,14 @@ _tree = {}
 
 def _read_tree():
     global _seen, _tree
-    path = os.getenv("BOARD_FAKES") or "fakes.json"
     try:
-        stat = os.stat(path)
+        stat = os.stat(chip.FAKES)
     except OSError:
         _seen, _tree = None, {}
         return _tree
     mark = (stat[1], stat[6], stat[8])  # inode, size, whole seconds
     if mark != _seen:
-        with open(path) as f:
+        with open(chip.FAKES) as f:
             _tree = json.load(f)
         _seen = mark
     return _tree
@@ -55,10 +56,6 @@ def told(*keys, default=None):
             return default
         part = part[str(key)]
     return part
-
-
-def family():
-    return os.getenv("BOARD_FAMILY") or told("family", default="esp32")
 
 
 def elapsed_s():

@@ -11,11 +11,15 @@ import os
 import select
 import sys
 
+from micropython import const
+
 _MICROPYTHON = sys.implementation.name == "micropython"
-_EIO = 5
-_POLL, _CLOSE, _FILENO = 3, 4, 10  # requests of MicroPython's stream protocol
-_F_SETFL = 4
-_O_RDWR_NONBLOCK = 0o4002
+_EIO = const(5)
+_POLL = const(3)  # requests of MicroPython's stream protocol
+_CLOSE = const(4)
+_FILENO = const(10)
+_F_SETFL = const(4)
+_O_RDWR_NONBLOCK = const(0o4002)
 
 
 class UART(io.IOBase):

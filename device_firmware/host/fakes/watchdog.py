@@ -7,39 +7,20 @@
 # board's folder while it is awake, and a second timer removes watchdog.quiet just before the end.
 # Where one is found without the other, the last run ended by the watchdog.
 
-import os
 import struct
 
-from fakes import libc, settings
+from fakes import chip, libc
+from micropython import const
 
-EXIT_CODE = 77
+_EXIT_CODE = const(77)
 
 _ARMED, _QUIET = "watchdog.armed", "watchdog.quiet"
-_CLOCK_MONOTONIC = 1
-_SIGEV_THREAD = 2
-_HEAD_START_MS = 20
+_CLOCK_MONOTONIC = const(1)
+_SIGEV_THREAD = const(2)
+_HEAD_START_MS = const(20)
 
-_timers = []
-_kept = []  # what the C library still points at
-
-
-# True when the watchdog ended the run before this one; forgets it.
-def has_bitten():
-    bitten = _exists(_ARMED) and not _exists(_QUIET)
-    for path in (_ARMED, _QUIET):
-        try:
-            os.remove(path)
-        except OSError:
-            pass
-    return bitten
-
-
-def _exists(path):
-    try:
-        os.stat(path)
-    except OSError:
-        return False
-    return True
+_path = bytearray(_QUIET.encode() + b"\0")  # the C library points at it
+_timers = []  # the one that removes the file, and the one that ends the process
 
 
 # A timer that will call the C function `name` with one argument.
@@ -54,36 +35,29 @@ def _timer(name, argument):
     return struct.unpack("P", timer)[0]
 
 
+# struct itimerspec: no interval, then seconds and nanoseconds.
+def _after(ms):
+    return bytearray(struct.pack("llll", 0, 0, ms // 1000, ms % 1000 * 1000000))
+
+
 class WDT:
     def __init__(self, id=0, timeout=5000):
         if timeout <= 0:
             raise ValueError("WDT timeout too short")
-        if settings.family() == "rp2" and timeout > 8388:
+        if timeout > 8388 and chip.family() == "rp2":
             raise ValueError("timeout exceeds 8388")
-        self._set = libc.function("timer_settime", "pipp")
-        self._timeout_ms = timeout
         if not _timers:
-            quiet = bytearray(_QUIET.encode() + b"\0")
-            _kept.append(quiet)
-            _timers.append(_timer("unlink", _address_of(quiet)))
-            _timers.append(_timer("_exit", EXIT_CODE))
-            for path in (_ARMED, _QUIET):
-                with open(path, "w"):
-                    pass
+            _timers.append(_timer("unlink", libc.pointer(_path)))
+            _timers.append(_timer("_exit", _EXIT_CODE))
+            chip.write_file(_ARMED, b"")
+            chip.write_file(_QUIET, b"")
+        self._set = libc.function("timer_settime", "pipp")
+        self._warning = _after(max(timeout - _HEAD_START_MS, 1))
+        self._end = _after(timeout)
         self.feed()
 
     def feed(self):
-        warning_ms = max(self._timeout_ms - _HEAD_START_MS, 1)
-        for timer, ms in zip(_timers, (warning_ms, self._timeout_ms)):
-            # struct itimerspec: no interval, then seconds and nanoseconds
-            spec = bytearray(struct.pack("llll", 0, 0, ms // 1000, ms % 1000 * 1000000))
-            if self._set(timer, 0, spec, None):
-                raise OSError("the watchdog's timer was not set")
-
-
-def _address_of(buffer):
-    try:
-        import uctypes
-    except ImportError:
-        return libc._pointer(buffer)
-    return uctypes.addressof(buffer)
+        if self._set(_timers[0], 0, self._warning, None) or self._set(
+            _timers[1], 0, self._end, None
+        ):
+            raise OSError("the watchdog's timer was not set")
