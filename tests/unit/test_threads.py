@@ -61,15 +61,18 @@ async def test_a_result_nobody_waits_for_is_undone_in_a_thread() -> None:
 async def test_a_result_that_came_in_the_turn_of_the_cancellation_is_undone() -> None:
     gate = Gate()
     gate.may_pass.set()
+    loop = asyncio.get_running_loop()
     waiting = asyncio.current_task()
     assert waiting is not None
 
+    def cancel_behind_the_result(worker: threading.Thread) -> None:
+        worker.join(5)  # by now the result stands in the loop's queue
+        loop.call_soon(waiting.cancel)
+
     def work() -> str:
-        # The loop runs this after it took the result, and before the waiting task goes on.
-        loop.call_soon_threadsafe(lambda: loop.call_soon(waiting.cancel))
+        loop.call_soon_threadsafe(cancel_behind_the_result, threading.current_thread())
         return gate.work()
 
-    loop = asyncio.get_running_loop()
     with pytest.raises(asyncio.CancelledError):
         await in_thread("work", work, gate.undo)
     waiting.uncancel()
