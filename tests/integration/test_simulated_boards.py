@@ -200,19 +200,6 @@ async def test_a_crash_is_counted_logged_and_survived(
     assert any("port crashed: exit code -9" in message for message in caplog.messages)
 
 
-async def test_a_board_that_hangs_is_ended_by_its_watchdog(make_board: MakeBoard) -> None:
-    board = make_board(config={**CONFIG, "watchdog_s": 1})
-    async with switched_on(board) as gateway:
-        await gateway.until(lambda g: len(g.arrived) >= 5)
-        os.kill(board.pid, signal.SIGSTOP)
-        await asyncio.sleep(1.5)  # no state to wait for: time passes, and the board does not see it
-        os.kill(board.pid, signal.SIGCONT)
-        await gateway.until(lambda g: len({hello.nonce for hello in g.hellos}) == 2)
-
-    assert board.endings == {Ending.WATCHDOG: 1}
-    assert gateway.hellos[-1].reset_cause == "watchdog"
-
-
 async def test_an_unplugged_board_measures_on_and_delivers_later(make_board: MakeBoard) -> None:
     board = make_board()
     async with switched_on(board) as gateway:
@@ -297,6 +284,18 @@ def scripted(tmp_path: Path, *lines: str) -> FirmwareBoard:
     return FirmwareBoard(
         tmp_path / "port", tmp_path / "flash", Flash(CONFIG), script(tmp_path, *lines)
     )
+
+
+@pytest.mark.parametrize(("code", "ending"), [(75, Ending.RESET), (77, Ending.WATCHDOG)])
+async def test_a_reset_and_the_watchdog_start_it_again_at_once(
+    tmp_path: Path, code: int, ending: Ending
+) -> None:
+    board = scripted(tmp_path, "[ -e again ] && exit 0", "touch again", f"exit {code}")
+
+    async with asyncio.timeout(20):
+        await board.run()
+
+    assert board.endings == {ending: 1, Ending.OFF: 1}
 
 
 async def test_a_board_in_deep_sleep_starts_when_it_said(tmp_path: Path) -> None:
