@@ -1,0 +1,215 @@
+"""The composition root: settings in, a running gateway out."""
+
+import asyncio
+import logging
+import resource
+import secrets
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from functools import partial
+
+from gateway import __version__
+from gateway.backoff import Backoff
+from gateway.clock import Clock
+from gateway.config.models import Settings
+from gateway.config.serial_models import PortSettings
+from gateway.drivers.serial_line import LineFormat, SerialLineDriver
+from gateway.health import is_clock_synchronised, memory_bytes, report, watch_loop_lag
+from gateway.links.serial_port import SerialLink, SerialOptions
+from gateway.links.serial_ports import FoundPort, PortWatch
+from gateway.model import Sensor, slug
+from gateway.mqtt import payloads, topics
+from gateway.mqtt.payloads import TimeQuality
+from gateway.mqtt.publisher import BrokerSettings, Publisher
+from gateway.pipeline import Pipeline
+from gateway.protocol.delivery import DeliveryBook
+from gateway.status import Status
+from gateway.store.outbox import MemoryOutbox
+from gateway.supervise import keep_running
+
+_log = logging.getLogger(__name__)
+
+SETTLE_S = 1.0
+"""Time a clean stop gives the broker to take what waits, and the boards to hear of it."""
+PORT_BACKOFF_CAP_S = 10.0
+BROKER_BACKOFF_CAP_S = 30.0
+
+
+class App:
+    """One gateway: ports, outbox and broker, joined."""
+
+    def __init__(
+        self, settings: Settings, password: str | None = None, clock: Clock | None = None
+    ) -> None:
+        self._settings = settings
+        self._clock = clock or Clock()
+        self._run = secrets.randbits(32)
+        self._session = f"{self._run:08x}"
+        self.status = Status()
+        self.outbox = MemoryOutbox(settings.outbox.max_records, self.status.counts)
+        self._publisher = Publisher(
+            _broker_settings(settings, password),
+            gateway=settings.gateway.name,
+            version=__version__,
+            session=self._session,
+            records=self.outbox,
+            clock=self._clock,
+            status=self.status,
+            time_quality=time_quality,
+        )
+        self._pipeline = Pipeline(self.outbox, self._publisher, self.status, self._clock)
+        self._book = DeliveryBook()
+        self._links: dict[str, SerialLink] = {}
+        self._is_crowded = False
+        self.outbox.on_crowded = self._hold
+
+    async def run(self, ready: Callable[[], None] | None = None) -> None:
+        """Run until cancelled; then stop cleanly, within a few seconds.
+
+        `ready` is called once links and publisher have been started.
+        """
+        _raise_descriptor_limit()
+        health_interval_s = self._settings.gateway.health_interval_s
+        async with asyncio.TaskGroup() as tasks:
+            broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
+            tasks.create_task(keep_running("broker", self._publisher.run, broker), name="broker")
+            tasks.create_task(watch_loop_lag(self.status), name="loop lag")
+            tasks.create_task(report(health_interval_s, self._publish_health), name="health")
+            links = tasks.create_task(self._run_links(), name="links")
+            if ready is not None:
+                ready()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await self._settle(links)
+
+    async def _settle(self, links: asyncio.Task[None]) -> None:
+        """Ask boards to keep their samples, deliver what is here, then close the ports."""
+        self._hold(is_crowded=True)
+        if self.status.broker.connected:
+            try:
+                async with asyncio.timeout(SETTLE_S):
+                    await self.outbox.wait_empty()
+            except TimeoutError:
+                _log.warning("stopping with %d samples undelivered", self.outbox.size)
+        links.cancel()
+        await asyncio.wait([links])
+
+    async def _run_links(self) -> None:
+        serial = self._settings.serial
+        if not serial.enabled:
+            return
+        watch = PortWatch(serial.patterns, serial.exclude, serial.rescan_s)
+        running: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            async for change in watch.changes():
+                for port in change.vanished:
+                    await self._close_link(port, running.pop(port.name))
+                for port in change.appeared:
+                    running[port.name] = tasks.create_task(self._run_link(port), name=port.name)
+
+    async def _close_link(self, port: FoundPort, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        await asyncio.wait([task])
+        self._links.pop(port.name, None)
+        self._pipeline.forget_link(port.name)
+
+    async def _run_link(self, port: FoundPort) -> None:
+        _log.info("%s: found %s", port.name, port.description or port.device)
+        override = self._override(port)
+        link = SerialLink(
+            port.path,
+            _serial_options(self._settings, override),
+            partial(self._make_driver, port, override),
+            self._pipeline.accept,
+            self.status.link(port.name),
+            self._clock,
+        )
+        self._links[port.name] = link
+        link.hold(paused=self._is_crowded)
+        await keep_running(port.name, link.run, Backoff(cap_s=PORT_BACKOFF_CAP_S))
+
+    def _make_driver(self, port: FoundPort, override: PortSettings | None) -> SerialLineDriver:
+        line_format = LineFormat()
+        name = ""
+        if override is not None:
+            columns = tuple(
+                Sensor(slug(column.key), column.unit, column.device_class)
+                for column in override.columns
+            )
+            line_format = LineFormat(override.format, columns, override.separator)
+            name = override.name or ""
+        return SerialLineDriver(
+            port_name=port.name,
+            device_name=name,
+            line_format=line_format,
+            book=self._book,
+            clock=self._clock,
+            run=self._run,
+            session_id=self._session,
+        )
+
+    def _override(self, port: FoundPort) -> PortSettings | None:
+        names = (port.path, port.name, port.device)
+        for override in self._settings.serial.port:
+            if any(fnmatchcase(name, override.match) for name in names):
+                return override
+        return None
+
+    def _hold(self, is_crowded: bool) -> None:  # noqa: FBT001 - the outbox tells its state
+        self._is_crowded = is_crowded
+        for link in self._links.values():
+            link.hold(paused=is_crowded)
+
+    def _publish_health(self) -> None:
+        self._publisher.retain(
+            topics.HEALTH,
+            payloads.health(
+                self.status,
+                self._clock,
+                memory_bytes=memory_bytes(),
+                outbox_size=self.outbox.size,
+                outbox_oldest_s=self.outbox.oldest_s(),
+                time_quality=time_quality(),
+            ),
+        )
+
+
+def time_quality() -> TimeQuality:
+    """Return whether times published now can be trusted."""
+    return "synced" if is_clock_synchronised() else "unsynced"
+
+
+def _broker_settings(settings: Settings, password: str | None) -> BrokerSettings:
+    mqtt = settings.mqtt
+    return BrokerSettings(
+        host=mqtt.host,
+        port=mqtt.broker_port,
+        version=mqtt.version,
+        client_id=settings.client_id,
+        username=mqtt.username,
+        password=password,
+        tls=mqtt.uses_tls,
+        ca_file=mqtt.ca_file,
+        cert_file=mqtt.cert_file,
+        key_file=mqtt.key_file,
+        keepalive_s=mqtt.keepalive_s,
+        window=mqtt.window,
+        batch_max=mqtt.batch_max,
+        base_topic=settings.base_topic,
+    )
+
+
+def _serial_options(settings: Settings, override: PortSettings | None) -> SerialOptions:
+    serial = settings.serial
+    baudrate, silence_s = serial.baudrate, serial.silence_s
+    if override is not None:
+        baudrate = override.baudrate or baudrate
+        silence_s = silence_s if override.silence_s is None else override.silence_s
+    return SerialOptions(baudrate=baudrate, settle_s=serial.settle_s, silence_s=silence_s or None)
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system grants: one a port, and the soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,132 @@
+"""The flow: what drivers say, into the outbox, the status board and the retained documents."""
+
+import logging
+
+from gateway.clock import Clock
+from gateway.model import (
+    ActuatorChanged,
+    Description,
+    DeviceLog,
+    Event,
+    Fault,
+    Gone,
+    LogLevel,
+    Readings,
+    Sample,
+    Seen,
+)
+from gateway.mqtt import payloads, topics
+from gateway.mqtt.publisher import Publisher
+from gateway.status import DeviceStatus, Status
+from gateway.store.outbox import MemoryOutbox
+
+_log = logging.getLogger(__name__)
+
+_LOG_LEVELS = {
+    LogLevel.DEBUG: logging.DEBUG,
+    LogLevel.INFO: logging.DEBUG,
+    LogLevel.WARNING: logging.INFO,
+    LogLevel.ERROR: logging.WARNING,
+}
+"""A device's lines go to its log topic; the daemon's log shows what its keeper must see."""
+
+
+class Pipeline:
+    """Where the events of all links meet; synchronous, so that order is kept without locks."""
+
+    def __init__(
+        self, outbox: MemoryOutbox, publisher: Publisher, status: Status, clock: Clock
+    ) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+        self._status = status
+        self._clock = clock
+        self._told_faults: set[tuple[str, str]] = set()
+
+    def accept(self, link: str, events: list[Event]) -> None:
+        """Take what the driver of `link` made of its bytes, in order."""
+        for event in events:
+            match event:
+                case Readings():
+                    self._take_readings(event)
+                case Seen():
+                    self._take_description(link, event.description)
+                case DeviceLog():
+                    self._take_log(link, event)
+                case Gone():
+                    self._take_leave(link, event)
+                case ActuatorChanged():
+                    state = payloads.actuator_state(event.actuator.state)
+                    self._publisher.retain(
+                        topics.actuator_state(event.device, event.actuator.key), state
+                    )
+                case Fault():
+                    self._take_fault(link, event)
+
+    def forget_link(self, link: str) -> None:
+        """Note that `link` is gone for good, such as an unplugged port."""
+        self._status.links.pop(link, None)
+        self._told_faults = {fault for fault in self._told_faults if fault[0] != link}
+
+    def _take_readings(self, readings: Readings) -> None:
+        self._outbox.put(readings)
+        entry = self._status.device(readings.device)
+        entry.received += len(readings.records)
+        self._status.counts["samples_received"] += len(readings.records)
+        newest = readings.records[-1]
+        if isinstance(newest, Sample):
+            entry.last_s = newest.taken_s
+            entry.values = newest.values
+        if not entry.online:
+            self._set_online(entry, is_online=True)
+
+    def _take_description(self, link: str, description: Description) -> None:
+        entry = self._status.device(description.device)
+        if entry.link not in ("", link) and entry.online:
+            _log.info("%s: moved from %s to %s", description.device, entry.link, link)
+        is_new = not entry.online or entry.link != link
+        entry.name, entry.driver, entry.link = description.name, description.driver, link
+        self._status.link(link).device = description.device
+        self._publisher.retain(topics.info(description.device), payloads.info(description))
+        for actuator in description.actuators:
+            state = payloads.actuator_state(actuator.state)
+            self._publisher.retain(topics.actuator_state(description.device, actuator.key), state)
+        self._set_online(entry, is_online=True)
+        if is_new:
+            sensors = ", ".join(sensor.key for sensor in description.sensors) or "no sensor yet"
+            _log.info("%s: %s on %s (%s)", description.device, description.name, link, sensors)
+        if description.crash:
+            _log.warning(
+                "%s: crashed before this boot: %s",
+                description.device,
+                description.crash.strip().splitlines()[-1],
+            )
+
+    def _take_leave(self, link: str, gone: Gone) -> None:
+        entry = self._status.devices.get(gone.device)
+        if entry is None or entry.link not in ("", link):
+            return  # it lives on at another link
+        if entry.online:
+            _log.info("%s: gone (%s)", gone.device, gone.reason)
+        self._set_online(entry, is_online=False)
+
+    def _take_log(self, link: str, line: DeviceLog) -> None:
+        _log.log(_LOG_LEVELS[line.level], "%s: %s", line.device or link, line.text)
+        if line.device:
+            now_unix_s = self._clock.unix_s()
+            self._publisher.post(topics.log(line.device), payloads.log(line, now_unix_s))
+
+    def _take_fault(self, link: str, fault: Fault) -> None:
+        self._status.counts["faults"] += 1
+        self._status.link(link).faults[fault.kind] += 1
+        if (link, fault.kind) not in self._told_faults:
+            self._told_faults.add((link, fault.kind))
+            _log.warning(
+                "%s: %s: %s (further ones are only counted)", link, fault.kind, fault.detail
+            )
+
+    def _set_online(self, entry: DeviceStatus, *, is_online: bool) -> None:
+        if entry.online is not is_online:
+            entry.online = is_online
+            topic = topics.availability(entry.device)
+            self._publisher.retain(topic, payloads.availability(is_online))
