@@ -1,7 +1,5 @@
 """Actuators: what they describe, take and refuse, and where they stand when the link is lost."""
 
-import pytest
-
 from tests.firmware.hosts import Host
 
 _PRELUDE = """
@@ -49,47 +47,47 @@ say([levels, a.describe()['n']])
     assert title == "Main valve"
 
 
-@pytest.mark.parametrize("value", ["2", "'maybe'", "None", "[]", "0.5"])
-def test_switch_refuses_what_is_neither_on_nor_off(host: Host, value: str) -> None:
-    script = f"""
-a = actuator('output', {{'name': 'led', 'pin': 2}})
-say([refusal(a, {value}), a.state])
+def test_switch_refuses_what_is_neither_on_nor_off(host: Host) -> None:
+    script = """
+a = actuator('output', {'name': 'led', 'pin': 2})
+say([[refusal(a, value), a.state] for value in (2, 'maybe', None, [], 0.5)])
 """
 
-    text, state = host.said(_PRELUDE + script)
+    answers = host.said(_PRELUDE + script)
 
-    assert text.startswith("led: ")
-    assert text.endswith(" is neither on nor off")
-    assert state is False
+    assert len(answers) == 5
+    for text, state in answers:
+        assert text.startswith("led: ")
+        assert text.endswith(" is neither on nor off")
+        assert state is False
 
 
-@pytest.mark.parametrize(
-    ("kind", "config", "level"),
-    [
-        ("output", {}, 1),
-        ("output", {"safe": False}, 0),
-        ("relay", {}, 0),
-        ("relay", {"safe": True}, 1),
-        ("relay", {"safe": None}, 1),
-        ("relay", {"active_low": True}, 1),
-    ],
-)
-def test_safe_state_is_taken_when_the_link_is_lost(
-    host: Host, kind: str, config: dict[str, object], level: int
-) -> None:
+def test_safe_state_is_taken_when_the_link_is_lost(host: Host) -> None:
+    wanted: dict[str, list[tuple[dict[str, object], int, bool]]] = {
+        "output": [({}, 1, True), ({"safe": False}, 0, False)],
+        "relay": [
+            ({}, 0, False),
+            ({"safe": True}, 1, True),
+            ({"safe": None}, 1, True),
+            ({"active_low": True}, 1, False),
+        ],
+    }
+    cases = [(kind, *case) for kind, rows in wanted.items() for case in rows]
     script = f"""
-config = {{'name': 'pump', 'pin': 5}}
-config.update({config!r})
-a = actuator('{kind}', config)
-a.set(True)
-a.safe()
-say([pins.line(5).level(), a.state])
+stands = []
+for kind, config, _, _ in {cases!r}:
+    config = dict(config)
+    config.update({{'name': 'pump', 'pin': len(stands)}})
+    a = actuator(kind, config)
+    a.set(True)
+    a.safe()
+    stands.append([pins.line(config['pin']).level(), a.state])
+say(stands)
 """
 
-    stands, state = host.said(_PRELUDE + script)
+    stands = host.said(_PRELUDE + script)
 
-    assert stands == level
-    assert state == (level == (0 if config.get("active_low") else 1))
+    assert stands == [[level, state] for _, _, level, state in cases]
 
 
 def test_relay_starts_in_its_safe_state(host: Host) -> None:
@@ -165,42 +163,36 @@ say([off, a._pwm.duty_u16()])
     assert host.said(_PRELUDE + script) == [65535, 0]
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["-1", "100.1", "True", "None", "'much'", "float('nan')", "float('inf')", "'nan'", "[]"],
-)
-def test_pwm_refuses_what_is_no_percentage(host: Host, value: str) -> None:
-    script = f"""
-a = actuator('pwm', {{'name': 'fan', 'pin': 4}})
-say([refusal(a, {value}), a.state])
+def test_pwm_refuses_what_is_no_percentage(host: Host) -> None:
+    script = """
+a = actuator('pwm', {'name': 'fan', 'pin': 4})
+nonsense = (-1, 100.1, True, None, 'much', float('nan'), float('inf'), 'nan', [], {})
+say([[refusal(a, value), a.state] for value in nonsense])
 """
 
-    assert host.said(_PRELUDE + script) == ["fan: not a number from 0 to 100", 0]
+    assert host.said(_PRELUDE + script) == [["fan: not a number from 0 to 100", 0]] * 10
 
 
-@pytest.mark.parametrize(
-    ("kind", "config"),
-    [
-        ("output", {"safe": "off"}),
-        ("relay", {"safe": 2}),
-        ("pwm", {"safe": 120}),
-        ("pwm", {"start": -5}),
-        ("output", {"start": "sometimes"}),
-    ],
-)
-def test_configuration_that_makes_no_sense_is_refused(
-    host: Host, kind: str, config: dict[str, object]
-) -> None:
-    script = f"""
-config = {{'name': 'thing', 'pin': 5}}
-config.update({config!r})
-try:
-    actuator('{kind}', config)
-except ValueError as e:
-    say(str(e))
+def test_configuration_that_makes_no_sense_is_refused(host: Host) -> None:
+    script = """
+for kind, config in (
+    ("output", {"safe": "off"}),
+    ("relay", {"safe": 2}),
+    ("pwm", {"safe": 120}),
+    ("pwm", {"start": -5}),
+    ("output", {"start": "sometimes"}),
+):
+    config.update({'name': 'thing', 'pin': 5})
+    try:
+        actuator(kind, config)
+    except ValueError as e:
+        say(str(e))
 """
 
-    assert host.said(_PRELUDE + script).startswith("thing: ")
+    said = host.run(_PRELUDE + script).said
+
+    assert len(said) == 5
+    assert all(text.startswith("thing: ") for text in said)
 
 
 def test_each_change_of_an_output_is_written_down_for_tests_outside(host: Host) -> None:

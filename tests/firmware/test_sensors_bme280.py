@@ -3,8 +3,6 @@
 import struct
 from itertools import product
 
-import pytest
-
 from tests.firmware.hosts import Host
 
 # BMP280 datasheet BST-BMP280-DS001, 3.12: the example that Bosch prints for both chips' formulas.
@@ -141,20 +139,27 @@ say([bme280.compensate_humidity((0,) * 12 + cal, adc, t) for cal, adc, t in {poi
     assert worst < 0.05
 
 
-@pytest.mark.parametrize(
-    ("temperature", "humidity", "pressure"),
-    [(-39.5, 5.0, 310.0), (0.0, 99.0, 1013.25), (21.5, 45.25, 987.6), (84.0, 20.0, 1099.0)],
-)
-def test_sensor_reads_back_what_the_fake_chip_measures(
-    host: Host, temperature: float, humidity: float, pressure: float
-) -> None:
-    host.fakes(chip(temperature=temperature, humidity=humidity, pressure=pressure))
+def test_sensor_reads_back_what_the_fake_chip_measures(host: Host) -> None:
+    weather = [
+        (-39.5, 5.0, 310.0),
+        (0.0, 99.0, 1013.25),
+        (21.5, 45.25, 987.6),
+        (84.0, 20.0, 1099.0),
+    ]
+    buses: dict[str, object] = {}
+    for number, (temperature, humidity, pressure) in enumerate(weather):
+        values = {"temperature": temperature, "humidity": humidity, "pressure": pressure}
+        buses[str(number)] = {"devices": [{"kind": "bme280", "address": 0x76, **values}]}
+    host.fakes({"i2c": buses})
 
-    values = host.said("say(read(sensor('bme280', {'oversampling': 2})))")
+    readings = host.said(
+        "say([read(sensor('bme280', {'oversampling': 2, 'bus': {'i2c': n}})) for n in range(4)])"
+    )
 
-    assert abs(values[0] / 100 - temperature) <= 0.02
-    assert abs(values[1] / 100 - humidity) <= 0.08
-    assert abs(values[2] / 100 - pressure) <= 0.05
+    for (temperature, humidity, pressure), values in zip(weather, readings, strict=True):
+        assert abs(values[0] / 100 - temperature) <= 0.02
+        assert abs(values[1] / 100 - humidity) <= 0.08
+        assert abs(values[2] / 100 - pressure) <= 0.05
 
 
 def test_description_fits_the_values(host: Host) -> None:
@@ -174,28 +179,28 @@ def test_skipped_quantities_have_no_value(host: Host) -> None:
     assert host.said("say(read(sensor('bme280', {})))") == [2508, -32768, -(2**31)]
 
 
-@pytest.mark.parametrize(
-    ("fault", "text"),
-    [
-        ("skipped", "ValueError: bme280 at 0x76: no temperature was measured"),
-        (
-            "chip_id",
-            "ValueError: bme280 at 0x76: chip id is 0x58, a BMP280 without humidity, not 0x60",
+def test_fault_is_an_error_that_says_what_is_wrong(host: Host) -> None:
+    texts = {
+        "skipped": "ValueError: bme280 at 0x76: no temperature was measured",
+        "chip_id": (
+            "ValueError: bme280 at 0x76: chip id is 0x58, a BMP280 without humidity, not 0x60"
         ),
-        ("busy", "ValueError: bme280 at 0x76: the measurement does not end"),
-        ("blank", "ValueError: bme280 at 0x76: calibration is blank"),
-        ("nack", "bme280 at 0x76 does not answer"),
-    ],
-)
-def test_fault_is_an_error_that_says_what_is_wrong(host: Host, fault: str, text: str) -> None:
-    host.fakes(chip(faults=[fault]))
+        "busy": "ValueError: bme280 at 0x76: the measurement does not end",
+        "blank": "ValueError: bme280 at 0x76: calibration is blank",
+        "nack": "bme280 at 0x76 does not answer",
+    }
+    device = {"kind": "bme280", "address": 0x76}
+    buses = {
+        str(number): {"devices": [{**device, "faults": [fault]}]}
+        for number, fault in enumerate(texts)
+    }
+    host.fakes({"i2c": buses})
 
-    answer = host.said("say(read(sensor('bme280', {})))")
+    answers = host.said("say([read(sensor('bme280', {'bus': {'i2c': n}})) for n in range(5)])")
 
-    assert isinstance(answer, str)
-    assert answer.endswith(text)
-    if fault == "nack":
-        assert answer.startswith("OSError: [Errno 19]")
+    for answer, text in zip(answers, texts.values(), strict=True):
+        assert answer.endswith(text)
+    assert answers[-1].startswith("OSError: [Errno 19]")
 
 
 def test_all_ones_on_the_bus_are_no_measurement(host: Host) -> None:

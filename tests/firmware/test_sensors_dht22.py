@@ -39,28 +39,20 @@ def test_clones_that_use_two_s_complement_are_understood(host: Host) -> None:
     assert host.said(READ) == [-101, 652]
 
 
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [
-        ({"faults": ["checksum"]}, "ValueError: dht22 on pin 15: checksum error"),
-        ({"faults": ["silent"]}, "dht22 on pin 15 does not answer"),
-        ({"faults": ["low"]}, "ValueError: dht22 on pin 15: all bits are zero"),
-        (
-            {"raw": frame(0x03E9, 0x015F)},
-            "ValueError: dht22: 1001/10 % and 351/10 °C is out of range",
-        ),
+def test_fault_is_an_error_that_says_what_is_wrong(host: Host) -> None:
+    lines = [
+        ({"faults": ["checksum"]}, "ValueError: dht22 on pin 0: checksum error"),
+        ({"faults": ["silent"]}, "dht22 on pin 1 does not answer"),
+        ({"faults": ["low"]}, "ValueError: dht22 on pin 2: all bits are zero"),
+        ({"raw": frame(1001, 351)}, "ValueError: dht22: 1001/10 % and 351/10 °C is out of range"),
         ({"raw": frame(0x028C, 0x7F72)}, "is out of range"),
-    ],
-)
-def test_fault_is_an_error_that_says_what_is_wrong(
-    host: Host, settings: dict[str, object], text: str
-) -> None:
-    host.fakes(line(**settings))
+    ]
+    host.fakes({"dht": {str(pin): settings for pin, (settings, _) in enumerate(lines)}})
 
-    answer = host.said(READ)
+    answers = host.said("say([read(sensor('dht22', {'pin': pin})) for pin in range(5)])")
 
-    assert isinstance(answer, str)
-    assert answer.endswith(text)
+    for answer, (_, text) in zip(answers, lines, strict=True):
+        assert answer.endswith(text)
 
 
 def test_second_reading_waits_until_the_chip_can_have_measured_anew(host: Host) -> None:

@@ -2,8 +2,6 @@
 
 from fractions import Fraction
 
-import pytest
-
 from tests.firmware.hosts import Host
 
 
@@ -33,18 +31,15 @@ say([[sht3x.centidegrees(raw), sht3x.centipercent(raw)] for raw in {raws}])
         assert abs(centipercent - 10000 * part) <= half
 
 
-@pytest.mark.parametrize(
-    ("raw", "values"),
-    [
-        ([0, 0], [-4500, 0]),
-        ([65535, 65535], [13000, 10000]),
-        ([26214, 26214], [2500, 4000]),  # 0.4 of full scale
-    ],
-)
-def test_reading_at_known_points(host: Host, raw: list[int], values: list[int]) -> None:
-    host.fakes(chip(raw=raw))
+def test_readings_at_known_points(host: Host) -> None:
+    points = {0: [-4500, 0], 65535: [13000, 10000], 26214: [2500, 4000]}  # 0.4 of full scale
+    device = {"kind": "sht3x", "address": 0x44}
+    buses = {str(n): {"devices": [{**device, "raw": [raw, raw]}]} for n, raw in enumerate(points)}
+    host.fakes({"i2c": buses})
 
-    assert host.said("say(read(sensor('sht3x', {'bus': {'i2c': 0}})))") == values
+    readings = host.said("say([read(sensor('sht3x', {'bus': {'i2c': n}})) for n in range(3)])")
+
+    assert readings == list(points.values())
 
 
 def test_sensor_reads_back_what_the_fake_chip_measures(host: Host) -> None:
@@ -56,22 +51,24 @@ def test_sensor_reads_back_what_the_fake_chip_measures(host: Host) -> None:
     assert abs(humidity - 8765) <= 1
 
 
-@pytest.mark.parametrize(
-    ("fault", "text"),
-    [
-        ("crc", "ValueError: sht3x at 0x44: wrong CRC"),
-        ("crc_humidity", "ValueError: sht3x at 0x44: wrong CRC"),
-        ("nack", "sht3x at 0x44 does not answer"),
-        ("busy", "sht3x at 0x44 does not answer"),
-    ],
-)
-def test_fault_is_an_error_that_says_what_is_wrong(host: Host, fault: str, text: str) -> None:
-    host.fakes(chip(faults=[fault]))
+def test_fault_is_an_error_that_says_what_is_wrong(host: Host) -> None:
+    texts = {
+        "crc": "ValueError: sht3x at 0x44: wrong CRC",
+        "crc_humidity": "ValueError: sht3x at 0x44: wrong CRC",
+        "nack": "sht3x at 0x44 does not answer",
+        "busy": "sht3x at 0x44 does not answer",
+    }
+    device = {"kind": "sht3x", "address": 0x44}
+    buses = {
+        str(number): {"devices": [{**device, "faults": [fault]}]}
+        for number, fault in enumerate(texts)
+    }
+    host.fakes({"i2c": buses})
 
-    answer = host.said("say(read(sensor('sht3x', {})))")
+    answers = host.said("say([read(sensor('sht3x', {'bus': {'i2c': n}})) for n in range(4)])")
 
-    assert isinstance(answer, str)
-    assert answer.endswith(text)
+    for answer, text in zip(answers, texts.values(), strict=True):
+        assert answer.endswith(text)
 
 
 def test_reading_succeeds_again_after_a_fault(host: Host) -> None:
