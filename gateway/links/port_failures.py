@@ -5,10 +5,12 @@ import grp
 import os
 import stat
 
-from gateway.links.port_holders import holders
+from gateway.links.port_holders import holders, locker
 
 _BUSY = frozenset({errno.EBUSY, errno.EWOULDBLOCK})
 """EBUSY: exclusive mode; EWOULDBLOCK: another one's lock."""
+_PTS = "/dev/pts/"
+"""Ptys are also open in the program that simulates what is behind them."""
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 _WORDS = {
     errno.ENOENT: "there is no such port",
@@ -31,9 +33,14 @@ def explain(path: str, error: OSError | ValueError) -> str:
 
 
 def _holder(path: str) -> str:
-    holder = holders({os.path.realpath(path)}).get(os.path.realpath(path))
+    device = os.path.realpath(path)
+    holder = locker(device)
+    if holder is None and not device.startswith(_PTS):
+        holder = holders({device}).get(device)
     if holder is None:
         return "another program (ModemManager, brltty or a serial monitor?)"
+    if holder.pid == os.getpid():
+        return "this program"
     return f"another program ({holder.program}, process {holder.pid})"
 
 

@@ -1,10 +1,13 @@
-"""Which program has a port open."""
+"""Which program has a port open, or has locked it."""
 
 import contextlib
 import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
+
+_PLACE = 5
+"""Field of /proc/locks that tells the file; the process is the one before it."""
 
 
 class Holder(NamedTuple):
@@ -26,6 +29,21 @@ def holders(devices: Collection[str], proc: Path = Path("/proc")) -> dict[str, H
         for device in _opened(entry).intersection(devices):
             found.setdefault(device, Holder(int(entry.name), _program(entry)))
     return found
+
+
+def locker(device: str, proc: Path = Path("/proc")) -> Holder | None:
+    """Return the process that holds a lock on `device`; None if there is none, or it is hidden."""
+    try:
+        status = Path(device).stat()
+        locks = (proc / "locks").read_text()
+    except OSError:
+        return None
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for line in locks.splitlines():
+        fields = line.split()  # 1: FLOCK ADVISORY WRITE pid major:minor:inode start end
+        if len(fields) > _PLACE and fields[1] == "FLOCK" and fields[_PLACE] == place:
+            return Holder(int(fields[_PLACE - 1]), _program(proc / fields[_PLACE - 1]))
+    return None
 
 
 def _opened(process: Path) -> set[str]:

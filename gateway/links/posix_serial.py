@@ -14,7 +14,6 @@ import time
 from typing import TYPE_CHECKING
 
 import serial
-from serial.tools import list_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,16 +148,6 @@ def close_descriptor(descriptor: int, drain_s: float) -> None:
             fcntl.ioctl(descriptor, termios.TIOCMBIC, line)
     with contextlib.suppress(OSError):  # EIO of a device that is gone; it is closed all the same
         os.close(descriptor)
-
-
-def describe_ports() -> dict[str, str]:
-    """Return what each USB port says it is, by device path: maker, product, vendor:product id."""
-    found = {}
-    for port in list_ports.comports():
-        if port.vid is not None:
-            words = [port.manufacturer, port.product, f"[{port.vid:04x}:{port.pid:04x}]"]
-            found[port.device] = " ".join(word for word in words if word)
-    return found
 
 
 def _unsent(descriptor: int) -> int:
