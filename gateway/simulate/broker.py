@@ -122,13 +122,24 @@ class EmbeddedBroker:
 
 
 async def _serve(listener: socket.socket) -> None:
-    """Be the broker until stdin closes; print the port once it accepts clients."""
+    """Be the broker until stdin closes; print the port once it accepts clients.
+
+    Raises:
+        PermissionError: stdin is a file or /dev/null, which nobody holds open.
+    """
     from amqtt.adapters import (  # type: ignore[import-untyped]  # noqa: PLC0415 an optional package, needed in the child only
         StreamReaderAdapter,
         StreamWriterAdapter,
     )
     from amqtt.broker import Broker  # type: ignore[import-untyped]  # noqa: PLC0415 as above
 
+    parent_gone = asyncio.Event()
+
+    def on_stdin() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            parent_gone.set()
+
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), on_stdin)
     broker = Broker(
         {
             "listeners": {_LISTENER: {"type": "external"}},  # the socket is ours: port 0, loopback
@@ -142,18 +153,7 @@ async def _serve(listener: socket.socket) -> None:
             StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER
         )
 
-    parent_gone = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_stdin() -> None:
-        if not os.read(sys.stdin.fileno(), 4096):
-            parent_gone.set()
-
     server = await asyncio.start_server(on_client, sock=listener)
-    try:
-        loop.add_reader(sys.stdin.fileno(), on_stdin)
-    except PermissionError:  # a file or /dev/null: nobody holds the other end
-        return
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 the parent reads it
     await parent_gone.wait()
     # Nothing is worth saving. amqtt's own shutdown waits for clients, and its tasks swallow
@@ -173,7 +173,11 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as exc:
         print(f"cannot listen on {HOST}:{port}: {os.strerror(exc.errno or 0)}", file=sys.stderr)  # noqa: T201 a program's error
         return 1
-    asyncio.run(_serve(listener), debug=False)
+    try:
+        asyncio.run(_serve(listener), debug=False)
+    except PermissionError:
+        print("stdin must be a pipe or a terminal: its end is the broker's end", file=sys.stderr)  # noqa: T201 as above
+        return 1
     return 0
 
 

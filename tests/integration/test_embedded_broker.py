@@ -227,3 +227,16 @@ async def test_cancelling_the_start_leaves_nothing_behind() -> None:
         entering.cancel()
 
     assert not exists(starting.pid)
+
+
+def test_it_refuses_to_run_where_nobody_holds_its_stdin() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway.simulate.broker"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(b"stdin must be a pipe or a terminal")
