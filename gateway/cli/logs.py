@@ -14,13 +14,16 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0))}
 """What a device says may get into a line; it must neither end the line nor colour the terminal."""
 
 
-class _Formatter(logging.Formatter):
+class OneLine(logging.Formatter):
+    """Keeps a message on its line, whatever a device put into it; tracebacks stay as they are."""
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the base class's name
+        """Return the line of a record."""
         record.message = record.message.translate(_ESCAPES)
         return super().formatMessage(record)
 
 
-class _JournalFormatter(_Formatter):
+class _JournalFormatter(OneLine):
     def format(self, record: logging.LogRecord) -> str:
         priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
         lines = super().format(record).split("\n")
@@ -33,7 +36,7 @@ def configure(level: str) -> None:
     handler.setFormatter(
         _JournalFormatter(_JOURNAL)
         if goes_to_journal(os.environ)
-        else _Formatter(_PLAIN, datefmt="%Y-%m-%dT%H:%M:%S")
+        else OneLine(_PLAIN, datefmt="%Y-%m-%dT%H:%M:%S")
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
