@@ -75,14 +75,20 @@ def deepsleep(time_ms=None):
     _end(_SLEEP, _DEEPSLEEP)
 
 
-# Which port's quirks are shown: esp32 or rp2.
-def family():
-    given = os.getenv("BOARD_FAMILY")
-    if given or not read_file(FAKES):
-        return given or "esp32"
+# What fakes.json says under these keys. Without that file its reader is not even loaded.
+def told(*keys, default=None):
+    try:
+        os.stat(FAKES)
+    except OSError:
+        return default
     from fakes import settings
 
-    return settings.told("family", default="esp32")
+    return settings.told(*keys, default=default)
+
+
+# Which port's quirks are shown: esp32 or rp2.
+def family():
+    return os.getenv("BOARD_FAMILY") or told("family", default="esp32")
 
 
 def unique_id():

@@ -8,7 +8,7 @@
 import json
 import time
 
-from fakes import settings
+from fakes import chip
 
 _lines = {}
 
@@ -33,8 +33,10 @@ class Line:
             return 0
         if self.outside is not None:
             return self.outside
-        told = settings.told("pins", self.number)
+        told = chip.told("pins", self.number)
         if told is not None:
+            from fakes import settings
+
             return 1 if settings.value_of(told) else 0
         return 1 if self.pull == Pin.PULL_UP or self.mode == Pin.OPEN_DRAIN else 0
 
@@ -71,7 +73,7 @@ def watch(number, watcher):
 
 # Writes a change of an output to pins.log, when fakes.json asks for it.
 def note(number, what, value):
-    if settings.told("log_pins"):
+    if chip.told("log_pins"):
         with open("pins.log", "a") as f:
             f.write(
                 json.dumps({"ms": time.time_ns() // 1000000, "pin": number, what: value}) + "\n"
