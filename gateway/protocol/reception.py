@@ -157,6 +157,7 @@ class Reception:
         """Acknowledge what arrived and takes long to become safe."""
         if now_s >= self.ack_due_s:
             self.ack_due = True
+            self.ack_due_s = _NEVER
 
     def ack(self) -> Ack:
         """Return the ACK that is due, and note that it is on its way."""

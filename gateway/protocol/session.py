@@ -255,8 +255,9 @@ class Session:
 
     def _ask_next(self, now_s: float, events: list[SessionEvent]) -> None:
         events += self._requests.expired(now_s)
-        if self._board is not None and self._question is None:
-            self._question = self._board.next_question(now_s, events)
+        if self._board is not None:
+            question = self._board.next_question(now_s, events)
+            self._question = question or self._question
 
     def _silent_s(self, board: JoinedBoard) -> float:
         return board.heard_s + SILENT_HEARTBEATS * self._heartbeat_s

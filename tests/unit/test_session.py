@@ -1,0 +1,804 @@
+"""The gateway's session against hand-made frames; the firmware's own is met back to back."""
+
+from collections.abc import Iterable
+from struct import pack
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.protocol.delivery import DeliveryBook
+from gateway.protocol.frames import Frame, open_frame
+from gateway.protocol.messages import (
+    Ack,
+    AckFlag,
+    ActuatorReport,
+    Bye,
+    Channel,
+    Command,
+    Hello,
+    HelloRequest,
+    Log,
+    Message,
+    MessageType,
+    Ping,
+    Pong,
+    Read,
+    ReadFlag,
+    Response,
+    Stream,
+    StreamRequest,
+    Welcome,
+    decode,
+    encode,
+)
+from gateway.protocol.session import Session
+from gateway.protocol.session_events import (
+    ActuatorStated,
+    BoardTime,
+    CommandEnded,
+    Described,
+    Joined,
+    LeaveReason,
+    Left,
+    Logged,
+    Missed,
+    Outcome,
+    Received,
+    Refused,
+    SessionEvent,
+    SessionFault,
+)
+
+UNIX_S = 1_790_000_000.123
+STREAM = Stream(0, "climate", "h", (Channel("temperature", "°C", -2, "temperature"),))
+OTHER_STREAM = Stream(1, "light", "I", (Channel("light", "lx", 0, "illuminance"),))
+PUMP = ActuatorReport("pump", "Pump", "switch", state=False)
+
+
+def hello(**said: Any) -> Hello:  # noqa: ANN401  # any field of a HELLO
+    fields: dict[str, Any] = {
+        "protocol": 1,
+        "id": "b1",
+        "epoch": 7,
+        "next_seq": 0,
+        "unacked": 0,
+        "streams": 1,
+        "nonce": 99,
+    }
+    return Hello(**fields | said)
+
+
+def read(first_seq: int, count: int = 2, *, flags: int = 0, epoch: int = 7) -> Read:
+    records = b"".join(pack("<BBIh", 8, 0, 1000 + first_seq + n, n) for n in range(count))
+    return Read(flags, epoch, first_seq, 5000, 0, count, records)
+
+
+class Peer:
+    """Plays the board of one session, and keeps the time."""
+
+    def __init__(self, book: DeliveryBook | None = None, session_id: str = "5e55") -> None:
+        self.book = DeliveryBook() if book is None else book
+        self.session = Session(self.book, session_id)
+        self.now_s = 100.0
+        self.outputs = 0
+        self.session.on_output = self._count_output
+
+    def _count_output(self) -> None:
+        self.outputs += 1
+
+    def say(self, *messages: Message, mid: int = 0) -> list[SessionEvent]:
+        return [
+            event
+            for message in messages
+            for event in self.session.receive(encode(message, mid), self.now_s, UNIX_S)
+        ]
+
+    def wait(self, for_s: float) -> list[SessionEvent]:
+        """Let time pass; ticks come when they are due."""
+        events: list[SessionEvent] = []
+        end_s = self.now_s + for_s
+        while (deadline_s := self.session.deadline_s) is not None and deadline_s <= end_s:
+            self.now_s = max(self.now_s, deadline_s)
+            events += self.session.tick(self.now_s)
+        self.now_s = end_s
+        return events
+
+    def heard(self) -> list[Message]:
+        messages = []
+        for line in self.session.data_to_send().splitlines():
+            frame = open_frame(line)
+            assert isinstance(frame, Frame)
+            message = decode(frame)
+            assert isinstance(message, Message)
+            messages.append(message)
+        return messages
+
+    def mids(self) -> list[int]:
+        frames = [open_frame(line) for line in self.session.data_to_send().splitlines()]
+        return [frame.mid for frame in frames if isinstance(frame, Frame)]
+
+    def join(self, **said: Any) -> None:  # noqa: ANN401  # any field of a HELLO
+        self.say(hello(**said), STREAM)
+        self.heard()
+
+
+@pytest.fixture
+def peer() -> Peer:
+    return Peer()
+
+
+@pytest.fixture
+def joined(peer: Peer) -> Peer:
+    peer.join()
+    return peer
+
+
+def received(events: Iterable[SessionEvent]) -> list[int]:
+    """Seqs of the records received."""
+    return [
+        event.first_seq + at
+        for event in events
+        if isinstance(event, Received)
+        for at in range(len(event.records))
+    ]
+
+
+def make_safe(events: Iterable[SessionEvent]) -> None:
+    for event in events:
+        if isinstance(event, Received):
+            event.watermark.mark_safe(event.first_seq, event.first_seq + len(event.records) - 1)
+        if isinstance(event, Missed):
+            event.watermark.mark_safe(event.first_seq, event.last_seq)
+
+
+def faults(events: Iterable[SessionEvent]) -> list[SessionFault]:
+    return [event.fault for event in events if isinstance(event, Refused)]
+
+
+# ---- joining
+
+
+def test_a_hello_is_welcomed_with_time_credit_and_resume_point(peer: Peer) -> None:
+    events = peer.say(hello(next_seq=9, unacked=4, acked=5))
+
+    assert events == [Joined("b1", hello(next_seq=9, unacked=4, acked=5))]
+    assert peer.heard() == [Welcome("5e55", 1_790_000_000, 123, 7, 5, 3, 5.0)]
+
+
+def test_a_board_of_a_later_protocol_is_not_welcomed(peer: Peer) -> None:
+    events = peer.say(hello(protocol=2))
+
+    assert faults(events) == [SessionFault.UNSUPPORTED_PROTOCOL]
+    assert peer.heard() == []
+
+
+def test_a_board_is_described_once_all_its_streams_and_actuators_are_known(peer: Peer) -> None:
+    peer.say(hello(streams=2, actuators=1))
+
+    assert peer.say(OTHER_STREAM, PUMP) == []
+    assert peer.say(STREAM) == [Described((STREAM, OTHER_STREAM), (PUMP,))]
+
+
+def test_a_board_that_has_nothing_is_described_at_once(peer: Peer) -> None:
+    events = peer.say(hello(streams=0))
+
+    assert events == [Joined("b1", hello(streams=0)), Described((), ())]
+
+
+def test_what_is_repeated_unchanged_is_no_news(joined: Peer) -> None:
+    assert joined.say(STREAM) == []
+
+
+def test_a_stream_that_changes_is_news(joined: Peer) -> None:
+    changed = Stream(0, "climate", "I", STREAM.channels)
+
+    assert joined.say(changed) == [Described((changed,), ())]
+
+
+def test_an_actuators_new_state_is_told_and_its_new_range_describes_the_board_anew(
+    peer: Peer,
+) -> None:
+    peer.join(actuators=1)
+    peer.say(PUMP)
+    on = ActuatorReport("pump", "Pump", "switch", state=True)
+    dimmer = ActuatorReport("pump", "Pump", "number", 0, 100, state=1)
+
+    assert peer.say(on, on) == [ActuatorStated(on)]
+    assert peer.say(dimmer) == [Described((STREAM,), (dimmer,))]
+
+
+def test_a_missing_description_is_asked_for_once_a_second_and_ten_times(peer: Peer) -> None:
+    peer.say(hello(streams=2), STREAM)
+    peer.heard()
+    asked: list[object] = []
+    events: list[SessionEvent] = []
+
+    for _ in range(100):
+        events += peer.wait(0.125)
+        peer.say(Log(2, "alive"))
+        asked += [(peer.now_s, message) for message in peer.heard()]
+
+    assert asked == [(101.0 + n, StreamRequest(255)) for n in range(10)]
+    assert faults(events) == [SessionFault.UNDESCRIBED]
+    assert events[-1] == Described((STREAM,), ())
+
+
+def test_records_are_not_taken_before_the_board_is_described_and_then_called_for(
+    peer: Peer,
+) -> None:
+    peer.say(hello(streams=2), STREAM)
+    peer.heard()
+
+    assert received(peer.say(read(0))) == []
+    assert peer.heard() == [Ack(7, 0, 3, 0, 0)]
+    peer.say(OTHER_STREAM)
+    assert peer.heard() == [Ack(7, 0, 3, AckFlag.REWIND, 0)]
+    assert received(peer.say(read(0))) == [0, 1]
+
+
+def test_a_strange_boards_frames_are_answered_with_a_hello_request_once_a_second(
+    peer: Peer,
+) -> None:
+    requests = 0
+
+    for _ in range(25):
+        peer.say(read(0), Ping(5), STREAM, PUMP, Bye(0))
+        requests += peer.heard().count(HelloRequest())
+        peer.wait(0.1)
+
+    assert requests == 3
+
+
+def test_a_strange_boards_log_is_not_lost(peer: Peer) -> None:
+    assert peer.say(Log(3, "hot")) == [Logged(3, "hot")]
+    assert peer.heard() == [HelloRequest()]
+
+
+def test_the_second_board_of_an_id_is_told_of_once_and_joins_when_the_first_leaves() -> None:
+    first = Peer()
+    second = Peer(first.book)
+    first.join()
+
+    refused = second.say(hello(epoch=9), hello(epoch=9), hello(epoch=9))
+
+    assert faults(refused) == [SessionFault.DUPLICATE_ID]
+    assert second.heard() == []
+    first.say(Bye(0))
+    assert any(isinstance(event, Joined) for event in second.say(hello(epoch=9)))
+
+
+def test_ids_that_would_share_a_topic_are_one_id() -> None:
+    first = Peer()
+    second = Peer(first.book)
+    first.join(id="Board 1")
+
+    assert faults(second.say(hello(id="board#1"))) == [SessionFault.DUPLICATE_ID]
+
+
+def test_another_board_on_the_same_link_replaces_the_first(joined: Peer) -> None:
+    events = joined.say(hello(id="b2"))
+
+    assert events == [Left("b1", LeaveReason.REPLACED), Joined("b2", hello(id="b2"))]
+    assert Peer(joined.book).say(hello(epoch=8)) == [Joined("b1", hello(epoch=8))]
+
+
+def test_an_epoch_that_starts_over_is_refused_with_a_resume_point_beyond_it(joined: Peer) -> None:
+    joined.say(read(0, 5))
+    joined.heard()
+
+    events = joined.say(hello(next_seq=4, unacked=4))
+
+    assert faults(events) == [SessionFault.EPOCH_REUSED]
+    (welcome,) = joined.heard()
+    assert isinstance(welcome, Welcome)
+    assert (welcome.epoch, welcome.next_seq) == (7, 5)
+    assert joined.say(read(0, 4)) == []
+    assert [event for event in joined.say(hello(epoch=8)) if isinstance(event, Joined)]
+
+
+# ---- records
+
+
+def test_records_are_acknowledged_once_they_are_safe(joined: Peer) -> None:
+    events = joined.say(read(0))
+
+    assert received(events) == [0, 1]
+    assert joined.heard() == []
+    make_safe(events)
+    assert joined.outputs == 1
+    assert joined.heard() == [Ack(7, 2, 3, 0, 2)]
+
+
+def test_acknowledgements_are_coalesced(joined: Peer) -> None:
+    make_safe(joined.say(read(0), read(2)))
+
+    assert joined.heard() == [Ack(7, 4, 3, 0, 4)]
+
+
+def test_records_unsafe_after_100_ms_are_acknowledged_as_received_only(joined: Peer) -> None:
+    joined.say(read(0))
+
+    joined.wait(0.09)
+    assert joined.heard() == []
+    joined.wait(0.02)
+    assert joined.heard() == [Ack(7, 0, 3, 0, 2)]
+    joined.wait(3)
+    assert joined.heard() == []
+
+
+def test_a_full_window_is_acknowledged_at_once_so_that_the_board_goes_on(joined: Peer) -> None:
+    joined.say(read(0), read(2), read(4))
+
+    assert joined.heard() == [Ack(7, 0, 3, 0, 6)]
+
+
+def test_what_became_safe_out_of_order_is_acknowledged_in_order(joined: Peer) -> None:
+    first, second = joined.say(read(0)), joined.say(read(2))
+    joined.heard()
+
+    make_safe(second)
+    assert joined.heard() == []
+    make_safe(first)
+    assert joined.heard() == [Ack(7, 4, 3, 0, 4)]
+
+
+def test_records_that_come_again_are_dropped_counted_and_acknowledged_again(joined: Peer) -> None:
+    make_safe(joined.say(read(0, 4)))
+    joined.heard()
+
+    assert joined.say(read(0, 4, flags=ReadFlag.RESENT)) == []
+    assert joined.session.counts.duplicates == 4
+    assert joined.heard() == [Ack(7, 4, 3, 0, 4)]
+
+
+def test_of_a_batch_that_overlaps_only_the_new_records_are_taken(joined: Peer) -> None:
+    joined.say(read(0, 3))
+
+    events = joined.say(read(1, 4))
+
+    assert received(events) == [3, 4]
+    assert isinstance(events[0], Received)
+    assert [record and record[3] for record in events[0].records] == [2, 3]
+
+
+def test_a_hole_is_answered_with_a_rewind_at_most_every_50_ms(joined: Peer) -> None:
+    joined.say(read(0))
+    assert received(joined.say(read(4))) == []
+    assert joined.heard() == [Ack(7, 0, 3, AckFlag.REWIND, 2)]
+
+    joined.now_s += 0.04
+    joined.say(read(6))
+    assert joined.heard() == []
+    joined.now_s += 0.02
+    joined.say(read(8))
+    assert joined.heard() == [Ack(7, 0, 3, AckFlag.REWIND, 2)]
+
+
+def test_another_hole_is_answered_at_once(joined: Peer) -> None:
+    joined.say(read(2))
+    joined.heard()
+
+    joined.say(read(0), read(4))
+
+    assert joined.heard() == [Ack(7, 0, 3, AckFlag.REWIND, 2)]
+
+
+def test_what_is_missing_before_the_oldest_record_is_lost(joined: Peer) -> None:
+    joined.say(read(0))
+
+    events = joined.say(read(7, flags=ReadFlag.OLDEST))
+
+    assert isinstance(events[0], Missed)
+    assert (events[0].first_seq, events[0].last_seq) == (2, 6)
+    assert received(events) == [7, 8]
+    assert joined.session.counts.missed == 5
+
+
+def test_a_loss_is_acknowledged_like_a_record_once_it_is_published(joined: Peer) -> None:
+    events = joined.say(read(5, flags=ReadFlag.OLDEST))
+    joined.wait(0.2)
+    assert joined.heard() == [Ack(7, 0, 3, 0, 7)]
+
+    make_safe(events)
+
+    assert joined.heard() == [Ack(7, 7, 3, 0, 7)]
+
+
+def test_a_hello_tells_what_was_dropped_since_the_last_acknowledgement(peer: Peer) -> None:
+    events = peer.say(hello(next_seq=50, unacked=10, acked=25))
+
+    missed = events[1]
+    assert isinstance(missed, Missed)
+    assert (missed.first_seq, missed.last_seq) == (25, 39)
+
+
+def test_a_hello_of_a_known_epoch_tells_what_was_dropped_since_the_last_record(
+    joined: Peer,
+) -> None:
+    joined.say(read(0, 10))
+
+    events = joined.say(hello(next_seq=50, unacked=10))
+
+    assert [(e.first_seq, e.last_seq) for e in events if isinstance(e, Missed)] == [(10, 39)]
+
+
+def test_a_welcome_acknowledges_what_is_safe_and_not_what_is_received(joined: Peer) -> None:
+    events = joined.say(read(0, 4))
+    make_safe(events)
+    joined.say(read(4, 4))
+
+    joined.say(hello(next_seq=8, unacked=8))
+
+    welcome = joined.heard()[0]
+    assert isinstance(welcome, Welcome)
+    assert welcome.next_seq == 4
+
+
+def test_the_next_link_continues_where_the_last_one_ended(joined: Peer) -> None:
+    events = joined.say(read(0, 4))
+    joined.session.close()
+    heir = Peer(joined.book)
+    heir.say(hello(next_seq=6, unacked=6), STREAM)
+    heir.heard()
+
+    assert received(heir.say(read(0, 6))) == [4, 5]
+    heir.heard()
+    make_safe(events)
+    assert heir.heard() == [Ack(7, 4, 3, 0, 6)]
+    assert joined.outputs == 0
+
+
+def test_records_of_another_epoch_are_not_taken(joined: Peer) -> None:
+    events = joined.say(read(0, epoch=6))
+
+    assert faults(events) == [SessionFault.WRONG_EPOCH]
+    assert received(events) == []
+    assert joined.heard() == [HelloRequest()]
+
+
+def test_an_unknown_stream_ends_a_batch_and_is_asked_for(joined: Peer) -> None:
+    strange = pack("<BBII", 10, 1, 1000, 77)
+    known = pack("<BBIh", 8, 0, 1000, 1)
+    batch = Read(0, 7, 0, 5000, 0, 3, known + strange + known)
+    joined.wait(1.0)
+
+    assert received(joined.say(batch)) == [0]
+    assert joined.heard() == [Ack(7, 0, 3, 0, 1), StreamRequest(1)]
+    joined.say(OTHER_STREAM)
+    assert joined.heard() == [Ack(7, 0, 3, AckFlag.REWIND, 1)]
+    assert received(joined.say(batch)) == [1, 2]
+
+
+def test_a_stream_that_is_never_described_is_given_up_after_ten_requests(joined: Peer) -> None:
+    batch = Read(0, 7, 0, 5000, 0, 1, pack("<BBII", 10, 1, 1000, 77))
+    asked, events = 0, []
+
+    for _ in range(130):
+        events += joined.say(batch)
+        events += joined.wait(0.1)
+        asked += joined.heard().count(StreamRequest(1))
+
+    assert asked == 10
+    assert faults(events) == [SessionFault.UNDESCRIBED, SessionFault.BAD_RECORD]
+    assert [event.records for event in events if isinstance(event, Received)] == [[None]]
+
+
+def test_a_record_that_fits_no_stream_is_lost_and_the_rest_stands(joined: Peer) -> None:
+    short = pack("<BBIb", 7, 0, 1000, 1)
+    events = joined.say(Read(0, 7, 0, 5000, 0, 2, short + pack("<BBIh", 8, 0, 1000, 5)))
+
+    assert faults(events) == [SessionFault.BAD_RECORD]
+    assert [event.records for event in events if isinstance(event, Received)] == [
+        [None, (8, 0, 1000, 5)]
+    ]
+    assert joined.session.counts.unreadable == 1
+
+
+# ---- pause
+
+
+def test_a_pause_takes_the_credit_away_and_what_is_in_flight_still_arrives(joined: Peer) -> None:
+    joined.session.hold(paused=True)
+    assert joined.outputs == 1
+    assert joined.heard() == [Ack(7, 0, 0, 0, 0)]
+
+    assert received(joined.say(read(0), read(2), read(4))) == list(range(6))
+    assert received(joined.say(read(6))) == []
+    assert joined.session.counts.held_off == 1
+    assert joined.heard() == [Ack(7, 0, 0, 0, 6)]
+
+
+def test_after_a_pause_the_board_is_called_for_what_was_refused(joined: Peer) -> None:
+    joined.session.hold(paused=True)
+    joined.say(read(0), read(2), read(4), read(6))
+    joined.heard()
+
+    joined.session.hold(paused=False)
+
+    assert joined.heard() == [Ack(7, 0, 3, AckFlag.REWIND, 6)]
+
+
+def test_a_board_that_joins_during_a_pause_gets_no_credit(peer: Peer) -> None:
+    peer.session.hold(paused=True)
+
+    peer.say(hello(), STREAM)
+
+    welcome = peer.heard()[0]
+    assert isinstance(welcome, Welcome)
+    assert welcome.credit == 0
+    assert received(peer.say(read(0))) == []
+
+
+# ---- heartbeat
+
+
+def test_a_ping_is_answered_with_the_time_and_the_last_acknowledgement(joined: Peer) -> None:
+    make_safe(joined.say(read(0)))
+    joined.heard()
+
+    events = joined.say(Ping(1234), mid=9)
+
+    assert events == [BoardTime(1234)]
+    assert joined.heard() == [Pong(1234, 1_790_000_000, 123), Ack(7, 2, 3, 0, 2)]
+
+
+def test_a_pong_carries_the_pings_number(joined: Peer) -> None:
+    joined.say(Ping(1234), mid=9)
+
+    assert joined.mids()[0] == 9
+
+
+def test_a_board_silent_for_three_heartbeats_is_gone(joined: Peer) -> None:
+    joined.wait(10)
+    joined.say(Log(1, "x"))
+
+    assert joined.wait(14.9) == []
+    assert joined.wait(0.2) == [Left("b1", LeaveReason.SILENT)]
+    assert joined.session.deadline_s is None
+    assert Peer(joined.book).say(hello(epoch=8)) == [Joined("b1", hello(epoch=8))]
+
+
+def test_a_bye_says_when_the_board_will_be_back(joined: Peer) -> None:
+    assert joined.say(Bye(60_000)) == [Left("b1", LeaveReason.BYE, 60.0)]
+
+
+def test_our_own_frames_that_come_back_are_no_sign_of_life(joined: Peer) -> None:
+    echoes: list[Message] = [
+        Ack(7, 0, 3),
+        Welcome("s", 0, 0, 7, 0, 3, 5),
+        HelloRequest(),
+        StreamRequest(0),
+    ]
+
+    events = joined.say(*echoes, Pong(0, 0, 0), Command("set", None, 5, "x"))
+
+    assert faults(events) == [SessionFault.ECHO] * 6
+    assert joined.heard() == []
+    joined.wait(10)
+    joined.say(Ack(7, 0, 3))
+    assert joined.wait(5.1) == [Left("b1", LeaveReason.SILENT)]
+
+
+def test_an_echo_before_joining_is_not_answered(peer: Peer) -> None:
+    peer.say(HelloRequest())
+
+    assert peer.heard() == []
+
+
+def test_unknown_and_bad_messages_are_told_apart_and_are_signs_of_life(joined: Peer) -> None:
+    joined.wait(10)
+
+    events = joined.session.receive(Frame(0x60, 0, b"abc"), joined.now_s, UNIX_S)
+    events += joined.session.receive(Frame(MessageType.PING, 0, b""), joined.now_s, UNIX_S)
+
+    assert faults(events) == [SessionFault.UNKNOWN_TYPE, SessionFault.BAD_MESSAGE]
+    assert joined.wait(14) == []
+
+
+# ---- commands
+
+
+def test_a_command_is_sent_with_its_time_and_ends_with_the_answer(joined: Peer) -> None:
+    command_id, refused = joined.session.command("set", {"pump": True}, 10.0, joined.now_s)
+
+    assert refused is None
+    assert joined.outputs == 1
+    assert joined.heard() == [Command("set", {"pump": True}, 10_000, command_id)]
+    assert joined.say(Response(command_id, 1), mid=1) == [CommandEnded(command_id, Outcome.DONE, 1)]
+    assert joined.say(Response(command_id, 1), mid=1) == []
+
+
+def test_a_commands_error_is_its_end(joined: Peer) -> None:
+    command_id, _ = joined.session.command("x", None, 10.0, joined.now_s)
+
+    assert joined.say(Response(command_id, error="no"), mid=1) == [
+        CommandEnded(command_id, Outcome.FAILED, error="no")
+    ]
+
+
+def test_a_command_is_repeated_every_second_with_the_same_ids_and_less_time(joined: Peer) -> None:
+    command_id, _ = joined.session.command("x", None, 2.5, joined.now_s)
+    sent = []
+
+    for _ in range(24):
+        sent += joined.heard()
+        joined.wait(0.1)
+
+    assert sent == [Command("x", None, ttl_ms, command_id) for ttl_ms in (2500, 1500, 500)]
+
+
+def test_an_answer_with_another_number_or_id_ends_nothing(joined: Peer) -> None:
+    command_id, _ = joined.session.command("x", None, 10.0, joined.now_s)
+
+    assert joined.say(Response(command_id, 1), mid=2) == []
+    assert joined.say(Response("other", 1), mid=1) == []
+
+
+def test_one_question_at_a_time_is_on_its_way(joined: Peer) -> None:
+    first, _ = joined.session.command("a", None, 10.0, joined.now_s)
+    second, _ = joined.session.command("b", None, 10.0, joined.now_s)
+    batch = Read(0, 7, 0, 5000, 0, 1, pack("<BBII", 10, 1, 1000, 77))
+    joined.say(batch)
+
+    assert joined.heard() == [Ack(7, 0, 3, 0, 0), Command("a", None, 10_000, first)]
+    joined.wait(0.5)
+    assert joined.heard() == []
+    joined.say(Response(first, 1), mid=1)
+    assert joined.heard() == [Command("b", None, 9_500, second)]
+    joined.say(Response(second, 1), mid=2)
+    joined.wait(0.5)
+    assert joined.heard() == [StreamRequest(1)]
+
+
+def test_a_command_and_a_missing_description_take_turns(peer: Peer) -> None:
+    peer.say(hello(streams=2), STREAM)
+    peer.heard()
+    command_id, _ = peer.session.command("x", None, 10.0, peer.now_s)
+    sent = []
+
+    for _ in range(46):
+        peer.wait(0.1)
+        sent += [type(message) for message in peer.heard()]
+
+    assert sent == [Command, StreamRequest, Command, StreamRequest]
+    assert peer.say(Response(command_id, 1), mid=1)
+
+
+def test_a_command_that_was_never_sent_expires(peer: Peer) -> None:
+    command_id, _ = peer.session.command("x", None, 2.0, peer.now_s)
+
+    assert peer.wait(1.9) == []
+    assert peer.wait(0.2) == [CommandEnded(command_id, Outcome.EXPIRED)]
+    peer.join()
+    assert peer.heard() == []
+
+
+def test_a_command_that_was_sent_and_never_answered_may_have_been_done(joined: Peer) -> None:
+    command_id, _ = joined.session.command("x", None, 2.0, joined.now_s)
+
+    assert joined.wait(2.1) == [CommandEnded(command_id, Outcome.UNKNOWN)]
+
+
+@pytest.mark.parametrize("nonce", [0, 100])
+def test_a_board_that_lost_its_memory_is_not_asked_again(peer: Peer, nonce: int) -> None:
+    peer.join(nonce=0 if nonce == 0 else 99)
+    command_id, _ = peer.session.command("x", None, 20.0, peer.now_s)
+    peer.heard()
+
+    events = peer.say(hello(nonce=nonce))
+
+    assert events[0] == CommandEnded(command_id, Outcome.UNKNOWN)
+
+
+def test_a_board_that_remembers_is_asked_again(joined: Peer) -> None:
+    command_id, _ = joined.session.command("x", None, 20.0, joined.now_s)
+    joined.heard()
+
+    joined.say(hello())
+    joined.wait(1.0)
+
+    assert Command("x", None, 19_000, command_id) in joined.heard()
+
+
+def test_commands_do_not_pass_to_another_board(joined: Peer) -> None:
+    first, _ = joined.session.command("x", None, 20.0, joined.now_s)
+    second, _ = joined.session.command("y", None, 20.0, joined.now_s)
+
+    events = joined.say(hello(id="b2"))
+
+    assert [event for event in events if isinstance(event, CommandEnded)] == [
+        CommandEnded(first, Outcome.UNKNOWN),
+        CommandEnded(second, Outcome.EXPIRED),
+    ]
+
+
+def test_command_ids_differ_between_sessions_of_one_process() -> None:
+    first = Peer()
+    second = Peer(first.book)
+
+    ids = {peer.session.command("x", None, 1, 0)[0] for peer in (first, second, first, second)}
+
+    assert len(ids) == 4
+
+
+def test_a_command_too_long_for_the_line_is_refused(joined: Peer) -> None:
+    _, refused = joined.session.command("set", "x" * 200, 10.0, joined.now_s)
+
+    assert refused is not None
+    assert refused.outcome is Outcome.FAILED
+    assert joined.heard() == []
+
+
+def test_no_line_to_a_board_is_longer_than_256_characters(joined: Peer) -> None:
+    longest = 0
+    for size in range(200):
+        peer = Peer(session_id="5e55" * 16)
+        peer.join(id=f"b{size}")
+        peer.session.command("set", "x" * size, 86_400.0, peer.now_s)
+        lines = peer.session.data_to_send().splitlines(keepends=True)
+        longest = max([longest, *map(len, lines)])
+    joined.session.receive(encode(hello(next_seq=2**32 - 1, unacked=9, acked=2**32 - 10)), 1, 2**32)
+    welcome = Peer(session_id="5e55" * 16)
+    welcome.say(hello(epoch=65_535, next_seq=2**32 - 1))
+
+    assert 250 < longest <= 256
+    assert len(welcome.session.data_to_send()) <= 256
+
+
+def test_at_most_16_commands_wait(joined: Peer) -> None:
+    refused = [joined.session.command("x", n, 10.0, joined.now_s)[1] for n in range(17)]
+
+    assert refused[:16] == [None] * 16
+    assert refused[16] is not None
+
+
+def test_closing_ends_commands_and_lets_the_board_go(joined: Peer) -> None:
+    command_id, _ = joined.session.command("x", None, 10.0, joined.now_s)
+
+    events = joined.session.close()
+
+    assert events == [
+        CommandEnded(command_id, Outcome.UNKNOWN),
+        Left("b1", LeaveReason.CLOSED),
+    ]
+    assert Peer(joined.book).say(hello(epoch=8)) == [Joined("b1", hello(epoch=8))]
+
+
+# ---- whatever comes
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.one_of(
+            st.builds(Frame, st.integers(0, 255), st.just(0), st.binary(max_size=60)),
+            st.builds(
+                lambda first, count, flags, raw: encode(Read(flags, 7, first, 9, 0, count, raw)),
+                st.integers(0, 2**32 - 256),
+                st.integers(0, 255),
+                st.integers(0, 7),
+                st.binary(max_size=60),
+            ),
+            st.sampled_from(
+                [encode(m) for m in (hello(), hello(epoch=8), STREAM, PUMP, Ping(1), Bye(1))]
+            ),
+        ),
+        max_size=30,
+    )
+)
+def test_whatever_comes_output_is_bounded_and_a_tick_moves_the_deadline(
+    frames: list[Frame],
+) -> None:
+    peer = Peer()
+
+    for frame in frames:
+        peer.session.receive(frame, peer.now_s, UNIX_S)
+        peer.now_s += 0.3
+        peer.session.tick(peer.now_s)  # nobody collects: the link may be stuck
+        deadline_s = peer.session.deadline_s
+        assert deadline_s is None or deadline_s > peer.now_s
+
+    assert len(peer.session.data_to_send()) <= 5 * 256
+    assert peer.session.data_to_send() == b""
