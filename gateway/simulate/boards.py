@@ -30,7 +30,13 @@ _STOP_TIMEOUT_S = 3.0
 """How long the firmware may take to notice that its line was closed, before it is killed."""
 
 _STEADY_S = 30.0
-"""A board that ran this long before it crashed is started again without delay."""
+"""A board that ran this long is no longer held to fail at every start."""
+
+_SHORT_S = 1.0
+"""A board that resets sooner than this after its start is started less and less often."""
+
+_SUSPICIOUS_STARTS = 3
+"""So many resets right after the start are worth a warning."""
 
 _POWERED = ("rtc_memory.bin", "reset_cause", "watchdog.armed", "watchdog.quiet", "sleep.json")
 """Files in which the stand-ins keep what a chip forgets without power."""
@@ -105,10 +111,11 @@ class FirmwareBoard:
         self.endings: Counter[Ending] = Counter()
         """How often the firmware ended, and why; each but OFF was followed by a start."""
         self.wire = Wire(PtyPort(path), self._on_input, plan, self.restart)
+        self._name = path.name
         self._flash = flash
         self._interpreter = interpreter
         self._heap_size = heap_size
-        board_id = board_id or hashlib.sha256(path.name.encode()).hexdigest()[:12]
+        board_id = board_id or hashlib.sha256(self._name.encode()).hexdigest()[:12]
         self._environment = {**os.environ, "BOARD_ID": board_id, "BOARD_LOG": "1"}
         self._child: ChildProcess | None = None
         self._is_cut = False
@@ -148,11 +155,12 @@ class FirmwareBoard:
                 self.endings[ending] += 1
                 if ending is Ending.OFF:
                     return
-                if asyncio.get_running_loop().time() - started_s > _STEADY_S:
+                lasted_s = asyncio.get_running_loop().time() - started_s
+                if lasted_s > _STEADY_S:
                     backoff.reset()
-                await self._sleep(await self._pause_s(ending, backoff))
+                await self._sleep(await self._pause_s(ending, lasted_s, backoff))
         except OSError as exc:
-            raise LinkError(f"simulated board {self.path.name}: {exc}") from exc
+            raise LinkError(f"simulated board {self._name}: {exc}") from exc
         finally:
             self.wire.close()
 
@@ -169,7 +177,7 @@ class FirmwareBoard:
 
     async def _live(self, command: list[str]) -> Ending:
         """Run the firmware once; say how it ended."""
-        child = self._child = ChildProcess(self.path.name, self.wire.send)
+        child = self._child = ChildProcess(self._name, self.wire.send)
         try:
             await child.start(command, self._environment)
             if self._is_cut:
@@ -183,13 +191,20 @@ class FirmwareBoard:
             return Ending.POWER_CUT
         ending = _EXIT_CODES.get(child.exit_code or 0, Ending.CRASH)
         if ending is Ending.CRASH:
-            _log.warning("simulated board %s crashed: %s", self.path.name, child.last_words())
+            _log.warning("simulated board %s crashed: %s", self._name, child.last_words())
         return ending
 
-    async def _pause_s(self, ending: Ending, backoff: Backoff) -> float:
+    async def _pause_s(self, ending: Ending, lasted_s: float, backoff: Backoff) -> float:
         """Return how long the board stays off."""
         match ending:
             case Ending.CRASH:
+                return backoff.next_delay_s()
+            case Ending.RESET | Ending.WATCHDOG if lasted_s < _SHORT_S:
+                if backoff.attempt == _SUSPICIOUS_STARTS:
+                    where = self.root / "crash.txt"
+                    _log.warning(
+                        "simulated board %s keeps resetting: see %s", self.path.name, crash
+                    )
                 return backoff.next_delay_s()
             case Ending.DEEP_SLEEP:
                 return await asyncio.to_thread(self._sleep_s)

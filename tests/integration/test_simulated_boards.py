@@ -351,6 +351,21 @@ async def test_a_firmware_that_always_crashes_is_started_less_and_less_often(
     assert board.restarts == board.endings[Ending.CRASH]
 
 
+async def test_a_firmware_that_resets_at_every_start_does_not_keep_the_machine_busy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = scripted(tmp_path, "echo >> starts", "exit 75")
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(board.run())
+        while not caplog.messages:  # noqa: ASYNC110 it tells nobody
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    (message,) = caplog.messages
+    assert message == f"simulated board port keeps resetting: see {tmp_path}/flash/crash.txt"
+    assert board.endings[Ending.RESET] == 4
+
+
 async def test_an_interpreter_that_is_gone_is_a_link_error(tmp_path: Path) -> None:
     gone = Interpreter(str(tmp_path / "gone"), "gone", is_micropython=True)
     board = FirmwareBoard(tmp_path / "port", tmp_path / "flash", Flash(CONFIG), gone)
