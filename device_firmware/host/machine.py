@@ -9,6 +9,8 @@
 # reset_cause() is then right, or what BOARD_RESET_CAUSE says (1 to 5).
 # RTC().memory() is the file rtc_memory.bin: remove it, and the board has been without power.
 # unique_id() is BOARD_ID (hex), else made at random once and kept in the file board_id.
+# BOARD_UART1, BOARD_UART2 ... name the ttys of the UARTs, BOARD_FAKES another file than fakes.json,
+# BOARD_FAMILY (esp32 or rp2) the port whose quirks are shown.
 
 from fakes.chip import deepsleep, reset, reset_cause, soft_reset, unique_id
 

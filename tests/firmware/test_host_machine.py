@@ -450,6 +450,7 @@ def running(host: Host, script: str, wire: Wire) -> Iterator[subprocess.Popen[by
         env=host.environment(BOARD_UART1=wire.path),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        start_new_session=True,  # a session without a terminal would take the wire for it
     ) as process:
         try:
             assert wire.read(1) == b"!"
@@ -555,3 +556,18 @@ for number, baudrate in ((2, 115200), (1, 12345)):
     ended = host.run(script, BOARD_UART1=wire.path)
 
     assert ended.said == ["BOARD_UART2 names no tty", "no such baudrate: 12345"]
+
+
+def test_uart_whose_tty_is_not_there_says_which(host: Host) -> None:
+    script = """
+import machine
+try:
+    machine.UART(1)
+except OSError as e:
+    say([e.errno, str(e)])
+"""
+
+    number, text = host.said(script, BOARD_UART1="/dev/no-such-tty")
+
+    assert number == 2  # ENOENT
+    assert "/dev/no-such-tty" in text

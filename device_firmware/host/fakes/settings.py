@@ -2,14 +2,15 @@
 # It is read again when it changes; replace it (rename another over it) rather than write into it.
 #
 # {
-#   "family": "esp32" or "rp2",            which port's quirks machine shows (BOARD_FAMILY)
+#   "family": "esp32" or "rp2",            which port's quirks machine shows
 #   "i2c": {"0": {"faults": [...], "devices": [
 #       {"kind": "bme280", "address": 118, "temperature": V, "humidity": V, "pressure": V,
 #        "faults": [...]},
 #       {"kind": "sht3x", "address": 68, "temperature": V, "humidity": V, "faults": [...]}]}},
 #   "onewire": {"4": {"faults": [...], "probes": [{"rom": "28ff641e8b160371", "temperature": V}]}},
 #   "dht": {"15": {"temperature": V, "humidity": V, "faults": [...]}},
-#   "adc": {"34": V in microvolts},  "pins": {"5": V, 0 or 1},  "pulses": {"5": pulses a second},
+#   "adc": {"34": V in microvolts},  "pins": {"5": V, 0 or 1},
+#   "pulses": {"5": pulses a second, for machine.Counter, not for Pin.irq},
 #   "chip_temperature": V in °C,  "log_pins": true (each change of an output as a line of pins.log)
 # }
 # A bus or a pin that is not named has one of everything, with slowly changing values.

@@ -18,8 +18,7 @@ _EIO = const(5)
 _POLL = const(3)  # requests of MicroPython's stream protocol
 _CLOSE = const(4)
 _FILENO = const(10)
-_F_SETFL = const(4)
-_O_RDWR_NONBLOCK = const(0o4002)
+_O_RDWR_NOCTTY_NONBLOCK = const(0o4402)
 
 
 class UART(io.IOBase):
@@ -41,10 +40,12 @@ class UART(io.IOBase):
 
             from fakes import libc
 
-            self._file = open(path, "r+b")
-            self._fd = self._file.fileno()
+            # Not as the process's terminal: its end would be a signal.
+            self._fd = libc.function("open", "si")(path, _O_RDWR_NOCTTY_NONBLOCK)
+            if self._fd < 0:
+                raise OSError(os.errno(), path)
+            self._file = open(self._fd, "r+b")
             termios.setraw(self._fd)
-            libc.function("fcntl", "iii")(self._fd, _F_SETFL, _O_RDWR_NONBLOCK)
 
         def _read(self, nbytes):
             return self._file.read(nbytes)
