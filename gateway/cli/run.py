@@ -1,0 +1,102 @@
+"""Read every board on every serial port, and publish its samples, until stopped.
+
+Boards may come and go at any time; nothing is configured per board. Without --config and --broker
+the broker is looked for on this machine; if there is none, a small one is started (extra `demo`).
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from gateway.app import App
+from gateway.cli import logs
+from gateway.cli.commands import OK
+from gateway.cli.embedded import embedded_broker, embedded_settings, listens, run_with
+from gateway.cli.stopping import run_until_stopped
+from gateway.config.broker_url import parse_broker
+from gateway.config.loader import Overrides, load, read_password
+from gateway.config.models import Settings
+from gateway.config.mqtt_models import MQTT_PORT
+from gateway.errors import ConfigError
+from gateway.simulate.broker import available
+
+EPILOG = """\
+examples:
+  edge-gateway run
+  edge-gateway run --broker mqtts://gateway@broker.local
+  edge-gateway run --broker broker.local --port-pattern '/dev/ttyS*' --port-pattern '/dev/ttyUSB*'
+  edge-gateway run --config /etc/edge-gateway/gateway.toml
+
+Ctrl-C or SIGTERM stops it in order. The password of the broker comes from a file or a systemd
+credential named in the configuration, never from the command line.
+Exit codes: 0 stopped, 1 failed, 2 wrong usage or configuration.
+"""
+
+LOCALHOST = "localhost"
+
+_log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take a configuration and what replaces parts of it."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, TOML")
+    parser.add_argument(
+        "--broker",
+        metavar="URL",
+        help="mqtt://[user@]host[:port], mqtts:// for TLS, or just host[:port]",
+    )
+    parser.add_argument(
+        "--port-pattern",
+        action="append",
+        metavar="GLOB",
+        help="serial ports to open, such as '/dev/ttyUSB*'; may be given more than once",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="least severity of what is written to stderr (default: info)",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Be the gateway."""
+    overrides = _overrides(arguments)
+    settings = load(arguments.config, overrides)
+    password = read_password(settings.mqtt)
+    logs.configure(settings.log.level)
+    run_until_stopped(_run(settings, password, arguments.config, overrides))
+    return OK
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
+    overrides: dict[str, dict[str, object]] = {}
+    if arguments.broker is not None:
+        overrides["mqtt"] = parse_broker(arguments.broker)
+    if arguments.port_pattern:
+        overrides["serial"] = {"patterns": arguments.port_pattern}
+    if arguments.log_level:
+        overrides["log"] = {"level": arguments.log_level}
+    return overrides
+
+
+async def _run(
+    settings: Settings, password: str | None, config: Path | None, overrides: Overrides
+) -> None:
+    if settings.mqtt.is_configured or await listens(LOCALHOST, MQTT_PORT):
+        await App(settings, password).run()
+        return
+    if not available():
+        raise ConfigError(
+            f"no broker is configured and none listens on {LOCALHOST}:{MQTT_PORT}; name one with "
+            "--broker, or install the embedded one: pip install 'edge-gateway[demo]'"
+        )
+    async with await embedded_broker() as broker:
+        _log.warning(
+            "no broker is configured and none listens on %s:%d: started the embedded one on %s:%d",
+            LOCALHOST,
+            MQTT_PORT,
+            broker.host,
+            broker.port,
+        )
+        mqtt = {**overrides.get("mqtt", {}), **embedded_settings(broker)}
+        await run_with(App(load(config, {**overrides, "mqtt": mqtt}), password), broker)

@@ -1,0 +1,113 @@
+"""`demo`: the whole house in one command, with a terminal and without."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import gateway, running
+
+ESC = "\x1b"
+BOARDS = ("greenhouse", "cellar", "roof", "kitchen")
+SHOWN_WITHIN_S = 60.0
+
+
+def children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in listed for child in path.read_text().split()]
+
+
+def test_a_timed_run_delivers_samples_of_all_boards_and_prints_plain_lines() -> None:
+    done = gateway("demo", environment={"DEMO_SECONDS": "10"})
+
+    assert (done.code, done.err) == (0, "")
+    assert ESC not in done.out
+    assert re.search(r"mosquitto_sub -h 127\.0\.0\.1 -p \d+ -t 'edge/#' -v", done.out)
+    summary = done.out[done.out.index("samples delivered") :]
+    for board in BOARDS:
+        counted = re.search(rf"  {board}: received (\d+), delivered (\d+), lost 0\n", summary)
+        assert counted, f"{board} in {summary}"
+        assert 1 <= int(counted[2]) <= int(counted[1])
+
+
+def test_a_run_too_short_for_the_boards_fails_and_names_them() -> None:
+    done = gateway("demo", "--seconds", "0.05")
+
+    assert done.code == 1
+    assert f"nothing was delivered from {', '.join(BOARDS)}" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_ctrl_c_ends_it_well_and_leaves_no_process() -> None:
+    with running("demo") as demo:
+        demo.out.next("kitchen")
+        children = children_of(demo.pid)
+        done = demo.stop(signal.SIGINT)
+
+    assert done.code == 0
+    assert "samples delivered" in done.out
+    assert "Traceback" not in done.err
+    assert len(children) == 4  # three boards and the broker
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_terminal_gets_a_table_that_is_drawn_in_place() -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 80))
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway", "demo"],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+    ) as demo:
+        os.close(theirs)
+        shown = b""
+        deadline_s = time.monotonic() + SHOWN_WITHIN_S
+        while b"moisture=" not in shown or b"rain=" not in shown:
+            assert time.monotonic() < deadline_s, shown[-3000:]
+            shown += os.read(ours, 65_536)
+        demo.send_signal(signal.SIGINT)
+        while chunk := _read_to_the_end(ours):
+            shown += chunk
+        _, complaints = demo.communicate(timeout=30)
+    os.close(ours)
+
+    text = shown.decode()
+    assert (demo.returncode, complaints) == (0, b"")
+    assert f"{ESC}[" in text
+    assert "newest values" in text
+    assert "loop lag p99" in text
+    assert "samples delivered" in text
+    rows = re.split(r"\r|\n|\x1b\[1A", text)
+    assert max(len(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", row)) for row in rows) <= 80
+
+
+def _read_to_the_end(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # EIO: nobody has the other end any more
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "complaint"),
+    [
+        ([], "soon", "DEMO_SECONDS: a number of seconds, not 'soon'"),
+        ([], "-1", "the demo's seconds must be more than 0, not -1"),
+        (["--seconds", "nan"], "", "the demo's seconds must be more than 0, not nan"),
+        (["--interpreter", "/nowhere"], "", "/nowhere is no MicroPython that runs here"),
+    ],
+)
+def test_wrong_usage_is_explained(words: list[str], variable: str, complaint: str) -> None:
+    done = gateway("demo", *words, environment={"DEMO_SECONDS": variable})
+
+    assert (done.code, done.out) == (2, "")
+    assert complaint in done.err

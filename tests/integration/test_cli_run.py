@@ -1,0 +1,138 @@
+"""`run` as a user and as systemd start and stop it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import Broker
+from tests.support.commands import gateway, running
+
+SAMPLE_WITHIN_S = "30"
+
+
+def one_sample(mosquitto_sub: Path, port: int) -> tuple[str, dict[str, object]]:
+    """Return the topic and the payload of the first state that is published."""
+    done = subprocess.run(
+        [
+            *(str(mosquitto_sub), "-p", str(port), "-t", "edge/+/+/state"),
+            *("-C", "1", "-W", SAMPLE_WITHIN_S, "-F", "%t %p"),
+        ],
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    topic, payload = done.stdout.decode().split(" ", 1)
+    return topic, json.loads(payload)
+
+
+def needs_no_broker_on_localhost() -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 1883)) == 0:
+            pytest.skip("a broker of this machine listens on port 1883, so `run` takes that one")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_samples_of_a_board_are_published_until_a_signal_stops_it(
+    tmp_path: Path, broker: Broker, mosquitto_sub_bin: Path, number: signal.Signals
+) -> None:
+    ports = tmp_path / "ports"
+
+    with (
+        running(*("simulate", "--kind", "json", "--name", "shed", "--link-dir", str(ports))),
+        running(
+            *("run", "--broker", f"127.0.0.1:{broker.port}", "--port-pattern", f"{ports}/*"),
+        ) as daemon,
+    ):
+        topic, sample = one_sample(mosquitto_sub_bin, broker.port)
+        done = daemon.stop(number)
+
+    assert topic.endswith("/shed-0/state")
+    assert {"temperature", "humidity", "time", "id"} <= set(sample)
+    assert (done.code, done.out) == (0, "")
+    assert "Traceback" not in done.err
+
+
+def test_without_any_broker_it_starts_the_embedded_one_and_says_so_in_one_line(
+    tmp_path: Path, mosquitto_sub_bin: Path
+) -> None:
+    needs_no_broker_on_localhost()
+    ports = tmp_path / "ports"
+
+    with (
+        running(*("simulate", "--kind", "json", "--name", "shed", "--link-dir", str(ports))),
+        running("run", "--port-pattern", f"{ports}/*") as daemon,
+    ):
+        said = daemon.err.next("started the embedded one on 127.0.0.1:")
+        topic, _ = one_sample(mosquitto_sub_bin, int(said.rpartition(":")[2]))
+        done = daemon.stop()
+
+    assert topic.endswith("/shed-0/state")
+    assert done.code == 0
+    assert done.err.count("embedded one") == 1
+
+
+def test_without_any_broker_and_without_the_extra_it_says_what_to_do() -> None:
+    needs_no_broker_on_localhost()
+    script = "import sys; sys.modules['amqtt'] = None; from gateway.cli import main; main(['run'])"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script.replace("main(['run'])", "sys.exit(main(['run']))")],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert b"name one with --broker, or install the embedded one: pip install" in done.stderr
+
+
+def test_a_password_that_cannot_be_had_stops_it_before_it_begins(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text('[mqtt]\nhost = "broker"\npassword_credential = "mqtt"\n')
+
+    done = gateway("run", "--config", str(config), environment={"CREDENTIALS_DIRECTORY": ""})
+
+    assert (done.code, done.out) == (2, "")
+    assert "mqtt.password_credential: mqtt: there are no credentials here" in done.err
+
+
+def test_the_broker_may_be_absent_at_the_start(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        with running(
+            *("run", "--broker", f"127.0.0.1:{port}", "--port-pattern", f"{tmp_path}/*"),
+        ) as daemon:
+            daemon.err.next("broker")
+            done = daemon.stop(signal.SIGTERM)
+
+    assert done.code == 0
+    assert "Traceback" not in done.err
+
+
+def test_under_journald_lines_have_a_priority_and_no_time(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    status = os.fstat(writer)
+    environment = {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "gateway", "run", "--broker", "127.0.0.1:1"),
+            *("--port-pattern", f"{tmp_path}/*"),
+        ],
+        stderr=writer,
+        env=environment,
+    ) as daemon:
+        os.close(writer)
+        with os.fdopen(reader) as lines:
+            first = lines.readline()
+            daemon.terminate()
+            lines.read()
+
+    assert first.startswith("<4>WARNING gateway.")
+    assert daemon.returncode == 0
