@@ -11,7 +11,8 @@ aiomqtt connects, authenticates, subscribes and disconnects. Its socket callback
   load), or already belongs to another port.
 - A connect that is cancelled goes on in its thread, and ends as a second client that nobody owns.
 
-Only `aiomqtt.Client._client` is private; tests/integration/test_mqtt_connection.py pins how it behaves.
+Only `aiomqtt.Client._client` is private; tests/integration/test_mqtt_connection.py pins what is
+expected of it.
 All callbacks run in the loop's thread, except the two marked below.
 """
 
@@ -151,6 +152,7 @@ class Connection:
             raise LinkError(words) from exc
         except ValueError as exc:  # a UnicodeError, for instance
             raise LinkError(explain(exc, self._settings.host)) from exc
+        _heed_cancellation()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
         """Send with QoS 1 at the end of this turn of the loop; return the packet identifier.
@@ -166,6 +168,7 @@ class Connection:
         except aiomqtt.MqttError as exc:
             self.give_up(f"cannot subscribe: {exc}")
             return
+        _heed_cancellation()
         if any(isinstance(code, ReasonCode) and code.is_failure for code in codes):
             _log.warning("the broker does not let the gateway watch %s", topic)
             return
@@ -320,6 +323,16 @@ class Connection:
                 if self.lost.done():
                     raise
                 self.lost.set_exception(exc)
+
+
+def _heed_cancellation() -> None:
+    """Raise the cancellation that Python 3.11's asyncio.wait_for has swallowed, if there was one.
+
+    aiomqtt waits with it; a cancel that comes in the same turn of the loop as the answer is lost.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _ignore(*_: object) -> None:

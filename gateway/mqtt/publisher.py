@@ -13,11 +13,10 @@ from gateway.mqtt import payloads, topics
 from gateway.mqtt.channel import Channel
 from gateway.mqtt.connection import FIRST_FAILURE, Connection, refusal_text
 from gateway.mqtt.documents import Documents, Post
-from gateway.mqtt.messages import Composer, Message
+from gateway.mqtt.messages import Composer
 from gateway.mqtt.payloads import TimeQuality
 from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.shipments import RecordSource, Shipments
-from gateway.mqtt.suspicion import Suspicion
 from gateway.mqtt.topics import Topics
 from gateway.status import Status
 
@@ -58,7 +57,6 @@ class Publisher:
         self._settings = settings
         self._client_id = settings.client_id or f"edge-gateway-{gateway}"
         self._session = session
-        self._records = records
         self._clock = clock
         self._status = status
         status.broker.address = settings.address
@@ -67,8 +65,8 @@ class Publisher:
         since = TimeFormat().text(clock.unix_s())
         self._online = payloads.status("online", session, version, since)
         self._offline = payloads.status("offline", session, version, since)
-        self._composer = Composer(self._topics, clock, time_quality)
-        self._suspicion = Suspicion()
+        composer = Composer(self._topics, clock, time_quality)
+        self._shipments = Shipments(records, composer, clock, status)
         self._documents = Documents(status.counts)
         self._documents.retain(self._status_topic, self._online)  # the first one: the birth message
         self._has_documents = asyncio.Event()
@@ -111,50 +109,33 @@ class Publisher:
 
     async def _use(self, connection: Connection, progress: Callable[[], None]) -> str:
         """Publish on an open connection until it is lost; return why it was."""
-        limits, broker = connection.limits, self._status.broker
-        window = min(self._settings.window, limits.in_flight)
+        broker = self._status.broker
+        window = min(self._settings.window, connection.limits.in_flight)
         channel = Channel(connection, window, self._clock, self._status)
-        channel.set_cautious(self._suspicion.is_cautious)
-        self._composer.max_packet_bytes = min(
-            (each for each in (limits.packet_bytes, self._suspicion.limit_bytes) if each),
-            default=None,
-        )
-        shipments = Shipments(
-            self._records,
-            self._composer,
-            self._suspicion,
-            clock=self._clock,
-            status=self._status,
-            progress=progress,
-        )
         broker.connected = True
         broker.connects += 1
         _log.info("connected to %s with MQTT %s", self._settings.address, self._settings.version)
         try:
-            reason = await self._serve(channel, shipments, progress)
-            self._suspicion.connection_lost(
-                each for each in channel.in_flight() if isinstance(each, Message)
-            )
+            reason = await self._serve(channel, progress)
+            self._shipments.connection_lost(channel)
         except asyncio.CancelledError:
             await self._leave(channel)
             raise
         finally:
             broker.connected = False
             broker.in_flight = 0
-            shipments.give_back_all()
+            self._shipments.give_back_all()
             for parcel in reversed(channel.in_flight()):
                 if isinstance(parcel, Post):
                     self._documents.returned(parcel)
         return reason
 
-    async def _serve(
-        self, channel: Channel, shipments: Shipments, progress: Callable[[], None]
-    ) -> str:
+    async def _serve(self, channel: Channel, progress: Callable[[], None]) -> str:
         is_announced = asyncio.Event()
 
         async def send_records() -> None:
             await is_announced.wait()
-            await shipments.send_all(channel, self._settings.batch_max)
+            await self._shipments.send_all(channel, self._settings.batch_max, progress)
 
         async def watch_status() -> None:
             await is_announced.wait()  # else the status of an earlier run would come first
@@ -164,9 +145,9 @@ class Publisher:
             running = [
                 tasks.create_task(self._send_documents(channel, is_announced), name="documents"),
                 tasks.create_task(send_records(), name="records"),
-                tasks.create_task(shipments.send_smaller(channel), name="smaller records"),
+                tasks.create_task(self._shipments.send_smaller(channel), name="smaller records"),
                 tasks.create_task(watch_status(), name="own status"),
-                tasks.create_task(self._tick(channel, shipments, progress), name="tick"),
+                tasks.create_task(self._tick(channel, progress), name="tick"),
             ]
             await asyncio.wait((channel.connection.lost,))
             for task in running:
@@ -203,6 +184,7 @@ class Publisher:
         """Say goodbye, within a bounded time."""
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await self._shipments.finish(channel)
                 if await channel.wait_answered():
                     farewell = Post(self._status_topic, self._offline, retain=True)
                     await channel.send(farewell, lambda _reason_code: None)
@@ -211,14 +193,12 @@ class Publisher:
         except TimeoutError:
             _log.warning("the broker did not acknowledge the last messages: they are kept")
 
-    async def _tick(
-        self, channel: Channel, shipments: Shipments, progress: Callable[[], None]
-    ) -> NoReturn:
+    async def _tick(self, channel: Channel, progress: Callable[[], None]) -> NoReturn:
         stable_s = self._clock.monotonic_s() + STABLE_S
         while True:
             await asyncio.sleep(TICK_S)
             channel.connection.tick()
-            shipments.tick()
+            self._shipments.tick()
             if channel.waited_s() > self._settings.ack_timeout_s:
                 channel.connection.give_up(
                     f"acknowledged nothing for {self._settings.ack_timeout_s:g} s"

@@ -1,7 +1,8 @@
-"""Records under way to the broker on one connection."""
+"""Records under way to the broker."""
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +47,7 @@ class _Shipment:
     """A batch on its way."""
 
     batch: Batch
+    unsent: deque[Message]
     open: int
     """Messages not answered yet, unsent ones included."""
     is_refused: bool = False
@@ -71,49 +73,56 @@ class Shipments:
       of that device rest for a while, in the source, while those of the others flow.
     - For a reason that lies in the message (its size, its content) a history is halved until the
       culprit is alone, and a gap with the cause `refused` is published instead of that sample.
+    - For no reason, by hanging up: `Suspicion` finds out what it was.
     """
 
-    def __init__(  # noqa: PLR0913 - what the connections have in common
-        self,
-        records: RecordSource,
-        composer: Composer,
-        suspicion: Suspicion,
-        *,
-        clock: Clock,
-        status: Status,
-        progress: Callable[[], None],
+    def __init__(
+        self, records: RecordSource, composer: Composer, clock: Clock, status: Status
     ) -> None:
-        """`progress` is called with every batch delivered."""
         self._records = records
         self._composer = composer
-        self._suspicion = suspicion
         self._clock = clock
         self._status = status
-        self._progress = progress
+        self._progress: Callable[[], None] = _ignore
+        self._suspicion = Suspicion()
         self._shipments: dict[Batch, _Shipment] = {}
-        self._smaller: asyncio.Queue[tuple[_Shipment, Message]] = asyncio.Queue()
-        """Holds at most two parts of each message in flight, which the window bounds."""
+        self._smaller: asyncio.Queue[_Shipment] = asyncio.Queue()
+        """Has at most one entry for each message in flight, which the window bounds."""
         self._rests: dict[str, _Rest] = {}
         self._told: set[int] = set()
 
-    async def send_all(self, channel: Channel, batch_max: int) -> NoReturn:
-        """Take and send for ever; samples gather in the source while the window is full."""
+    async def send_all(
+        self, channel: Channel, batch_max: int, progress: Callable[[], None]
+    ) -> NoReturn:
+        """Take and send for ever; samples gather in the source while the window is full.
+
+        `progress` is called with every batch delivered.
+        """
+        self._progress = progress
+        channel.set_cautious(self._suspicion.is_cautious)
+        announced = channel.connection.limits.packet_bytes
+        limits = [each for each in (announced, self._suspicion.limit_bytes) if each is not None]
+        self._composer.max_packet_bytes = min(limits, default=None)
         while True:
             await channel.window.wait_room()
             batch = await self._records.take(batch_max)
             messages = self._compose(batch)
-            shipment = self._shipments[batch] = _Shipment(batch, len(messages))
+            shipment = _Shipment(batch, deque(messages), len(messages))
+            self._shipments[batch] = shipment
             if not messages:
                 shipment.given_up = sum(isinstance(each, Sample) for each in batch.records)
                 self._settle(shipment)
-            for message in messages:
-                await self._send(channel, shipment, message)
+            await self._send(channel, shipment)
 
     async def send_smaller(self, channel: Channel) -> NoReturn:
         """Send for ever what takes the place of messages the broker found unfit."""
         while True:
-            shipment, message = await self._smaller.get()
-            await self._send(channel, shipment, message)
+            await self._send(channel, await self._smaller.get())
+
+    async def finish(self, channel: Channel) -> None:
+        """Send the rest of batches that were begun, so that no part of them must be repeated."""
+        for shipment in list(self._shipments.values()):
+            await self._send(channel, shipment)
 
     def tick(self) -> None:
         """Let devices try again whose rest is over; call about once a second."""
@@ -123,15 +132,19 @@ class Shipments:
                 rest.until_s = None
                 self._records.release(device)
 
+    def connection_lost(self, channel: Channel) -> None:
+        """Draw conclusions from what was in flight when the connection ended by itself."""
+        messages = (each for each in channel.in_flight() if isinstance(each, Message))
+        if (device := self._suspicion.connection_lost(messages)) is not None:
+            self._let_rest(device)
+
     def give_back_all(self) -> None:
         """Return what was not settled; the connection has ended."""
         for shipment in reversed(self._shipments.values()):
             self._records.returned(shipment.batch)
         self._shipments.clear()
-        for device, rest in self._rests.items():
-            if rest.until_s is not None:
-                self._records.release(device)
-        self._rests.clear()
+        while not self._smaller.empty():
+            self._smaller.get_nowait()
 
     def _compose(self, batch: Batch) -> list[Message]:
         try:
@@ -142,8 +155,14 @@ class Shipments:
                 _log.exception("records that cannot be published")
             return []
 
-    async def _send(self, channel: Channel, shipment: _Shipment, message: Message) -> None:
-        await channel.send(message, partial(self._on_answer, channel, shipment, message))
+    async def _send(self, channel: Channel, shipment: _Shipment) -> None:
+        while shipment.unsent:
+            message = shipment.unsent.popleft()
+            try:
+                await channel.send(message, partial(self._on_answer, channel, shipment, message))
+            except asyncio.CancelledError:
+                shipment.unsent.appendleft(message)
+                raise
 
     def _on_answer(
         self, channel: Channel, shipment: _Shipment, message: Message, reason_code: int
@@ -157,8 +176,8 @@ class Shipments:
             if reason_code in UNFIT:
                 smaller = self._composer.smaller(shipment.batch.device, message)
                 shipment.open += len(smaller)
-                for part in smaller:
-                    self._smaller.put_nowait((shipment, part))
+                shipment.unsent += smaller
+                self._smaller.put_nowait(shipment)
             else:
                 shipment.is_refused = True
         if message.is_substitute:
@@ -222,3 +241,7 @@ class Shipments:
         counts["gaps_delivered"] += gaps
         if shipment.given_up:
             counts["samples_refused"] += shipment.given_up
+
+
+def _ignore() -> None:
+    """Do nothing."""

@@ -36,7 +36,8 @@ class Window:
             if turn.done() and not turn.cancelled():
                 self.release(size_bytes)  # it was admitted in the same turn of the loop
             else:
-                self._waiting.remove(entry)
+                if entry in self._waiting:  # unless it was passed over since
+                    self._waiting.remove(entry)
                 self._admit_waiting()
             raise
 

@@ -1,6 +1,6 @@
 from gateway.model import Gap, GapCause, Sample
 from gateway.mqtt.messages import Message
-from gateway.mqtt.suspicion import SMALLEST_LIMIT_BYTES, STRIKES, Suspicion
+from gateway.mqtt.suspicion import CALM_AFTER, SMALLEST_LIMIT_BYTES, STRIKES, Suspicion
 
 
 def message(seq: int, size_bytes: int, samples: int = 1, device: str = "dev") -> Message:
@@ -54,13 +54,14 @@ def test_a_guilty_history_is_halved_down_to_a_floor() -> None:
     assert limits == [7500, 3700, 1800, SMALLEST_LIMIT_BYTES]
 
 
-def test_an_ordinary_message_is_never_held_guilty() -> None:
+def test_an_ordinary_message_is_never_too_large_but_its_device_shall_rest() -> None:
     suspicion = Suspicion()
 
-    for _ in range(50):
-        suspicion.connection_lost([message(1, 150)])
+    verdicts = [suspicion.connection_lost([message(1, 150, device="cellar")]) for _ in range(5)]
 
+    assert verdicts == [None, None, None, None, "cellar"]
     assert suspicion.limit_bytes is None
+    assert not suspicion.is_cautious, "the others go on at full speed"
 
 
 def test_an_acknowledged_suspect_is_cleared() -> None:
@@ -77,15 +78,41 @@ def test_an_acknowledged_suspect_is_cleared() -> None:
     assert suspicion.limit_bytes is None
 
 
-def test_strikes_count_only_in_a_row() -> None:
+def test_two_guilty_messages_that_take_turns_are_both_found() -> None:
+    suspicion = Suspicion()
+    one, two = message(1, 5000, device="one"), message(1, 4000, device="two")
+
+    for _ in range(2):
+        suspicion.connection_lost([one, two])
+    for _ in range(STRIKES):
+        suspicion.connection_lost([one])
+        suspicion.connection_lost([two])
+
+    assert suspicion.limit_bytes == 3999
+
+
+def test_an_acknowledgement_wipes_a_message_s_strikes() -> None:
     suspicion = Suspicion()
     for _ in range(STRIKES + 1):
         suspicion.connection_lost([message(1, 5000)])
 
-    suspicion.connection_lost([message(2, 5000)])
-    suspicion.connection_lost([message(1, 5000)])
+    suspicion.acknowledged(message(1, 5000))
+    for _ in range(STRIKES + 1):
+        suspicion.connection_lost([message(1, 5000)])
 
     assert suspicion.limit_bytes is None
+
+
+def test_a_suspect_that_never_comes_back_is_forgotten_in_the_end() -> None:
+    suspicion = Suspicion()
+    suspicion.connection_lost([message(1, 5000)])
+    suspicion.connection_lost([message(1, 5000)])
+
+    for seq in range(CALM_AFTER):
+        assert suspicion.is_cautious
+        suspicion.acknowledged(message(2 + seq, 150))
+
+    assert not suspicion.is_cautious
 
 
 def test_a_message_is_known_by_its_oldest_record_whoever_joined_it() -> None:

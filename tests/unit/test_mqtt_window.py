@@ -153,3 +153,18 @@ async def test_the_limits_hold_whatever_the_order_of_events() -> None:
     assert window.messages == 0
     assert passed >= 400  # all but the cancelled fifth
     assert window.wait_empty().done()
+
+
+async def test_one_who_is_cancelled_just_before_room_appears_is_passed_over() -> None:
+    window = Window(1, 1000)
+    await window.admit(1)
+
+    async with asyncio.TaskGroup() as tasks:
+        quitter = tasks.create_task(window.admit(1))
+        patient = tasks.create_task(window.admit(1))
+        await asyncio.sleep(0)
+        quitter.cancel()
+        window.release(1)  # before the quitter could run
+        await patient
+    assert quitter.cancelled()
+    assert window.messages == 1
