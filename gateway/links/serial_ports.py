@@ -1,20 +1,23 @@
 """Which serial ports there are, and which come and go.
 
-Looking every second costs 0.3 ms in a thread, and is the same everywhere: udev's events need root
-or a library and are not seen in a container; inotify on /dev misses by-id folders that are yet to
-be made, and says nothing on file systems without it.
+Looking once a second costs 0.3 ms in a thread (13 ms for 500 ports) and is the same everywhere:
+udev's events need a library and are not seen in a container; inotify on /dev misses folders that
+are yet to be made, and there are file systems without it.
 """
 
 import asyncio
 import contextlib
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from glob import glob
-from pathlib import Path, PurePath
+
+_MAX_LINKS = 8
+"""Links that lead to links are followed so far; udev makes one."""
 
 _UDEV_S = 0.25
 """A new port with only its kernel name is looked at again after this: udev's link comes later."""
@@ -50,25 +53,23 @@ def find_ports(patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[Fou
 
     A glob of `exclude` that matches any path, name or device of a port leaves it out.
     """
-    paths: dict[str, list[str]] = {}
+    paths: dict[int, list[str]] = {}
     for pattern in patterns:
         for path in sorted(glob(pattern)):  # noqa: PTH207  # an absolute pattern
-            known = paths.setdefault(os.path.realpath(path), [])
-            if path not in known:
-                known.append(path)
-    best = {
-        device: next((path for path in known if path != device), device)
-        for device, known in paths.items()
-        if _is_port(device) and not _is_excluded([*known, device], exclude)
-    }
-    shared = Counter(PurePath(path).name for path in best.values())
-    found = []
-    for device, path in best.items():
-        name = PurePath(path).name
-        found.append(
-            FoundPort(path, name if shared[name] == 1 else path, device, _description(path))
-        )
-    return found
+            number = _device_number(path)
+            if number is not None:
+                known = paths.setdefault(number, [])
+                known += [path] if path not in known else []
+    best = []
+    for known in paths.values():
+        device = _device(known[0])
+        if not _is_excluded([*known, device], exclude):
+            best.append((next((path for path in known if path != device), device), device))
+    shared = Counter(_name(path) for path, _ in best)
+    return [
+        FoundPort(path, _name(path) if shared[_name(path)] == 1 else path, device, _words(path))
+        for path, device in best
+    ]
 
 
 class PortWatch:
@@ -118,22 +119,39 @@ class PortWatch:
                 await self._wake.wait()
 
 
-def _is_port(device: str) -> bool:
+def _device_number(path: str) -> int | None:
+    """Return what the kernel knows a port by; None if `path` leads to no port."""
     try:
-        return Path(device).is_char_device()
-    except OSError:  # somebody else's folder
-        return False
+        status = os.stat(path)  # noqa: PTH116  # 500 ports a second: a Path costs more than the call
+    except OSError:  # a link to a port that is gone
+        return None
+    return status.st_rdev if stat.S_ISCHR(status.st_mode) else None
+
+
+def _device(path: str) -> str:
+    """Follow links; at a fifth of the time of os.path.realpath, which looks at each folder too."""
+    for _ in range(_MAX_LINKS):
+        try:
+            target = os.readlink(path)  # noqa: PTH115  # as above
+        except OSError:
+            break
+        path = os.path.normpath(os.path.join(os.path.dirname(path), target))  # noqa: PTH118, PTH120  # as above
+    return path
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _is_excluded(paths: Sequence[str], exclude: Sequence[str]) -> bool:
     return any(
-        fnmatchcase(path, pattern) or fnmatchcase(PurePath(path).name, pattern)
+        fnmatchcase(path, pattern) or fnmatchcase(_name(path), pattern)
         for path in paths
         for pattern in exclude
     )
 
 
-def _description(path: str) -> str:
+def _words(path: str) -> str:
     """Return a by-id link in words: `usb-1a86_USB_Serial-if00-port0` is `1a86 USB Serial`."""
     folder, name = os.path.split(path)
     if not folder.endswith("/by-id"):
