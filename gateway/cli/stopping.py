@@ -8,26 +8,28 @@ from gateway.errors import GatewayError
 
 
 def run_until_stopped(work: Coroutine[object, object, None]) -> bool:
-    """Run `work` in an event loop; SIGINT and SIGTERM cancel it, and it then cleans up.
+    """Run `work` in an event loop; SIGINT, SIGTERM and SIGHUP cancel it, and it then cleans up.
+
+    A SIGHUP that is ignored (nohup) stays ignored.
 
     Returns:
         Whether a signal ended it, rather than its own end.
 
     Raises:
-        GatewayError: the first one of those that ended it, out of the groups of its tasks.
+        GatewayError, BrokenPipeError: what ended it, taken out of the groups of its tasks.
     """
-    expected: GatewayError | None = None
+    expected: BaseException | None = None
     try:
         return asyncio.run(_until_signalled(work))
     except BaseExceptionGroup as group:
-        failures, bugs = group.split(GatewayError)
+        failures, bugs = group.split((GatewayError, BrokenPipeError))
         if failures is None or bugs is not None:
             raise
         expected = next(_leaves(failures))
     raise expected
 
 
-def _leaves(group: BaseExceptionGroup[GatewayError]) -> Iterator[GatewayError]:
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)
@@ -46,7 +48,10 @@ async def _until_signalled(work: Coroutine[object, object, None]) -> bool:
             stopped = True
             this_task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         loop.add_signal_handler(number, stop)
     try:
         await work
@@ -54,6 +59,6 @@ async def _until_signalled(work: Coroutine[object, object, None]) -> bool:
         if not stopped:
             raise
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)
     return stopped

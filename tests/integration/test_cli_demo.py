@@ -58,6 +58,19 @@ def test_ctrl_c_ends_it_well_and_leaves_no_process() -> None:
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
+def test_a_reader_that_stops_reading_ends_it_well() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway", "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        demo.stdout.readline()
+        demo.stdout.close()
+        complaints = demo.stderr.read()
+
+    assert (demo.returncode, complaints) == (0, b"")
+
+
 def test_a_terminal_gets_a_table_that_is_drawn_in_place() -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (30, 80))
