@@ -23,7 +23,7 @@ def sensor_keys(streams: Sequence[Stream]) -> dict[int, list[str]]:
         for key in own[stream.number]:
             wanted = key
             if shared[key] > 1 or key in RESERVED_KEYS:
-                wanted = slug(f"{stream.name}_{key}")
+                wanted = slug(f"{slug(stream.name)}_{key}")
             wanted = _numbered(wanted, taken)
             taken.add(wanted)
             named[stream.number].append(wanted)
