@@ -202,9 +202,7 @@ class FirmwareBoard:
             case Ending.RESET | Ending.WATCHDOG if lasted_s < _SHORT_S:
                 if backoff.attempt == _SUSPICIOUS_STARTS:
                     where = self.root / "crash.txt"
-                    _log.warning(
-                        "simulated board %s keeps resetting: see %s", self.path.name, crash
-                    )
+                    _log.warning("simulated board %s keeps resetting: see %s", self._name, where)
                 return backoff.next_delay_s()
             case Ending.DEEP_SLEEP:
                 return await asyncio.to_thread(self._sleep_s)
