@@ -189,8 +189,8 @@ class _Demo:
         )
         try:
             async with asyncio.timeout(self._limit_s), asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._view(app, hint), name="view")
-                await run_with(app, broker)
+                tasks.create_task(run_with(app, broker), name="gateway")
+                await self._view(app, hint)  # first to end, so that it does not show the stop
         except TimeoutError:
             return
 

@@ -77,6 +77,20 @@ def test_without_any_broker_it_starts_the_embedded_one_and_says_so_in_one_line(
     assert done.err.count("embedded one") == 1
 
 
+def test_it_fails_when_the_embedded_broker_ends(tmp_path: Path) -> None:
+    needs_no_broker_on_localhost()
+
+    with running("run", "--port-pattern", f"{tmp_path}/*") as daemon:
+        daemon.err.next("started the embedded one")
+        (child,) = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        done = daemon.wait()
+
+    assert done.code == 1
+    assert "edge-gateway: the embedded broker ended" in done.err
+    assert "Traceback" not in done.err
+
+
 def test_without_any_broker_and_without_the_extra_it_says_what_to_do() -> None:
     needs_no_broker_on_localhost()
     script = "import sys; sys.modules['amqtt'] = None; from gateway.cli import main; main(['run'])"
