@@ -22,7 +22,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import aiomqtt
@@ -34,6 +33,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from gateway.errors import LinkError
 from gateway.mqtt.failures import NO_QOS_1, NO_RETAIN, REFUSALS, explain
 from gateway.mqtt.settings import BrokerSettings
+from gateway.mqtt.tls import client_context
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client as PahoClient
@@ -44,9 +44,6 @@ _log = logging.getLogger(__name__)
 # What the libraries would log reaches us as LinkError, or is an ERROR for every lost connection.
 _library_log = logging.getLogger(f"{__name__}.library")
 _library_log.setLevel(logging.CRITICAL)
-
-CONNECT_TIMEOUT_S = 10.0
-"""From the TCP connection to CONNACK, and for SUBACK. paho gives up the TCP connect after 5 s."""
 
 MAX_INCOMING_BYTES = 64 * 1024
 """Largest packet the broker may send (MQTT 5 only): nothing the gateway subscribes to is larger."""
@@ -91,14 +88,15 @@ class Connection:
         settings: BrokerSettings,
         client_id: str,
         will: tuple[str, bytes],
+        tls_context: ssl.SSLContext | None,
     ) -> None:
-        """`will` is topic and payload."""
+        """Prepare; use `open`."""
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self.on_acks: Callable[[Sequence[Ack]], None] = _ignore
         """Called with the broker's answers, in their order; set before the first `publish`."""
         self.limits = Limits()
-        """Final once `open` has returned."""
+        """As the broker's CONNACK said."""
         self.lost: asyncio.Future[str] = self._loop.create_future()
         """Done with the reason when the connection has ended by itself, or with the exception that
         `on_acks` raised. Wait for it with asyncio.wait, which does not cancel it."""
@@ -118,11 +116,11 @@ class Connection:
             protocol=_PROTOCOLS[settings.version],
             will=aiomqtt.Will(topic, payload, qos=1, retain=True),
             keepalive=settings.keepalive_s,
-            timeout=CONNECT_TIMEOUT_S,
+            timeout=settings.connect_timeout_s,
             max_inflight_messages=0,  # our window is the only one; paho's scans all per PUBACK
             max_queued_incoming_messages=_MAX_INCOMING,
             properties=_connect_properties(settings),
-            tls_params=_tls_parameters(settings),
+            tls_context=tls_context,
             socket_options=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
             logger=_library_log,
         )
@@ -138,21 +136,40 @@ class Connection:
         self._paho.on_socket_unregister_write = _ignore  # `_flush` sees to it
         self._paho.disable_logger()  # it would format nothing, yet costs some microseconds
 
-    async def open(self) -> None:
-        """Connect and wait for the broker's consent.
+    @classmethod
+    async def open(
+        cls, settings: BrokerSettings, client_id: str, will: tuple[str, bytes]
+    ) -> "Connection":
+        """Connect and wait for the broker's consent; `will` is topic and payload.
 
         Raises:
             LinkError: the reason, in words for people.
         """
+        tls_context = (
+            await asyncio.to_thread(client_context, settings) if settings.uses_tls else None
+        )
+        connection = cls(settings, client_id, will, tls_context)
+        try:
+            await connection._enter()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def _enter(self) -> None:
         try:
             await self._client.__aenter__()
         except aiomqtt.MqttError as exc:
             # aiomqtt keeps the cause's text only; the cause itself is still the context.
-            words = self._failure or explain(exc.__context__ or exc, self._settings.host)
-            raise LinkError(words) from exc
+            raise LinkError(self._failure or self._explain(exc.__context__ or exc)) from exc
         except ValueError as exc:  # a UnicodeError, for instance
-            raise LinkError(explain(exc, self._settings.host)) from exc
+            raise LinkError(self._explain(exc)) from exc
         _heed_cancellation()
+
+    def _explain(self, cause: BaseException) -> str:
+        if isinstance(cause, TimeoutError) and self._descriptor is not None:
+            return f"connected, but no answer: is it an MQTT {self._settings.version} broker?"
+        return explain(cause, self._settings.host)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
         """Send with QoS 1 at the end of this turn of the loop; return the packet identifier.
@@ -345,17 +362,3 @@ def _connect_properties(settings: BrokerSettings) -> Properties | None:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.MaximumPacketSize = MAX_INCOMING_BYTES
     return properties
-
-
-def _tls_parameters(settings: BrokerSettings) -> aiomqtt.TLSParameters | None:
-    if not settings.uses_tls:
-        return None
-    return aiomqtt.TLSParameters(
-        ca_certs=_text(settings.ca_file),
-        certfile=_text(settings.cert_file),
-        keyfile=_text(settings.key_file),
-    )
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

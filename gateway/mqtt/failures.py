@@ -1,4 +1,4 @@
-"""Why a connection could not be made or kept, in words for people; pure."""
+"""Why no connection could be made, in words for people; pure."""
 
 import socket
 import ssl
@@ -34,8 +34,6 @@ def explain(cause: BaseException, host: str) -> str:
         return f"the broker's certificate is not trusted: {cause.verify_message}"
     if isinstance(cause, ssl.SSLError):
         return f"TLS failed: {cause.reason or cause}"
-    if isinstance(cause, OSError) and cause.filename:
-        return f"cannot read {cause.filename}: {cause.strerror}"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return str(cause)

@@ -97,12 +97,12 @@ class Publisher:
             LinkError: the broker cannot be reached, refuses the gateway, or was lost.
         """
         will = (self._status_topic, self._offline)
-        connection = Connection(self._settings, self._client_id, will)
         try:
-            await connection.open()
-            reason = await self._use(connection, progress)
+            connection = await Connection.open(self._settings, self._client_id, will)
         except LinkError as exc:
             raise LinkError(f"{self._settings.address}: {exc}") from exc
+        try:
+            reason = await self._use(connection, progress)
         finally:
             connection.close()
         raise LinkError(f"{self._settings.address}: {reason}")

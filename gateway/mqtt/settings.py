@@ -29,6 +29,8 @@ class BrokerSettings:
     batch_max: int = 100
     """Records that may share a message."""
     base_topic: str = "edge/gateway"
+    connect_timeout_s: float = 10.0
+    """For CONNACK and SUBACK. paho gives up the TCP connection and the TLS handshake after 5 s."""
     ack_timeout_s: float = 30.0
     """A broker that confirms nothing for so long while messages are in flight is given up."""
 

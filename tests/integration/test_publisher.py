@@ -544,6 +544,19 @@ async def test_a_clean_stop_waits_for_acknowledgements_and_says_goodbye(
     assert rig.status.broker.in_flight == 0
 
 
+async def test_a_stop_at_any_moment_is_heeded(broker: Broker) -> None:
+    rig = Rig(broker)
+    for turns in range(0, 3000, 60):
+        rig.put("one", turns)
+        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as tasks:
+            runner = tasks.create_task(rig.publisher.run(lambda: None))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            runner.cancel()
+        assert runner.cancelled()
+        assert not rig.status.broker.connected
+
+
 async def test_a_stop_is_bounded_when_the_broker_is_stuck(broker: Broker) -> None:
     rig = Rig(broker)
     loop = asyncio.get_running_loop()
