@@ -21,7 +21,7 @@ def load(path=PATH):
     given = {}
     try:
         with open(path, "rb") as file:
-            given = json.load(file)
+            given = _parse(file.read())
     except OSError as error:
         problems.append("%s cannot be read (%r): no sensors" % (path, error))
     except ValueError:
@@ -29,6 +29,26 @@ def load(path=PATH):
     except MemoryError:
         problems.append("%s is too long for the memory: no sensors" % path)
     return check(given, problems), problems
+
+
+# MicroPython's json takes a file that was cut short for a whole one.
+def _parse(text):
+    given = json.loads(text)
+    depth = 0
+    in_string = escaped = False
+    for char in text:
+        if in_string:
+            in_string = escaped or char != 34  # the quote
+            escaped = char == 92 and not escaped  # the backslash
+        elif char == 34:
+            in_string = True
+        elif char in b"{[":
+            depth += 1
+        elif char in b"}]":
+            depth -= 1
+    if depth or in_string:
+        raise ValueError
+    return given
 
 
 def check(given, problems):

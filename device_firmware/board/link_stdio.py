@@ -33,21 +33,23 @@ class Link:
     # long as poll says there is one.
     async def read_line(self):
         byte = self._byte
+        burst = 0
         while True:
             try:
-                count = await self._reader.readinto(byte)
-                for _ in range(_BURST):
-                    if count == 0:
-                        return None
-                    if count:
-                        line = self._take(byte[0])
-                        if line is not None:
-                            return line
-                    if not self._has_more():
-                        break
+                if burst and self._has_more():
                     count = self._in.readinto(byte)
+                else:
+                    burst = _BURST
+                    count = await self._reader.readinto(byte)
             except OSError:  # the other end of a pty is gone
                 return None
+            burst -= 1
+            if count == 0:
+                return None
+            if count:
+                line = self._take(byte[0])
+                if line is not None:
+                    return line
 
     # Returns the line that this byte ends.
     def _take(self, byte):

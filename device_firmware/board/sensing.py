@@ -11,7 +11,7 @@ from micropython import const
 
 _READ_MS = const(15000)  # a reading that takes longer is given up
 _SLICE_MS = const(1000)  # longest sleep at once, so that a new interval is soon obeyed
-_PHASE_MS = const(2000)  # sensors of one interval do not all read at the same moment
+_PHASE_MS = const(1000)  # sensors of one interval do not all read at the same moment
 _BACKOFF_MS = const(300000)  # longest wait after failures
 _RECORD_HEAD = const(6)  # len, stream, mono_ms
 

@@ -40,7 +40,14 @@ def _make_raw():
         modes[1] &= ~_OPOST
         modes[3] &= ~_ICANON_ECHO
         termios.tcsetattr(0, termios.TCSANOW, modes)
-    return lambda: termios.tcsetattr(0, termios.TCSANOW, before)
+
+    def restore():
+        try:
+            termios.tcsetattr(0, termios.TCSANOW, before)
+        except Exception:  # the terminal is gone
+            pass
+
+    return restore
 
 
 def _log_to_stderr(level, text):

@@ -113,6 +113,8 @@ class ModelGateway:
     credit: int = 3
     safe_delay_ms: int = 0
     """How long the broker takes; the records are received, not safe, that long."""
+    heartbeat_s: float = 5
+    is_silent: bool = False
     records: list[bytes] = field(default_factory=list)
     gaps: list[tuple[int, int]] = field(default_factory=list)
     epoch: int | None = None
@@ -125,6 +127,8 @@ class ModelGateway:
     _rewound: tuple[int, int] = (-1, -1)
 
     def hear(self, line: bytes, now_ms: int) -> Iterator[bytes]:
+        if self.is_silent:
+            return
         try:
             frame = said(line)
         except (AssertionError, ValueError, IndexError, struct.error):
@@ -145,7 +149,7 @@ class ModelGateway:
         if hello["ep"] != self.epoch:
             self.epoch = hello["ep"]
             self.received = self.safe = hello.get("ak", 0)
-        yield welcome_line(self.safe, self.credit, epoch=hello["ep"])
+        yield welcome_line(self.safe, self.credit, self.heartbeat_s, epoch=hello["ep"])
 
     def _read(self, read: Batch, now_ms: int) -> Iterator[bytes]:
         if read.epoch != self.epoch:
