@@ -10,41 +10,47 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from gateway.cli.commands import OK
 from gateway.cli.listening import ListenOnly
-from gateway.cli.sniff_output import JsonPrinter, PeoplePrinter
+from gateway.cli.sniff_output import JsonPrinter, PeoplePrinter, Printer, When
 from gateway.cli.stopping import run_until_stopped
-from gateway.cli.traffic import Traffic
+from gateway.cli.traffic import Entry, Origin, Traffic
 from gateway.clock import Clock
 from gateway.errors import LinkError
+from gateway.links.replay import Chunk, Direction, encode_chunk, parse_capture
 from gateway.links.serial_port import SerialLink, SerialOptions
 from gateway.status import LinkStatus
 
 EPILOG = """\
 examples:
   edge-gateway sniff /dev/ttyUSB0
-  edge-gateway sniff /dev/ttyACM0 --capture greenhouse.cap     keep the bytes as they came
+  edge-gateway sniff /dev/ttyACM0 --capture greenhouse.cap     keep what came, and when
   edge-gateway sniff greenhouse.cap --raw
   socat -u /dev/ttyS1,b9600,raw - | edge-gateway sniff - --json
 
-A capture is the plain bytes of the line. Each line shows the time (for files: its number), who
-spoke (> the board, < the gateway), what it is, and what it says. Ctrl-C ends it.
+Each line shows the time, who spoke (> the board, < the gateway), what it is, and what it says. A
+capture is one JSON object a chunk, with times; a file or stdin may also be the plain bytes of a
+line, and then lines of a file show their number. Ctrl-C ends it.
 Exit codes: 0 done, 1 the port or file cannot be read, 2 wrong usage.
 """
 
 _READ_SIZE = 65_536
-"""Bytes asked for per read of a file."""
+"""Bytes asked for per read of standard input."""
 _REOPEN_S = 0.5
 """Time between two attempts to open a port again that was there and went away."""
 
-Sink = Callable[[bytes], None]
+_MAX_FILE = 64 << 20
+"""Largest file that is read, in bytes: hours of a line at full rate."""
+
+Take = Callable[[bytes], None]
 """Takes bytes as they come."""
+
+_ORIGINS: Mapping[Direction, Origin] = {"in": Origin.BOARD, "out": Origin.GATEWAY}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--raw", action="store_true", help="show each line as it was, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each line")
-    parser.add_argument("--capture", type=Path, metavar="FILE", help="write the bytes to this file")
+    parser.add_argument("--capture", type=Path, metavar="FILE", help="write what comes to it")
     parser.add_argument(
         "--seconds", type=float, metavar="N", help="stop after so long (ports only)"
     )
@@ -66,28 +72,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Listen, or read, and print."""
     source: str = arguments.source
-    is_live = source == "-" or _is_port(source)
     people = PeoplePrinter(in_colour=_takes_colour(), with_raw=arguments.raw)
-    printer = JsonPrinter() if arguments.json else people
-    traffic = Traffic()
-
-    def show(data: bytes) -> None:
-        unix_s = time.time() if is_live else None
-        for entry in traffic.feed(data):
-            printer.print_entry(entry, unix_s)
-        sys.stdout.flush()
-
-    with _captured(arguments.capture, show) as sink:
+    show = _Show(JsonPrinter() if arguments.json else people)
+    with _captured(arguments.capture, show.live) as take:
         if source == "-":
-            _read_all(sys.stdin.buffer, sink)
-        elif is_live:
-            run_until_stopped(_listen(source, arguments.baudrate, arguments.seconds, sink))
+            _read_stdin(take)
+        elif _is_port(source):
+            run_until_stopped(_listen(source, arguments.baudrate, arguments.seconds, take))
         else:
-            _read_file(Path(source), sink)
-    show(b"\n")  # the last line may lack its end
+            show.file(_read_file(Path(source)))
+    show.finish()
     if not arguments.json:
         print(people.closing_line(), file=sys.stderr)
     return OK
+
+
+class _Show:
+    """Prints what goes over the line, with the time as far as it is known."""
+
+    def __init__(self, printer: Printer) -> None:
+        self._printer = printer
+        self._traffic = Traffic()
+        self._last = When()
+
+    def live(self, data: bytes) -> None:
+        """Print what came just now."""
+        self._print(self._traffic.feed(data), When(unix_s=time.time()))
+
+    def file(self, content: bytes) -> None:
+        """Print a capture, or the plain bytes of a line."""
+        chunks = list(parse_capture(content))
+        is_timed = any(chunk.t_s for chunk in chunks)
+        for chunk in chunks:
+            when = When(since_start_s=chunk.t_s) if is_timed else When()
+            self._print(self._traffic.feed(chunk.content, _ORIGINS[chunk.direction]), when)
+
+    def finish(self) -> None:
+        """Print the last line, which may lack its end."""
+        self._print(self._traffic.finish(), self._last)
+
+    def _print(self, entries: list[Entry], when: When) -> None:
+        self._last = when
+        for entry in entries:
+            self._printer.print_entry(entry, when)
+        sys.stdout.flush()
 
 
 def _takes_colour() -> bool:
@@ -105,44 +133,50 @@ def _is_port(source: str) -> bool:
 
 
 @contextmanager
-def _captured(path: Path | None, sink: Sink) -> Iterator[Sink]:
-    """Give a sink that also writes what it gets to `path`, if there is one."""
+def _captured(path: Path | None, take: Take) -> Iterator[Take]:
+    """Give a function that also writes what it gets to `path`, if there is one."""
     if path is None:
-        yield sink
+        yield take
         return
     try:
         file = path.open("wb", buffering=0)  # a capture that is cut off is worth as much as it has
     except OSError as exc:
         raise LinkError(f"{path}: {exc.strerror}") from exc
     with file:
+        began_s = time.monotonic()
 
         def both(data: bytes) -> None:
-            file.write(data)
-            sink(data)
+            file.write(encode_chunk(Chunk(time.monotonic() - began_s, "in", data)))
+            take(data)
 
         yield both
 
 
-def _read_file(path: Path, sink: Sink) -> None:
+def _read_file(path: Path) -> bytes:
     try:
-        with path.open("rb", buffering=0) as file:
-            _read_all(file, sink)
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE + 1)
     except OSError as exc:
         raise LinkError(f"{path}: {exc.strerror}") from exc
+    if len(content) > _MAX_FILE:
+        raise LinkError(
+            f"{path}: larger than {_MAX_FILE >> 20} MiB; send a part of it to `sniff -`"
+        )
+    return content
 
 
-def _read_all(file: BinaryIO, sink: Sink) -> None:
-    while data := os.read(file.fileno(), _READ_SIZE):
-        sink(data)
+def _read_stdin(take: Take) -> None:
+    while data := os.read(sys.stdin.fileno(), _READ_SIZE):
+        take(data)
 
 
-async def _listen(path: str, baudrate: int, limit_s: float | None, sink: Sink) -> None:
+async def _listen(path: str, baudrate: int, limit_s: float | None, take: Take) -> None:
     """Listen until cancelled, or for `limit_s`; a port that comes back is opened again."""
     status = LinkStatus(path)
     link = SerialLink(
         path,
         SerialOptions(baudrate=baudrate, settle_s=0.0, silence_s=None),
-        partial(ListenOnly, sink),
+        partial(ListenOnly, take),
         lambda _link, _events: None,
         status,
         Clock(),

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.cli.traffic import Entry, Kind, Origin
 from gateway.cli.wording import shown
@@ -27,11 +27,19 @@ _ARROWS = {Origin.BOARD: ">", Origin.GATEWAY: "<"}
 _NAME_WIDTH = 14
 
 
+class When(NamedTuple):
+    """When a line came; nothing is known of the plain bytes in a file."""
+
+    unix_s: float | None = None
+    since_start_s: float | None = None
+    """Seconds since the capture began."""
+
+
 class Printer(Protocol):
     """Prints entries somehow."""
 
-    def print_entry(self, entry: Entry, unix_s: float | None) -> None:
-        """Print one entry; `unix_s` is when it came, None where nobody knows."""
+    def print_entry(self, entry: Entry, when: When) -> None:
+        """Print one entry."""
 
 
 class PeoplePrinter:
@@ -43,20 +51,27 @@ class PeoplePrinter:
         self._with_raw = with_raw
         self._number = 0
 
-    def print_entry(self, entry: Entry, unix_s: float | None) -> None:
+    def print_entry(self, entry: Entry, when: When) -> None:
         """Print it, and below it the line as it was on the wire if that is wanted."""
         self._number += 1
         self.counts[entry.name if entry.kind is Kind.FAULT else entry.kind.value] += 1
-        when = f"{self._number:>6}" if unix_s is None else _local_time(unix_s)
+        stamp = self._stamp(when)
         head = f"{_ARROWS[entry.origin]} {_title(entry):{_NAME_WIDTH}}"
         if self._in_colour:
             colour = _COLOURS.get((entry.kind, entry.origin), "")
-            print(f"{_DIM}{when}{_RESET} {colour}{head}{_RESET} {entry.summary}")
+            print(f"{_DIM}{stamp}{_RESET} {colour}{head}{_RESET} {entry.summary}")
         else:
-            print(f"{when} {head} {entry.summary}")
+            print(f"{stamp} {head} {entry.summary}")
         if self._with_raw and entry.line:
-            raw = " " * (len(when) + 3) + shown(entry.line, len(entry.line) * 4)
+            raw = " " * (len(stamp) + 3) + shown(entry.line, len(entry.line) * 4)
             print(f"{_DIM}{raw}{_RESET}" if self._in_colour else raw)
+
+    def _stamp(self, when: When) -> str:
+        if when.unix_s is not None:
+            return datetime.fromtimestamp(when.unix_s).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        if when.since_start_s is not None:
+            return f"+{when.since_start_s:.3f}".rjust(12)
+        return f"{self._number:>6}"
 
     def closing_line(self) -> str:
         """Return what was seen, as a count of each kind."""
@@ -70,9 +85,13 @@ class JsonPrinter:
     def __init__(self) -> None:
         self._times = TimeFormat()
 
-    def print_entry(self, entry: Entry, unix_s: float | None) -> None:
+    def print_entry(self, entry: Entry, when: When) -> None:
         """Print it; keys that do not apply are left out."""
-        fields: dict[str, object] = {} if unix_s is None else {"time": self._times.text(unix_s)}
+        fields: dict[str, object] = {}
+        if when.unix_s is not None:
+            fields["time"] = self._times.text(when.unix_s)
+        if when.since_start_s is not None:
+            fields["t_s"] = when.since_start_s
         fields |= {"from": entry.origin.value, "kind": entry.kind.value, "name": entry.name}
         if entry.message is not None:
             fields["message"] = _message_fields(entry.message)
@@ -93,10 +112,6 @@ class JsonPrinter:
 
 def _title(entry: Entry) -> str:
     return f"FAULT {entry.name}" if entry.kind is Kind.FAULT else entry.name
-
-
-def _local_time(unix_s: float) -> str:
-    return datetime.fromtimestamp(unix_s).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
 def _message_fields(message: m.Message) -> Mapping[str, object]:

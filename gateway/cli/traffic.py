@@ -64,44 +64,49 @@ class Traffic:
     """Makes entries of bytes; remembers what streams mean. Nothing on a wire ever raises."""
 
     def __init__(self) -> None:
-        self._splitter = LineSplitter()
+        self._splitters = {origin: LineSplitter() for origin in Origin}
         self._json = JsonLines(_UNNAMED, None, run=0)
-        self._too_long = 0
         self._board = ("", 0)
         self._streams: dict[int, m.Stream] = {}
         self._layouts: dict[int, RecordLayout] = {}
         self._scalings: dict[int, Scaling] = {}
 
-    @property
-    def unfinished(self) -> int:
-        """Bytes of a line that has not ended yet."""
-        return self._splitter.held
+    def feed(self, data: bytes, origin: Origin = Origin.BOARD) -> list[Entry]:
+        """Return what `data` completed, in order; empty lines are left out.
 
-    def feed(self, data: bytes) -> list[Entry]:
-        """Return what `data` completed, in order; empty lines are left out."""
-        entries = [self._entry(line) for line in self._splitter.feed(data) if line]
-        for _ in range(self._splitter.too_long - self._too_long):
+        Where both directions come mixed, as from a wiretap, frames tell who sent them.
+        """
+        splitter = self._splitters[origin]
+        too_long = splitter.too_long
+        entries = [self._entry(line, origin) for line in splitter.feed(data) if line]
+        for _ in range(splitter.too_long - too_long):
             text = "a line of more than 8192 bytes was dropped"
-            entries.append(Entry(Kind.FAULT, Origin.BOARD, "too_long", text))
-        self._too_long = self._splitter.too_long
+            entries.append(Entry(Kind.FAULT, origin, "too_long", text))
         return entries
 
-    def _entry(self, line: bytes) -> Entry:
+    def finish(self) -> list[Entry]:
+        """Return the line that has not ended, once nothing more will come."""
+        return [entry for origin in Origin for entry in self.feed(b"\n", origin)]
+
+    def _entry(self, line: bytes, origin: Origin) -> Entry:
         match open_frame(line):
             case Frame() as frame:
-                return self._frame(line, frame)
+                return self._frame(line, frame, origin)
             case BadFrame(fault):
-                return Entry(Kind.FAULT, Origin.BOARD, fault.value, shown(line), line)
-        return self._json_entry(line) if line[:1] == b"{" else _text_entry(line)
+                return Entry(Kind.FAULT, origin, fault.value, shown(line), line)
+        if line.startswith(b'{"ack":') and line.endswith(b"}"):
+            return Entry(Kind.JSON, Origin.GATEWAY, "ack", shown(line), line)
+        is_json = line[:1] == b"{" and origin is Origin.BOARD
+        return self._json_entry(line) if is_json else _text_entry(line, origin)
 
-    def _frame(self, line: bytes, frame: Frame) -> Entry:
+    def _frame(self, line: bytes, frame: Frame, origin: Origin) -> Entry:
         message = m.decode(frame)
         name = _type_name(frame.type)
         if isinstance(message, m.BadMessage):
-            return Entry(Kind.FAULT, Origin.BOARD, "bad_message", f"{name}: {message.reason}", line)
+            return Entry(Kind.FAULT, origin, "bad_message", f"{name}: {message.reason}", line)
         if isinstance(message, m.UnknownMessage):
             text = f"type {message.type:#04x} with {message.size} bytes"
-            return Entry(Kind.FAULT, Origin.BOARD, "unknown_type", text, line)
+            return Entry(Kind.FAULT, origin, "unknown_type", text, line)
         readings: tuple[Reading, ...] = ()
         if isinstance(message, m.Read):
             readings = tuple(self._readings(message))
@@ -144,8 +149,6 @@ class Traffic:
         )
 
     def _json_entry(self, line: bytes) -> Entry:
-        if line.startswith(b'{"ack":') and line.endswith(b"}"):
-            return Entry(Kind.JSON, Origin.GATEWAY, "ack", shown(line), line)
         events: list[Event] = []
         self._json.parse(line, 0.0, events)
         for event in events:
@@ -161,15 +164,15 @@ class Traffic:
                 if _HAS_SEQ.search(line):
                     text = f"seq {sample.seq} {text}"
                 return Entry(Kind.JSON, Origin.BOARD, "json", text, line, readings=(reading,))
-        return _text_entry(line)
+        return _text_entry(line, Origin.BOARD)
 
 
-def _text_entry(line: bytes) -> Entry:
+def _text_entry(line: bytes, origin: Origin) -> Entry:
     text = line.decode(errors="replace")
     odd = sum(not char.isprintable() or char == "\ufffd" for char in text) - text.count("\t")
     if odd > _NOISE_SHARE * len(text):
-        return Entry(Kind.NOISE, Origin.BOARD, "noise", shown(line), line)
-    return Entry(Kind.TEXT, Origin.BOARD, "text", shown(line), line)
+        return Entry(Kind.NOISE, origin, "noise", shown(line), line)
+    return Entry(Kind.TEXT, origin, "text", shown(line), line)
 
 
 def _type_name(number: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.links.replay import Chunk, encode_chunk, parse_capture
 from gateway.protocol import messages as m
 from gateway.protocol.frames import encode_frame
 from tests.support.commands import gateway, running
@@ -79,6 +80,51 @@ def test_a_capture_is_told_line_by_line_without_colour(capture: Path) -> None:
         r"    10 > noise          \xff\xfe\x80\x81",
     ]
     assert done.err == "10 lines: frame 5, text 2, json 1, too_short 1, noise 1\n"
+
+
+def test_a_capture_with_times_and_both_directions_shows_them(tmp_path: Path) -> None:
+    path = tmp_path / "both.cap"
+    hello, welcome = (encode_frame(m.encode(message)) for message in SESSION[:2])
+    path.write_bytes(
+        b"".join(
+            encode_chunk(chunk)
+            for chunk in (
+                Chunk(0.0, "in", hello[:20]),
+                Chunk(0.25, "out", b"hello?\n"),
+                Chunk(0.5, "in", hello[20:] + b'{"seq":5,"t":1}\n'),
+                Chunk(61.125, "out", welcome + b'{"ack":5}\n'),
+            )
+        )
+    )
+
+    people, programs = gateway("sniff", str(path)), gateway("sniff", str(path), "--json")
+
+    assert [row.split()[:3] for row in people.out.splitlines()] == [
+        ["+0.250", "<", "text"],
+        ["+0.500", ">", "HELLO"],
+        ["+0.500", ">", "json"],
+        ["+61.125", "<", "WELCOME"],
+        ["+61.125", "<", "ack"],
+    ]
+    told = [json.loads(row) for row in programs.out.splitlines()]
+    assert [(each["t_s"], each["from"]) for each in told] == [
+        (0.25, "gateway"),
+        (0.5, "board"),
+        (0.5, "board"),
+        (61.125, "gateway"),
+        (61.125, "gateway"),
+    ]
+
+
+def test_a_damaged_capture_is_a_failure_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.cap"
+    good = encode_chunk(Chunk(0.5, "in", b"x\n"))
+    path.write_bytes(good + b"{oops}\n" + good)
+
+    done = gateway("sniff", str(path))
+
+    assert done.code == 1
+    assert "line 2 is no chunk of a capture" in done.err
 
 
 def test_every_vector_of_the_protocol_can_be_sniffed(tmp_path: Path) -> None:
@@ -155,7 +201,12 @@ def test_a_port_is_told_live_and_captured_and_gets_no_answer(
     assert done.code == 0
     assert hello.split(" ", 1)[1].startswith("> HELLO          greenhouse (a1b2c3)")
     assert len(hello.split(" ")[0]) == len("07:00:00.123")
-    assert capture.read_bytes() == b"warming up\n" + said
+    chunks = list(parse_capture(capture.read_bytes()))
+    assert b"".join(chunk.content for chunk in chunks) == b"warming up\n" + said
+    again = gateway("sniff", str(capture))
+    rows = [row.split() for row in again.out.splitlines()]
+    assert rows[0][1:] == [">", "text", "warming", "up"]
+    assert all(row[0].startswith("+") for row in rows)
 
 
 def test_a_port_is_left_after_the_time_that_was_given(port: tuple[int, str]) -> None:
