@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 SETTLE_S = 1.0
 """Time a clean stop gives the broker to take what waits, and the boards to hear of it."""
+PORTS_A_TURN = 8
+"""Ports opened in one turn of the loop; each starts a thread, and hundreds may appear at once."""
 PORT_BACKOFF_CAP_S = 10.0
 BROKER_BACKOFF_CAP_S = 30.0
 
@@ -105,8 +107,10 @@ class App:
             async for change in watch.changes():
                 for port in change.vanished:
                     await self._close_link(port, running.pop(port.name))
-                for port in change.appeared:
+                for number, port in enumerate(change.appeared, 1):
                     running[port.name] = tasks.create_task(self._run_link(port), name=port.name)
+                    if number % PORTS_A_TURN == 0:
+                        await asyncio.sleep(0)
 
     async def _close_link(self, port: FoundPort, task: asyncio.Task[None]) -> None:
         task.cancel()

@@ -1,7 +1,7 @@
 """Values that travel through the gateway, from a driver to MQTT."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeAlias
@@ -145,7 +145,8 @@ class Readings:
     """Records of one device in order, with what to call once all of them are safe."""
 
     device: str
-    records: tuple[Record, ...]
+    records: Sequence[Record]
+    """At least one. A driver may still append until it returns from `feed`, nobody afterwards."""
     on_safe: Callable[[], None] | None = None
     """None when the source takes no acknowledgement."""
 

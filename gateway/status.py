@@ -28,14 +28,9 @@ class Histogram:
         """Count one value."""
         self.count += 1
         self.largest = max(self.largest, value)
-        bucket = 0
-        if value > self._smallest:
-            octaves, edge = 0, self._smallest
-            while edge * 2 < value and octaves < self._BUCKETS // self._PER_OCTAVE - 1:
-                edge *= 2
-                octaves += 1
-            bucket = octaves * self._PER_OCTAVE + min(3, int((value / edge - 1) * 4))
-        self._counts[bucket] += 1
+        mantissa, exponent = math.frexp(value / self._smallest)  # 0.5 <= mantissa < 1
+        bucket = (exponent - 1) * self._PER_OCTAVE + int((mantissa - 0.5) * 2 * self._PER_OCTAVE)
+        self._counts[max(0, min(bucket, self._BUCKETS - 1))] += 1
 
     def quantile(self, share: float) -> float:
         """Return a value that `share` (0..1) of the recorded ones do not exceed; 0.0 when empty."""

@@ -266,12 +266,14 @@ def _split(readings: Readings) -> list[Readings]:
         readings.records[start : start + MAX_READINGS]
         for start in range(0, len(readings.records), MAX_READINGS)
     ]
-    unsafe = len(chunks)
+    if readings.on_safe is None:
+        return [Readings(readings.device, chunk) for chunk in chunks]
+    on_safe, unsafe = readings.on_safe, len(chunks)
 
     def on_part_safe() -> None:
         nonlocal unsafe
         unsafe -= 1
-        if unsafe == 0 and readings.on_safe is not None:
-            readings.on_safe()
+        if unsafe == 0:
+            on_safe()
 
     return [Readings(readings.device, chunk, on_part_safe) for chunk in chunks]

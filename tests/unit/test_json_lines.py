@@ -65,7 +65,7 @@ def test_values_are_taken_as_they_are_and_stamped_with_the_time_of_reading() -> 
     assert isinstance(readings, Readings)
     assert readings.on_safe is None
     values: dict[str, Value] = {"temperature": 21.53, "count": 7, "open": True, "mode": "auto"}
-    assert readings.records == (Sample("bench", RUN, 0, 12.5, values),)
+    assert list(readings.records) == [Sample("bench", RUN, 0, 12.5, values)]
 
 
 def test_the_gateway_numbers_the_samples_of_a_source_that_does_not() -> None:
@@ -565,3 +565,15 @@ def test_any_json_gives_only_values_that_can_be_published(lines: list[dict[str, 
             for key, value in sample.values.items():
                 assert set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-")
                 assert not isinstance(value, float) or math.isfinite(value)
+
+
+def test_lines_read_at_once_travel_together_and_apart_where_something_came_between() -> None:
+    lines = JsonLines("bench", None, RUN)
+    out: list[Event] = []
+
+    for line in (b'{"t":1}', b'{"t":2}', b"{broken", b'{"t":3}', b'{"t":4}'):
+        lines.parse(line, 1.0, out)
+
+    grouped = [[r.seq for r in e.records] for e in out if isinstance(e, Readings)]  # type: ignore[union-attr]
+    assert grouped == [[0, 1], [2, 3]]
+    assert [type(event) for event in out] == [Seen, Readings, Fault, Readings]

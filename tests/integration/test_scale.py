@@ -1,0 +1,126 @@
+"""Many boards on one daemon: what it delivers, and what that costs."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.support.broker import Broker
+from tests.support.daemon import running_daemon
+from tests.support.light import light_boards
+from tests.support.subscriber import Received, Subscriber
+
+MIB = 1 << 20
+
+
+def health(subscriber: Subscriber) -> dict[str, Any]:
+    document: dict[str, Any] = subscriber.on("edge/test/health")[-1].json()
+    return document
+
+
+def has_online(count: int, messages: Sequence[Received]) -> bool:
+    online = {m.topic for m in messages if m.topic.endswith("/availability")}
+    return len(online) >= count
+
+
+def ids(messages: Sequence[Received]) -> dict[tuple[str, int], list[int]]:
+    """Sequence numbers by (device, boot), in the order in which they came."""
+    found: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for message in messages:
+        _, _, kind = message.topic.rpartition("/")
+        if kind in {"state", "history"}:
+            body = message.json()
+            for sample in body if isinstance(body, list) else [body]:
+                device, boot, seq = sample["id"].split("/")
+                found[device, int(boot)].append(int(seq))
+    return found
+
+
+def assert_exactly_once_in_order(
+    boards: Sequence[dict[str, Any]], messages: Sequence[Received]
+) -> int:
+    """Compare what each board produced with what the subscriber has; return how many samples."""
+    found = ids(messages)
+    by_name = {message.json()["name"]: message.topic for message in messages if is_info(message)}
+    total = 0
+    for board in boards:
+        device = by_name[board["name"]].split("/")[2]
+        for life in board["lives"]:
+            expected = list(range(life["produced"]))
+            assert found[device, life["epoch"]] == expected, (device, life)
+            total += len(expected)
+    return total
+
+
+def is_info(message: Received) -> bool:
+    return message.topic.endswith("/info")
+
+
+async def test_500_boards_each_restarted_once_lose_nothing_and_stay_within_bounds(
+    broker: Broker, tmp_path: Path
+) -> None:
+    count = 500
+    ports = tmp_path / "ports"
+    ports.mkdir()
+    async with (
+        asyncio.timeout(110),
+        light_boards(ports, count, 1.0) as boards,
+        Subscriber(broker.host, broker.port, "edge/test/#") as subscriber,
+        running_daemon(tmp_path / "daemon", broker.port, f"{ports}/*") as daemon,
+    ):
+        await subscriber.wait_for(partial(has_online, count), 60)
+        for name in [board["name"] for board in (await boards.ask("boards"))["boards"]]:
+            await boards.ask(f"reset {name}")
+            await boards.ask(f"unplug {name}")
+            await boards.ask(f"plug {name}")
+        drained = await boards.ask("drain 40")
+        description = (await boards.ask("boards"))["boards"]
+        await subscriber.wait_for(
+            lambda _: health(subscriber)["counts"].get("samples_delivered", 0) >= drained["acked"]
+        )
+        measured = health(subscriber)
+        rss_bytes, descriptors = daemon.rss_bytes(), daemon.descriptors()
+
+    assert all(board["resets"] >= 1 for board in description)
+    assert drained["overflowed"] == drained["cut"] == 0
+    total = assert_exactly_once_in_order(description, subscriber.messages)
+    assert total == drained["produced"] >= 2 * count
+    print(  # noqa: T201 - the figures, for those who ask pytest for them
+        f"{count} boards, {total} samples: RSS {rss_bytes / MIB:.0f} MiB, {descriptors} "
+        f"descriptors, loop lag p99 {measured['loop_lag_s']['p99'] * 1000:.1f} ms, "
+        f"latency p99 {measured['latency_s']['p99'] * 1000:.1f} ms"
+    )
+    assert measured["loop_lag_s"]["p99"] < 0.1
+    assert rss_bytes < 150 * MIB
+    assert descriptors <= count + 30
+
+
+async def test_an_idle_daemon_is_small_and_publishes_within_a_second_of_its_start(
+    broker: Broker, tmp_path: Path
+) -> None:
+    ports = tmp_path / "ports"
+    ports.mkdir()
+
+    def first_sample_s(_: Sequence[Received]) -> float | None:
+        return next((m.monotonic_s for m in subscriber.on("edge/test/+/state")), None)
+
+    async with (
+        asyncio.timeout(60),
+        light_boards(ports, 10, 0.5) as boards,
+        Subscriber(broker.host, broker.port, "edge/test/#") as subscriber,
+    ):
+        started_s = time.monotonic()
+        async with running_daemon(tmp_path / "daemon", broker.port, f"{ports}/*") as daemon:
+            await subscriber.wait_for(first_sample_s)
+            took_s = (first_sample_s([]) or 0.0) - started_s
+            await subscriber.wait_for(partial(has_online, 10))
+            await boards.ask("drain")
+            rss_bytes, descriptors = daemon.rss_bytes(), daemon.descriptors()
+
+    print(f"10 boards: RSS {rss_bytes / MIB:.0f} MiB, first sample after {took_s:.2f} s")  # noqa: T201 - as above
+    assert rss_bytes < 60 * MIB
+    assert took_s < 1.0
+    assert descriptors <= 10 + 30

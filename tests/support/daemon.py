@@ -1,0 +1,117 @@
+"""The daemon as a user runs it: a process of its own, with a configuration and a log."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+STOP_TIMEOUT_S = 10.0
+
+
+class Daemon:
+    """A running `edge-gateway run`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._lines: list[str] = []
+        self._has_logged = asyncio.Condition()
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.returncode
+
+    def log(self) -> str:
+        """Return what it wrote so far."""
+        return "".join(self._lines)
+
+    def rss_bytes(self) -> int:
+        """Return its resident memory."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def descriptors(self) -> int:
+        """Return how many descriptors it has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    async def read_log(self) -> None:
+        """Collect what it writes, until it ends."""
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            async with self._has_logged:
+                self._lines.append(line.decode(errors="replace"))
+                self._has_logged.notify_all()
+
+    async def wait_for_log(self, text: str) -> None:
+        """Return once it has logged a line that holds `text`."""
+        async with self._has_logged:
+            await self._has_logged.wait_for(lambda: any(text in line for line in self._lines))
+
+    async def stop(self) -> int:
+        """Ask it to end, as systemd does; return its exit code.
+
+        Raises:
+            AssertionError: it does not, and was killed.
+        """
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                return await self._process.wait()
+        except TimeoutError:
+            await self.kill()
+            raise AssertionError(f"SIGTERM did not end the daemon:\n{self.log()}") from None
+
+    async def kill(self) -> None:
+        """End it as a power cut does."""
+        self._process.kill()
+        await self._process.wait()
+
+
+@asynccontextmanager
+async def running_daemon(
+    folder: Path, broker_port: int, patterns: str, *, more: str = "", log_level: str = "info"
+) -> AsyncIterator[Daemon]:
+    """Run the daemon on the ports that match `patterns`; `more` is further configuration.
+
+    Its gateway is called `test`. Ending the block ends it, and fails if it does not end well.
+    """
+    config = _write_config(
+        folder,
+        f'[gateway]\nname = "test"\nhealth_interval_s = 1.0\n'
+        f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
+        f'[log]\nlevel = "{log_level}"\n'
+        f'[serial]\npatterns = ["{patterns}"]\nrescan_s = 0.1\nsettle_s = 0.0\n{more}\n',
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "run", "--config", str(config)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    daemon = Daemon(process)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(daemon.read_log())
+        try:
+            yield daemon
+        except BaseException:
+            await daemon.stop()
+            print(daemon.log()[-8000:])  # noqa: T201 - pytest shows it with the failure
+            raise
+        if daemon.exit_code is None:
+            exit_code = await daemon.stop()
+            assert exit_code == 0, daemon.log()[-8000:]
+
+
+def _write_config(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "gateway.toml"
+    config.write_text(text)
+    return config
