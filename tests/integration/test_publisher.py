@@ -527,16 +527,16 @@ async def test_a_clean_stop_waits_for_acknowledgements_and_says_goodbye(
     broker: Broker, version: str
 ) -> None:
     rig = Rig(broker, version, changes={"batch_max": 7})
-    rig.put("one", *range(3000))
+    rig.put("one", *range(20_000))
     async with Subscriber(broker.host, broker.port, f"{BASE}/#") as subscriber:
         async with rig.running():
-            await subscriber.wait_for(all_of("one", 50))
+            await rig.until(lambda: rig.status.counts["samples_delivered"] > 50)
         await subscriber.wait_for(lambda messages: b"offline" in messages[-1].payload)
 
     arrived = numbers(subscriber.messages, "one")
     kept = rig.outbox.size
-    assert arrived == list(range(3000 - kept)), "what arrived was settled, the rest is kept"
-    assert 0 < kept < 3000
+    assert arrived == list(range(20_000 - kept)), "what arrived was settled, the rest is kept"
+    assert 0 < kept < 20_000
     farewell = subscriber.messages[-1]
     assert (farewell.topic, farewell.json()["state"]) == (f"{BASE}/status", "offline")
     assert [m.topic for m in subscriber.messages].count(f"{BASE}/status") == 2, "and no will"

@@ -1,0 +1,188 @@
+"""The topic contract says what the code does."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.model import (
+    Actuator,
+    Description,
+    DeviceLog,
+    Gap,
+    GapCause,
+    LogLevel,
+    Sample,
+    Sensor,
+)
+from gateway.mqtt import payloads, topics
+from gateway.mqtt.documents import MAX_DOCUMENTS_BYTES, MAX_POSTS
+from gateway.mqtt.messages import MAX_HISTORY, Composer
+from gateway.mqtt.payloads import MAX_HEALTH_LINKS, SamplePayloads, TimeBase
+from gateway.mqtt.settings import BrokerSettings
+from gateway.mqtt.shipments import FIRST_REST_S, LONGEST_REST_S
+from gateway.mqtt.suspicion import SMALLEST_LIMIT_BYTES
+from gateway.mqtt.topics import Topics
+from gateway.status import Status
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "gateway" / "mqtt" / "README.md").read_text(encoding="utf-8")
+PROSE = " ".join(TEXT.split())
+
+SAMPLE = Sample("greenhouse", 7, 42, 0.0, {"temperature": 21.53, "humidity": 45.2})
+BASE = TimeBase(1_795_330_800.123, "synced")  # 2026-11-22T07:00:00.123Z
+SINCE = "2026-11-22T07:00:00.123Z"
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """The rows of the table whose first column has this heading: first cell -> the others."""
+    block = re.search(
+        rf"^\| {re.escape(heading)} \|.*\n\|[- |]*\n((?:\|.*\n)+)", TEXT, re.MULTILINE
+    )
+    assert block, f"no table {heading}"
+    rows = [
+        [cell.strip() for cell in row.strip("| ").split(" | ")] for row in block[1].splitlines()
+    ]
+    return {first: rest for first, *rest in rows}
+
+
+def example(topic: str) -> Any:  # noqa: ANN401 - whatever the JSON holds
+    """The JSON in the row of a topic."""
+    found = re.search(r"`(\{.*\})`", table("topic")[f"`{topic}`"][1])
+    assert found, f"no example for {topic}"
+    return json.loads(found[1])
+
+
+def test_the_table_has_the_topics_of_the_code_and_no_others() -> None:
+    device, actuator = "<device>", "<actuator>"
+    made = {
+        topics.STATUS,
+        topics.HEALTH,
+        topics.state(device),
+        topics.history(device),
+        topics.gap(device),
+        topics.availability(device),
+        topics.info(device),
+        topics.log(device),
+        topics.actuator_state(device, actuator),
+    }
+
+    assert {f"`{topic}`" for topic in made} == set(table("topic"))
+    public = {
+        name
+        for name, value in vars(topics).items()
+        if (callable(value) and not name.startswith("_")) or name in {"STATUS", "HEALTH"}
+    } - {"Topics"}
+    assert len(public) == len(made), "a topic of topics.py is missing here"
+
+
+def test_retained_is_what_the_table_calls_retained() -> None:
+    composer = Composer(Topics("edge/x"), Clock(), lambda: "synced")
+    gap = Gap("greenhouse", 7, 40, 41, GapCause.RING_OVERFLOW, 0.0)
+
+    messages = composer.compose("greenhouse", [SAMPLE, gap, SAMPLE._replace(seq=43)])
+
+    said = {name.strip("`").split("/")[-1]: cells[0] for name, cells in table("topic").items()}
+    for message in messages:
+        assert message.retain is said[message.topic.split("/")[-1]].startswith("yes")
+    assert len(messages) == 3
+
+
+def test_the_examples_are_what_the_code_writes() -> None:
+    writer = SamplePayloads()
+    gap = Gap("greenhouse", 7, 10, 14, GapCause.RING_OVERFLOW, 0.0)
+    line = DeviceLog("greenhouse", LogLevel.WARNING, "bme280: no answer")
+
+    assert example("<device>/state") == json.loads(writer.state(SAMPLE, BASE))
+    assert example("<device>/gap") == json.loads(writer.gap(gap))
+    assert example("<device>/log") == json.loads(payloads.log(line, BASE.offset_s))
+    status = payloads.status("online", "5f3a9c10", "1.2.3", SINCE)
+    assert example("status") == json.loads(status)
+
+
+def test_every_key_of_a_document_is_explained() -> None:
+    description = Description(
+        device="d",
+        name="n",
+        driver="board",
+        model="m",
+        firmware="f",
+        runtime="r",
+        address="a",
+        sensors=(Sensor("k", "u", "c"),),
+        actuators=(Actuator("k", "n", "number", 0.0, 1.0, ("o",)),),
+        reset_cause="r",
+        crash="c",
+    )
+    status = Status()
+    status.link("x")
+    info = payloads.info(description)
+    health = payloads.health(status, Clock(), memory_bytes=0, outbox_size=0, outbox_oldest_s=None)
+
+    def keys(document: object) -> set[str]:
+        if isinstance(document, dict):
+            named = {key for key in document if key != "x"}
+            return named.union(*map(keys, document.values()))
+        return set().union(*map(keys, document)) if isinstance(document, list) else set()
+
+    for key in keys(json.loads(info)) | keys(json.loads(health)):
+        assert f"`{key}`" in TEXT, key
+
+
+def test_every_cause_of_a_gap_is_explained() -> None:
+    assert set(table("cause")) == {f"`{cause.value}`" for cause in GapCause}
+
+
+def test_every_counter_is_explained() -> None:
+    sources = [
+        *(ROOT / "gateway" / "mqtt").glob("*.py"),
+        ROOT / "gateway" / "store" / "outbox.py",
+        ROOT / "gateway" / "pipeline.py",
+    ]
+    counted = {
+        name
+        for source in sources
+        for name in re.findall(r'counts\["(\w+)"\] \+=', source.read_text(encoding="utf-8"))
+    }
+
+    explained = set(re.findall(r"`(\w+)`", " ".join(table("in `counts`"))))
+    assert counted == explained
+
+
+def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
+    settings = BrokerSettings("h", 1)
+
+    assert f"at most {MAX_HISTORY} |" in TEXT
+    assert f"`heartbeat_s`:{payloads.HEARTBEAT_S}" in TEXT.replace('"', "`")
+    assert f"the last {MAX_POSTS:,} are kept" in PROSE
+    assert f"beyond {MAX_DOCUMENTS_BYTES >> 20} MiB" in PROSE
+    assert f"at most {MAX_HEALTH_LINKS} of them" in PROSE
+    assert f"acknowledges nothing for {settings.ack_timeout_s:g} s" in PROSE
+    assert f"rest for {FIRST_REST_S:g} s, then {FIRST_REST_S * 2:g} s, up to a minute" in PROSE
+    assert LONGEST_REST_S == 60.0
+    assert SMALLEST_LIMIT_BYTES == 1024, "more than 1 KiB"
+    assert "MQTT 5 is the default" in PROSE
+    assert settings.version == "5"
+
+
+def test_the_subscriber_of_the_example_sees_each_sample_once() -> None:
+    code = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert code
+    names: dict[str, Any] = {}
+    exec(code[1], names)  # noqa: S102 - the example is ours
+    writer = SamplePayloads()
+    older = [SAMPLE._replace(seq=seq) for seq in (40, 41)]
+    history = writer.history(older, BASE)
+    state = writer.state(SAMPLE, BASE)
+
+    first = names["samples"]("edge/x/greenhouse/history", history)
+    second = names["samples"]("edge/x/greenhouse/state", state)
+    repeated = names["samples"]("edge/x/greenhouse/history", history)
+
+    assert [sample["id"] for sample in first + second] == [
+        "greenhouse/7/40",
+        "greenhouse/7/41",
+        "greenhouse/7/42",
+    ]
+    assert repeated == []
