@@ -73,10 +73,10 @@ class Pipeline:
         entry = self._status.device(readings.device)
         entry.received += len(readings.records)
         self._status.counts["samples_received"] += len(readings.records)
-        newest = readings.records[-1]
-        if isinstance(newest, Sample):
-            entry.last_s = newest.taken_s
-            entry.values = newest.values
+        for record in readings.records:
+            if isinstance(record, Sample):
+                entry.last_s = record.taken_s
+                entry.values.update(record.values)
         if not entry.online:
             self._set_online(entry, is_online=True)
 

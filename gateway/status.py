@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.model import Value
@@ -77,7 +76,8 @@ class DeviceStatus:
     """Samples published as gaps."""
     last_s: float = 0.0
     """Monotonic time of the newest sample."""
-    values: Mapping[str, Value] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+    """Newest value of each sensor."""
 
 
 @dataclass(slots=True)

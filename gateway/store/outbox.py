@@ -133,7 +133,7 @@ class MemoryOutbox:
     def put(self, readings: Readings) -> None:
         """Take over `readings`, at least one record; `on_safe` follows once the broker has all."""
         if len(readings.records) > MAX_READINGS:
-            for part in _split(readings):
+            for part in _split(readings, MAX_READINGS):
                 self.put(part)
             return
         lane = self._lane(readings.device)
@@ -151,7 +151,6 @@ class MemoryOutbox:
     async def take(self, max_records: int) -> Batch:
         """Wait for records and return those of one device, at most `max_records`.
 
-        A `Readings` is never torn: the first one is taken whole even when it is larger.
         Devices take turns. The batch belongs to the caller until `delivered` or `returned`.
         """
         while not self._queue:
@@ -239,6 +238,9 @@ class MemoryOutbox:
         taken = 0
         while lane.waiting:
             size = len(lane.waiting[0].records)
+            if size > max_records:
+                lane.waiting.extendleft(reversed(_split(lane.waiting.popleft(), max_records)))
+                continue
             if parts and count + size > max_records:
                 break
             parts.append(lane.waiting.popleft())
@@ -260,11 +262,10 @@ class MemoryOutbox:
             self._counts["samples_dropped"] += freed
 
 
-def _split(readings: Readings) -> list[Readings]:
-    """Cut `readings` into parts of MAX_READINGS whose last one to be safe calls `on_safe`."""
+def _split(readings: Readings, size: int) -> list[Readings]:
+    """Cut `readings` into parts of `size` records; the last of them to be safe calls `on_safe`."""
     chunks = [
-        readings.records[start : start + MAX_READINGS]
-        for start in range(0, len(readings.records), MAX_READINGS)
+        readings.records[start : start + size] for start in range(0, len(readings.records), size)
     ]
     if readings.on_safe is None:
         return [Readings(readings.device, chunk) for chunk in chunks]

@@ -73,6 +73,20 @@ async def test_readings_are_safe_once_and_only_when_all_of_them_are_delivered() 
     assert safe == [2, 0]
 
 
+async def test_one_record_a_batch_cuts_what_came_together() -> None:
+    outbox = MemoryOutbox(1000, Counter())
+    safe: list[int] = []
+    outbox.put(readings("a", 0, 3, safe))
+
+    batches = await take_all(outbox, 1)
+
+    assert [numbers(batch.records) for batch in batches] == [[0], [1], [2]]
+    for batch in batches:
+        assert safe == []
+        outbox.delivered(batch)
+    assert safe == [0]
+
+
 async def test_a_taker_waits_until_something_is_put() -> None:
     outbox = MemoryOutbox(10, Counter())
 
