@@ -79,8 +79,7 @@ class Reception:
 
     def detach(self) -> None:
         """Stop acknowledging: the board has left this link."""
-        if self.watermark.on_advance == self._advanced:
-            self.watermark.on_advance = None
+        self.watermark.on_advance = None
 
     def hold(self, *, paused: bool) -> None:
         """Give no credit for now, or go on from where records were refused."""

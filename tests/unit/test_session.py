@@ -238,6 +238,22 @@ def test_records_are_not_taken_before_the_board_is_described_and_then_called_for
     assert received(peer.say(read(0))) == [0, 1]
 
 
+def test_a_board_that_restarted_is_described_anew_before_its_records_are_taken(
+    joined: Peer,
+) -> None:
+    joined.say(hello(nonce=100))
+
+    assert received(joined.say(read(0))) == []
+    joined.say(STREAM)
+    assert received(joined.say(read(0))) == [0, 1]
+
+
+def test_a_board_that_only_joins_again_is_still_known(joined: Peer) -> None:
+    joined.say(hello())
+
+    assert received(joined.say(read(0))) == [0, 1]
+
+
 def test_a_strange_boards_frames_are_answered_with_a_hello_request_once_a_second(
     peer: Peer,
 ) -> None:
@@ -332,6 +348,26 @@ def test_a_full_window_is_acknowledged_at_once_so_that_the_board_goes_on(joined:
     joined.say(read(0), read(2), read(4))
 
     assert joined.heard() == [Ack(7, 0, 3, 0, 6)]
+
+
+def test_after_an_acknowledgement_the_window_is_counted_anew(joined: Peer) -> None:
+    joined.say(read(0), read(2), read(4))
+    joined.heard()
+
+    joined.say(read(6))
+
+    assert joined.heard() == []
+
+
+def test_what_became_safe_after_the_board_left_is_not_acknowledged_on_its_link(
+    joined: Peer,
+) -> None:
+    events = joined.say(read(0), Bye(0))
+
+    make_safe(events)
+
+    assert joined.outputs == 0
+    assert joined.heard() == []
 
 
 def test_what_became_safe_out_of_order_is_acknowledged_in_order(joined: Peer) -> None:
