@@ -58,6 +58,11 @@ class Requests:
         self._answer_due_s = 0.0
         self._mid = 0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to ask, nor an answer to wait for."""
+        return self._on_its_way is None and self._wanted is None and not self._commands
+
     def restart(self, now_s: float) -> None:
         """Begin anew with a board that was just welcomed: it now describes itself unasked."""
         self.unanswered.clear()
@@ -148,7 +153,9 @@ class Requests:
 
     def deadline_s(self, *, is_joined: bool) -> float:
         """Return when something here is due next; infinity for never."""
-        due_s = min((command.expires_s for command in self._commands), default=_NEVER)
+        due_s = _NEVER
+        if self._commands:
+            due_s = min(command.expires_s for command in self._commands)
         if not is_joined:
             return due_s
         if self._on_its_way is not None:

@@ -254,6 +254,8 @@ class Session:
         return [Left(device, reason, back_in_s)]
 
     def _ask_next(self, now_s: float, events: list[SessionEvent]) -> None:
+        if self._requests.is_idle:
+            return
         events += self._requests.expired(now_s)
         if self._board is not None:
             question = self._board.next_question(now_s, events)
