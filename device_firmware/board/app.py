@@ -1,8 +1,11 @@
 # The board's program: sensors fill the ring, ports empty it, the supervisor watches.
 
 import asyncio
+import gc
 import os
+import sys
 
+import board
 import micropython
 from board import log
 from micropython import const
@@ -120,6 +123,21 @@ class App:
             except Exception as error:  # the others must become safe all the same
                 log.write(log.ERROR, "not safe: %r" % error)
 
+    # Finds a command for a session, or None.
+    def get(self, name):
+        from board import commands
+
+        self.forget("commands")
+        if name in commands.NAMES:
+            return getattr(commands.Commands(self), name)
+        return None
+
+    # Lets go of a module; whoever needs it again imports it again.
+    def forget(self, name):
+        del sys.modules["board." + name]
+        delattr(board, name)
+        gc.collect()
+
     # ---- what commands call
 
     # Returns (index, actuator).
@@ -179,5 +197,5 @@ def _make_app():
 
     app = App()
     setup.build(app, CRASH)
-    setup.forget("setup")
+    app.forget("setup")
     return app

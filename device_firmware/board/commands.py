@@ -1,26 +1,17 @@
 # What the gateway can tell the board to do. Each returns what JSON can carry, or raises ValueError.
+# Commands are seldom: this module is loaded for each, and does not stay in memory.
 
 import gc
 
 from board import clock, log
 
-INTERVAL_MS = (10, 86400000)
+INTERVAL_MS = (1, 86400000)
+NAMES = ("set", "interval", "identify", "info", "reset", "repl")
 
 
 class Commands:
     def __init__(self, app):
         self._app = app
-
-    # name -> callable(args), as a session takes them
-    def table(self):
-        return {
-            "set": self.set,
-            "interval": self.interval,
-            "identify": self.identify,
-            "info": self.info,
-            "reset": self.reset,
-            "repl": self.repl,
-        }
 
     # args: {actuator: value, ...}; the answer has their states.
     def set(self, args):

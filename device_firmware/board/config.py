@@ -11,7 +11,7 @@ _RANGES = {  # lowest, highest, default
     "watchdog_s": (0, 3600, 30),  # 0: none
 }
 _KEYS = ("name", "links", "led", "sensors", "actuators")
-_INTERVAL_MS = (10, 86400000, 1000)
+_INTERVAL_MS = (1, 86400000, 1000)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
 

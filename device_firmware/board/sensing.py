@@ -74,6 +74,7 @@ class SensorTask:
         return max(self.interval_ms, min(backoff_ms, _BACKOFF_MS))
 
     async def _wait(self):
+        await asyncio.sleep_ms(0)  # the others' turn, however late this sensor is
         while True:
             period_ms = self._period_ms()
             passed_ms = clock.since_ms(self._due_ms)
@@ -112,6 +113,6 @@ class SensorTask:
 
     def _worked(self):
         if self._failures:
-            log.write(log.INFO, "%s: works again after %d failures" % (self.name, self._failures))
+            log.write(log.INFO, "%s: works again (failures: %d)" % (self.name, self._failures))
             self._failures = 0
             self.error = None

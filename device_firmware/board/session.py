@@ -9,8 +9,8 @@
 #   streams    list of tuples: name, format, channels. The index is the number of the stream in
 #              records. It may grow while the session runs: call describe with the new index
 #   actuators  list of objects whose describe() gives the dict of the ACTUATOR frame
-#   commands   dict of name to callable: it takes the args, gives a result JSON can carry, and
-#              raises ValueError with the text for the caller
+#   commands   dict of name to callable, or whatever has its get(name): a callable takes the args,
+#              gives a result JSON can carry, and raises ValueError with the text for the caller
 #   crash      what ended the last run: its end goes into HELLO, all of it into LOG once joined
 #   max_frame  bytes of the largest frame the link takes (a line of 256 characters carries 189)
 # Its methods:
@@ -74,6 +74,11 @@ _MORE = const(4)
 _REWIND = const(1)  # flag of ACK
 _FOREVER_MS = const(0x3FFFFFFF)
 _MASK = const(0xFFFFFFFF)
+
+
+# How much is left of a time that began at since_ms.
+def _left(since_ms, length_ms, now_ms):
+    return length_ms - ((now_ms - since_ms) & _MASK)
 
 
 class Session:
@@ -144,7 +149,7 @@ class Session:
     # The board leaves on purpose; 0 means it does not know when it will be back.
     def bye(self, back_in_ms):
         if self.joined:
-            self._enqueue(_BYE, 0, pack("<I", back_in_ms))
+            self._queue.append((_BYE, 0, pack("<I", back_in_ms)))
 
     # ---- lines in
 
@@ -259,8 +264,12 @@ class Session:
                 answer = kept
         if answer is None:
             answer = self._execute(cid, request, waited_ms)
-            self.remember(cid, answer)
-        self._enqueue(_RSP, mid, answer)
+            self.answers.append((cid, answer))
+            if len(self.answers) > _ANSWERS_MAX:
+                self.answers.pop(0)
+        if len(self._queue) >= _QUEUE_MAX:
+            self._queue.pop(0)
+        self._queue.append((_RSP, mid, answer))
 
     def _execute(self, cid, request, waited_ms):
         try:
@@ -279,17 +288,11 @@ class Session:
             answer = to_json({"cid": cid, "err": repr(error)})
         return answer
 
-    # Keeps the answer to a command in case the gateway asks again.
-    def remember(self, cid, answer):
-        if len(self.answers) >= _ANSWERS_MAX:
-            self.answers.pop(0)
-        self.answers.append((cid, answer))
-
     # ---- lines out
 
     # Notices silence. next_line does it too; this is for a link that cannot write just now.
     def tick(self, now_ms):
-        if self.up and self._silence_left(now_ms) <= 0:
+        if self.up and _left(self._heard_ms, 3 * self._heartbeat_ms, now_ms) <= 0:
             self.joined = self.up = False
             self._hello_now = True
             if self.on_down:
@@ -298,10 +301,11 @@ class Session:
     def next_line(self, now_ms):
         self.tick(now_ms)
         if not self.joined:
-            return None if self._hello_left(now_ms) > 0 else self._hello(now_ms)
+            waits = not self._hello_now and _left(self._hello_ms, _HELLO_MS, now_ms) > 0
+            return None if waits else self._hello(now_ms)
         if self._queue:
             return self._line(now_ms, *self._queue.pop(0))
-        if self._actuators_left(now_ms) <= 0:
+        if _left(self._actuators_ms, _ACTUATORS_MS, now_ms) <= 0:
             self._actuators_due = list(range(len(self.actuators)))
             self._actuators_ms = now_ms
         if self._streams_due or self._actuators_due:
@@ -310,7 +314,7 @@ class Session:
             return self._read(now_ms)
         if self._logs:
             return self._line(now_ms, _LOG, 0, self._logs.pop(0))
-        if self._ping_left(now_ms) <= 0:
+        if _left(self._sent_ms, self._heartbeat_ms, now_ms) <= 0:
             return self._line(now_ms, _PING, 0, pack("<I", now_ms & _MASK))
         return None
 
@@ -325,33 +329,18 @@ class Session:
 
     def due_ms(self, now_ms):
         if not self.joined:
-            left = self._hello_left(now_ms)
-            if self.up:
-                left = min(left, self._silence_left(now_ms))
+            left = 0 if self._hello_now else _left(self._hello_ms, _HELLO_MS, now_ms)
         elif self._queue or self._streams_due or self._actuators_due or self._logs:
             left = 0
         else:
             left = min(
-                self._silence_left(now_ms),
                 self._read_left(now_ms),
-                self._ping_left(now_ms),
-                self._actuators_left(now_ms),
+                _left(self._sent_ms, self._heartbeat_ms, now_ms),
+                _left(self._actuators_ms, _ACTUATORS_MS, now_ms),
             )
+        if self.up:
+            left = min(left, _left(self._heard_ms, 3 * self._heartbeat_ms, now_ms))
         return max(0, left)
-
-    def _hello_left(self, now_ms):
-        return 0 if self._hello_now else _HELLO_MS - ((now_ms - self._hello_ms) & _MASK)
-
-    def _silence_left(self, now_ms):
-        return 3 * self._heartbeat_ms - ((now_ms - self._heard_ms) & _MASK)
-
-    def _ping_left(self, now_ms):
-        return self._heartbeat_ms - ((now_ms - self._sent_ms) & _MASK)
-
-    def _actuators_left(self, now_ms):
-        if not self.actuators:
-            return _FOREVER_MS
-        return _ACTUATORS_MS - ((now_ms - self._actuators_ms) & _MASK)
 
     # Nothing on the wire takes the crash's place: HELLO keeps to LINE_MAX, with as much of the end
     # of the traceback (the exception and the innermost call) as there is room for.
@@ -408,7 +397,7 @@ class Session:
         if not self.ring.count:
             return _FOREVER_MS
         patience_ms = self._retry_ms if flight and self._credit else _PROBE_MS
-        return patience_ms - ((now_ms - self._timer_ms) & _MASK)
+        return _left(self._timer_ms, patience_ms, now_ms)
 
     def _read(self, now_ms):
         ring = self.ring
@@ -466,11 +455,6 @@ class Session:
         return seal(buffer, _READ_HEAD + size), size, records
 
     # ---- frames
-
-    def _enqueue(self, kind, mid, body):
-        if len(self._queue) >= _QUEUE_MAX:
-            self._queue.pop(0)
-        self._queue.append((kind, mid, body))
 
     def _line(self, now_ms, kind, mid, body):
         buffer = bytearray(len(body) + 6)

@@ -1,10 +1,6 @@
 # Builds the board's program from config.json. What is needed only once, this module included, does
 # not stay in memory; and the ring, the one large block, is taken before the rest breaks it up.
 
-import gc
-import sys
-
-import board
 from board import log
 
 _CRASH_BYTES = 1000
@@ -15,7 +11,7 @@ def build(app, crash_path):
     from board import config
 
     settings, app.problems = config.load()
-    forget("config")
+    app.forget("config")
     app.ring = _make_ring(settings["ring_bytes"], app.problems)
 
     from board import identity
@@ -24,7 +20,7 @@ def build(app, crash_path):
     if answer:
         app.answers.append((answer[0], answer[1].encode()))
     info = identity.describe(settings["name"])
-    forget("identity")
+    app.forget("identity")
 
     from board.supervisor import Supervisor
 
@@ -35,13 +31,6 @@ def build(app, crash_path):
     _make_sensors(app, settings["sensors"])
     for problem in app.problems:
         log.write(log.ERROR, problem)
-
-
-# Lets go of a module; whoever needs it again imports it again.
-def forget(name):
-    del sys.modules["board." + name]
-    delattr(board, name)
-    gc.collect()
 
 
 def _make_ring(size_bytes, problems):
@@ -73,11 +62,9 @@ def _make_sensors(app, parts):
 
 
 def _open_ports(app, entries, info, crash):
-    from board.commands import Commands
     from board.port import Port
     from board.session import Session
 
-    commands = Commands(app).table()
     for link in _make_links(entries, app.problems):
         session = Session(
             info,
@@ -85,7 +72,7 @@ def _open_ports(app, entries, info, crash):
             app.epoch,
             app.streams,
             app.actuators,
-            commands,
+            app,
             crash,
             (link.max_line - 2) // 4 * 3,
         )

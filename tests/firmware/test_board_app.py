@@ -115,7 +115,7 @@ def test_a_sensor_that_recovers_is_told(bench: Bench) -> None:
         board.until(lambda: len(board.gateway.logs) >= 2)
 
     assert "fails, as configured" in texts(board.gateway.logs)[0]
-    assert texts(board.gateway.logs)[1] == "count: works again after 1 failures"
+    assert texts(board.gateway.logs)[1] == "count: works again (failures: 1)"
 
 
 @pytest.mark.parametrize(
@@ -196,13 +196,28 @@ def test_an_interval_is_changed_while_the_board_works(bench: Bench) -> None:
         board.await_records(50)
         refused = [
             board.command("interval", args, cid=str(number))["err"]
-            for number, args in enumerate(({"count": 9}, {"other": 50}, {"count": "fast"}), start=2)
+            for number, args in enumerate(({"count": 0}, {"other": 50}, {"count": "fast"}), start=2)
         ]
 
     assert answer["ok"] == {"count": 10}
-    assert "from 10 to" in refused[0]
+    assert "from 1 to" in refused[0]
     assert refused[1] == "no stream other"
-    assert "from 10 to" in refused[2]
+    assert "from 1 to" in refused[2]
+
+
+def test_sensors_that_cannot_keep_up_starve_nobody(bench: Bench) -> None:
+    greedy = {**COUNTER, "interval_ms": 1}
+    bench.configure(sensors=[greedy, {**greedy, "name": "other"}], watchdog_s=1)
+
+    with bench.board() as board:
+        board.await_records(3000)
+        answer = board.command("interval", {"count": 1000, "other": 1000})
+        board.gateway.records.clear()
+        board.keep_talking(1.0)
+
+    assert answer["ok"] == {"count": 1000, "other": 1000}
+    assert board.gateway.gaps == []
+    assert len(board.gateway.records) < 500  # what was under way
 
 
 def test_a_board_is_found_by_its_led(bench: Bench) -> None:

@@ -81,8 +81,8 @@ def test_a_part_is_named_after_its_kind_and_read_every_second() -> None:
             "sensors[1]: the name heap is taken: give it another",
         ),
         (
-            {"sensors": [{"kind": "heap", "interval_ms": 9}]},
-            "sensor heap: interval_ms must be a whole number from 10 to 86400000",
+            {"sensors": [{"kind": "heap", "interval_ms": 0}]},
+            "sensor heap: interval_ms must be a whole number from 1 to 86400000",
         ),
         ({"links": 5}, "no usable link: stdio is used"),
         ({"links": []}, "no usable link: stdio is used"),

