@@ -9,6 +9,9 @@ from gateway.protocol.session_events import ActuatorStated, Described
 MAX_ACTUATORS = 255
 """As many as HELLO can count; reports of more are ignored."""
 
+MAX_CHANNELS = 512
+"""Channels of all streams together; a stream that goes beyond is ignored, and its records lost."""
+
 
 class BoardDescription:
     """Collects STREAM and ACTUATOR frames; complete once as many came as HELLO counted."""
@@ -37,6 +40,9 @@ class BoardDescription:
     def add_stream(self, stream: Stream) -> bool:
         """Return whether this changes what is known."""
         if self._streams.get(stream.number) == stream:
+            return False
+        others = sum(len(s.channels) for s in self._streams.values() if s.number != stream.number)
+        if others + len(stream.channels) > MAX_CHANNELS:
             return False
         self._streams[stream.number] = stream
         self.layouts[stream.number] = RecordLayout(stream)

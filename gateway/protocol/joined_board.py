@@ -102,7 +102,8 @@ class JoinedBoard:
         change: ActuatorStated | bool
         if isinstance(message, Stream):
             change = self.description.add_stream(message)
-            self._requests.described(message.number)
+            if message.number in self.description.layouts:
+                self._requests.described(message.number)
         else:
             change = self.description.add_actuator(message)
         if not self.description.is_complete:

@@ -225,6 +225,17 @@ def test_a_missing_description_is_asked_for_once_a_second_and_ten_times(peer: Pe
     assert events[-1] == Described((STREAM,), ())
 
 
+def test_a_board_that_invents_streams_is_taken_with_its_first_512_channels(peer: Peer) -> None:
+    peer.join(streams=3)
+    streams = [
+        Stream(number, "s", "b" * 200, (Channel("k", "", None, ""),) * 200) for number in (1, 2, 3)
+    ]
+
+    (described,) = peer.say(*streams)
+
+    assert described == Described((STREAM, *streams[:2]), ())
+
+
 def test_records_are_not_taken_before_the_board_is_described_and_then_called_for(
     peer: Peer,
 ) -> None:
