@@ -1,19 +1,13 @@
 """One connection to the broker: the only module that imports aiomqtt and paho.
 
-aiomqtt connects, authenticates, subscribes and disconnects. Its socket callbacks and its
-`publish` are replaced by the code here, which reaches for paho's client inside it, because:
-
-- `Client.publish` waits for each PUBACK in a coroutine of its own: 130-180 us a message against
-  55-75 us for paho's `publish` with one `on_publish` callback (CPython 3.11, a PC, QoS 1,
-  window 100), and it cannot keep a window open without a task for each message.
-- aiomqtt registers the socket for writing one turn of the loop late, by its number. When the
-  broker dies meanwhile that number is closed (seen: "Bad file descriptor" in 1 of 12 kills under
-  load), or already belongs to another port.
-- A connect that is cancelled goes on in its thread, and ends as a second client that nobody owns.
+aiomqtt connects, authenticates, subscribes and disconnects. For the rest the code here reaches for
+paho's client inside it: `Client.publish` waits for each PUBACK in a coroutine of its own, which
+costs 130-180 us a message against 60-75 us for paho's `publish` with one `on_publish` callback
+(CPython 3.11, a PC, QoS 1, window 100), and keeps no window open without a task for each message.
+For why the socket is served by `PahoSocket`, see there.
 
 Only `aiomqtt.Client._client` is private; tests/integration/test_mqtt_connection.py pins what is
-expected of it.
-All callbacks run in the loop's thread, except the two marked below.
+expected of it. All callbacks run in the loop's thread.
 """
 
 import asyncio
@@ -22,7 +16,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, cast
 
 import aiomqtt
 from paho.mqtt.client import ConnectFlags, DisconnectFlags
@@ -32,12 +26,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.errors import LinkError
 from gateway.mqtt.failures import NO_QOS_1, NO_RETAIN, REFUSALS, explain
+from gateway.mqtt.paho_socket import PahoSocket
 from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.tls import client_context
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client as PahoClient
-    from paho.mqtt.client import SocketLike  # exists for type checkers only
 
 _log = logging.getLogger(__name__)
 
@@ -92,25 +86,23 @@ class Connection:
     ) -> None:
         """Prepare; use `open`."""
         self._settings = settings
-        self._loop = asyncio.get_running_loop()
         self.on_acks: Callable[[Sequence[Ack]], None] = _ignore
         """Called with the broker's answers, in their order; set before the first `publish`."""
         self.limits = Limits()
         """As the broker's CONNACK said."""
-        self.lost: asyncio.Future[str] = self._loop.create_future()
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done with the reason when the connection has ended by itself, or with the exception that
         `on_acks` raised. Wait for it with asyncio.wait, which does not cancel it."""
         self._acks: list[Ack] = []
-        self._descriptor: int | None = None
         self._is_up = False
         self._is_leaving = False
-        self._is_closed = False
         self._failure = ""
         topic, payload = will
         self._client = aiomqtt.Client(
             settings.host,
             settings.port,
-            username=settings.username,
+            # MQTT 5 allows a password alone; aiomqtt sends it with a user name only.
+            username=settings.username or ("" if settings.password else None),
             password=settings.password,
             identifier=client_id,
             protocol=_PROTOCOLS[settings.version],
@@ -125,21 +117,20 @@ class Connection:
             logger=_library_log,
         )
         self._paho: PahoClient = self._client._client  # noqa: SLF001 - see the module's docstring
+        self._socket = PahoSocket(self._paho, self._hand_on_acks, self.give_up)
         self._tell_connect = cast("Callable[..., None]", self._paho.on_connect)
         self._tell_disconnect = cast("Callable[..., None]", self._paho.on_disconnect)
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
         self._paho.on_publish = self._on_publish
-        self._paho.on_socket_open = self._on_socket_open
-        self._paho.on_socket_close = self._on_socket_close
-        self._paho.on_socket_register_write = self._on_want_write
-        self._paho.on_socket_unregister_write = _ignore  # `_flush` sees to it
+        self._paho.on_socket_open = self._socket.on_open
+        self._paho.on_socket_close = self._socket.on_close
+        self._paho.on_socket_register_write = self._socket.on_want_write
+        self._paho.on_socket_unregister_write = self._socket.on_wrote_all
         self._paho.disable_logger()  # it would format nothing, yet costs some microseconds
 
     @classmethod
-    async def open(
-        cls, settings: BrokerSettings, client_id: str, will: tuple[str, bytes]
-    ) -> "Connection":
+    async def open(cls, settings: BrokerSettings, client_id: str, will: tuple[str, bytes]) -> Self:
         """Connect and wait for the broker's consent; `will` is topic and payload.
 
         Raises:
@@ -167,7 +158,7 @@ class Connection:
         _heed_cancellation()
 
     def _explain(self, cause: BaseException) -> str:
-        if isinstance(cause, TimeoutError) and self._descriptor is not None:
+        if isinstance(cause, TimeoutError) and self._socket.is_open:
             return f"connected, but no answer: is it an MQTT {self._settings.version} broker?"
         return explain(cause, self._settings.host)
 
@@ -204,17 +195,30 @@ class Connection:
             await self._client.__aexit__(None, None, None)
 
     def close(self) -> None:
-        """Let go of the socket, at once and in whatever state it is."""
-        self._is_closed = True
-        sock = self._paho.socket()
-        if sock is not None:
-            self._forget_descriptor()
-            sock.close()
+        """End it at once, in whatever state it is."""
+        self._socket.close()
 
     def give_up(self, reason: str) -> None:
         """Note that the connection is lost, unless something else ended it before."""
-        if not self.lost.done():
+        if not self._is_up:
+            # aiomqtt would wait for a CONNACK until its timeout.
+            self._failure = self._failure or reason
+            no_flags = ConnectFlags(session_present=False)
+            nobody = ReasonCode(PacketTypes.CONNACK, "Server unavailable")
+            self._tell_connect(self._paho, None, no_flags, nobody, None)
+        elif not self.lost.done():
             self.lost.set_result(reason)
+
+    def _hand_on_acks(self) -> None:
+        if not self._acks:
+            return
+        acks, self._acks = self._acks, []
+        try:
+            self.on_acks(acks)
+        except Exception as exc:  # a bug of ours ends run(), and not only this callback
+            if self.lost.done():
+                raise
+            self.lost.set_exception(exc)
 
     # Callbacks of paho.
 
@@ -252,13 +256,7 @@ class Connection:
         if self._is_leaving:
             self._tell_disconnect(client, userdata, flags, reason, properties)
         elif not self._is_up:
-            # aiomqtt would wait for a CONNACK until its timeout.
-            version = self._settings.version
-            self._failure = (
-                self._failure or f"closed before it answered as MQTT {version} brokers do"
-            )
-            nobody = ReasonCode(PacketTypes.CONNACK, "Server unavailable")
-            self._tell_connect(client, userdata, ConnectFlags(session_present=False), nobody, None)
+            self.give_up(f"does not answer as MQTT {self._settings.version} brokers do")
         elif reason.value == _SESSION_TAKEN_OVER:
             self.give_up(f"another client took over the client id {self._client.identifier!r}")
         elif flags.is_disconnect_packet_from_server:
@@ -278,69 +276,6 @@ class Connection:
     ) -> None:
         self._acks.append((packet_id, reason.value))
 
-    def _on_socket_open(self, _client: "PahoClient", _userdata: object, sock: "SocketLike") -> None:
-        # Called in the thread that connects.
-        self._loop.call_soon_threadsafe(self._adopt, sock)
-
-    def _adopt(self, sock: "SocketLike") -> None:
-        if self._is_closed:
-            sock.close()  # the connect was cancelled, but its thread could not be
-        elif sock.fileno() >= 0:
-            self._descriptor = sock.fileno()
-            self._loop.add_reader(self._descriptor, self._read)
-
-    def _on_socket_close(
-        self, _client: "PahoClient", _userdata: object, _sock: "SocketLike"
-    ) -> None:
-        self._forget_descriptor()
-
-    def _forget_descriptor(self) -> None:
-        if self._descriptor is not None:
-            self._loop.remove_reader(self._descriptor)
-            self._loop.remove_writer(self._descriptor)
-            self._descriptor = None
-
-    def _on_want_write(self, _client: "PahoClient", _userdata: object, _sock: "SocketLike") -> None:
-        # Called once before each flush, so that one flush sends all of a turn; the first time, for
-        # CONNECT, in the thread that connects.
-        if self._is_up:
-            self._loop.call_soon(self._flush)
-        else:
-            self._loop.call_soon_threadsafe(self._flush)
-
-    # The socket.
-
-    def _flush(self) -> None:
-        if self._descriptor is None:
-            return
-        try:
-            self._paho.loop_write()
-        except Exception as exc:  # noqa: BLE001 - paho lets socket errors of any kind through
-            self.give_up(f"cannot send: {exc}")
-            return
-        if self._descriptor is None:
-            return
-        if not self._paho.want_write():
-            self._loop.remove_writer(self._descriptor)
-        else:
-            self._loop.add_writer(self._descriptor, self._flush)
-
-    def _read(self) -> None:
-        try:
-            self._paho.loop_read()
-            while isinstance(sock := self._paho.socket(), ssl.SSLSocket) and sock.pending():
-                self._paho.loop_read()  # decrypted bytes do not make the descriptor readable
-        except Exception as exc:  # noqa: BLE001 - paho parses what the broker sent
-            self.give_up(f"cannot understand the broker: {exc}")
-        acks, self._acks = self._acks, []
-        if acks:
-            try:
-                self.on_acks(acks)
-            except Exception as exc:  # a bug of ours ends run(), and not only this callback
-                if self.lost.done():
-                    raise
-                self.lost.set_exception(exc)
-
 
 def _heed_cancellation() -> None:
     """Raise the cancellation that Python 3.11's asyncio.wait_for has swallowed, if there was one.
@@ -352,7 +287,7 @@ def _heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
-def _ignore(*_: object) -> None:
+def _ignore(_acks: Sequence[Ack]) -> None:
     """Do nothing."""
 
 
