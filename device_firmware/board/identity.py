@@ -15,10 +15,11 @@ def board_id():
     return sys.platform + "-" + hexlify(machine.unique_id()).decode()
 
 
+# Such as "MicroPython 1.25.0".
 def runtime():
-    version = ".".join(str(part) for part in sys.implementation.version[:3])
     name = sys.implementation.name
-    return version if name == "micropython" else name + " " + version
+    name = {"micropython": "MicroPython", "cpython": "CPython"}.get(name, name)
+    return name + " " + ".".join(str(part) for part in sys.implementation.version[:3])
 
 
 # A port knows only some of these.

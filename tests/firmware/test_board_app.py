@@ -35,6 +35,7 @@ def test_a_board_joins_describes_itself_and_delivers_in_order(every_bench: Bench
 
     hello = board.of_kind(HELLO)[0].json
     assert (hello["id"], hello["name"]) == ("linux-aabbccddeeff", "greenhouse")
+    assert hello["mp"].startswith(("MicroPython 1.", "CPython 3."))
     assert (hello["p"], hello["ns"], hello["na"], hello["rst"]) == (1, 0, 1, "power")
     (stream,) = (frame.json for frame in board.of_kind(STREAM))
     assert (stream["i"], stream["n"], stream["f"]) == (0, "count", "i")
