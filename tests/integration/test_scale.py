@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,26 @@ from tests.support.subscriber import Received, Subscriber
 MIB = 1 << 20
 
 
-def health(subscriber: Subscriber) -> dict[str, Any]:
-    document: dict[str, Any] = subscriber.on("edge/test/health")[-1].json()
-    return document
+class Watch:
+    """What the waits look at; each message once, for tens of thousands arrive."""
 
+    def __init__(self) -> None:
+        self.online: set[str] = set()
+        self.samples = 0
+        self.health: dict[str, Any] = {}
+        self._seen = 0
 
-def has_online(count: int, messages: Sequence[Received]) -> bool:
-    online = {m.topic for m in messages if m.topic.endswith("/availability")}
-    return len(online) >= count
+    def look(self, messages: Sequence[Received]) -> "Watch":
+        for message in messages[self._seen :]:
+            match message.topic.rpartition("/")[2]:
+                case "availability":
+                    self.online.add(message.topic)
+                case "state" | "history":
+                    self.samples += message.payload.count(b'"id":')
+                case "health":
+                    self.health = message.json()
+        self._seen = len(messages)
+        return self
 
 
 def ids(messages: Sequence[Received]) -> dict[tuple[str, int], list[int]]:
@@ -63,6 +74,7 @@ async def test_500_boards_each_restarted_once_lose_nothing_and_stay_within_bound
     broker: Broker, tmp_path: Path
 ) -> None:
     count = 500
+    watch = Watch()
     ports = tmp_path / "ports"
     ports.mkdir()
     async with (
@@ -71,17 +83,15 @@ async def test_500_boards_each_restarted_once_lose_nothing_and_stay_within_bound
         Subscriber(broker.host, broker.port, "edge/test/#") as subscriber,
         running_daemon(tmp_path / "daemon", broker.port, f"{ports}/*") as daemon,
     ):
-        await subscriber.wait_for(partial(has_online, count), 60)
+        await subscriber.wait_for(lambda m: len(watch.look(m).online) == count, 60)
         for name in [board["name"] for board in (await boards.ask("boards"))["boards"]]:
             await boards.ask(f"reset {name}")
             await boards.ask(f"unplug {name}")
             await boards.ask(f"plug {name}")
         drained = await boards.ask("drain 40")
         description = (await boards.ask("boards"))["boards"]
-        await subscriber.wait_for(
-            lambda _: health(subscriber)["counts"].get("samples_delivered", 0) >= drained["acked"]
-        )
-        measured = health(subscriber)
+        await subscriber.wait_for(lambda m: watch.look(m).samples >= drained["produced"], 30)
+        measured = watch.health
         rss_bytes, descriptors = daemon.rss_bytes(), daemon.descriptors()
 
     assert all(board["resets"] >= 1 for board in description)
@@ -116,7 +126,8 @@ async def test_an_idle_daemon_is_small_and_publishes_within_a_second_of_its_star
         async with running_daemon(tmp_path / "daemon", broker.port, f"{ports}/*") as daemon:
             await subscriber.wait_for(first_sample_s)
             took_s = (first_sample_s([]) or 0.0) - started_s
-            await subscriber.wait_for(partial(has_online, 10))
+            watch = Watch()
+            await subscriber.wait_for(lambda m: len(watch.look(m).online) == 10)
             await boards.ask("drain")
             rss_bytes, descriptors = daemon.rss_bytes(), daemon.descriptors()
 

@@ -107,7 +107,7 @@ async def running_daemon(
             raise
         if daemon.exit_code is None:
             exit_code = await daemon.stop()
-            assert exit_code == 0, daemon.log()[-8000:]
+            assert exit_code == 0, f"exit code {exit_code}: {daemon.log()[-8000:]}"
 
 
 def _write_config(folder: Path, text: str) -> Path:
