@@ -1,0 +1,262 @@
+"""The publisher against brokers that refuse messages in ways mosquitto does not."""
+
+import asyncio
+import contextlib
+import json
+import random
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from gateway.backoff import Backoff
+from gateway.clock import Clock
+from gateway.model import Readings, Sample
+from gateway.mqtt.publisher import BrokerSettings, Publisher
+from gateway.mqtt.suspicion import STRIKES
+from gateway.status import Status
+from gateway.store.outbox import MemoryOutbox
+from gateway.supervise import keep_running
+
+WAIT_S = 20.0
+
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
+"""Control packet types. MQTT 5, 2.1.2."""
+
+HANG_UP = -1
+SUCCESS, NOT_AUTHORIZED, QUOTA_EXCEEDED, PAYLOAD_FORMAT_INVALID = 0x00, 0x87, 0x97, 0x99
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the gateway sent."""
+
+    topic: str
+    payload: bytes
+
+    def numbers(self) -> list[int]:
+        """The sequence numbers of the samples in it, or of those a gap stands for."""
+        document = json.loads(self.payload)
+        if self.topic.endswith("/gap"):
+            return list(range(document["from"], document["to"] + 1))
+        return [sample["n"] for sample in (document if isinstance(document, list) else [document])]
+
+
+@dataclass
+class MoodyBroker:
+    """Answers each PUBLISH as `answer` says; takes the status, and any number of connections."""
+
+    answer: Callable[[Published], int]
+    """Reason code for the PUBACK, or HANG_UP."""
+    taken: list[Published] = field(default_factory=list)
+    refused: list[Published] = field(default_factory=list)
+    hangs_up_after_refusal: bool = False
+    connections: int = 0
+    port: int = 0
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        async with server:
+            self.port = server.sockets[0].getsockname()[1]
+            yield
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                kind, body = await self._read_packet(reader)
+                if kind == CONNECT:
+                    writer.write(bytes([CONNACK << 4, 3, 0, SUCCESS, 0]))
+                elif kind == SUBSCRIBE:
+                    writer.write(bytes([SUBACK << 4, 4]) + body[:2] + bytes([0, 1]))
+                elif kind == PUBLISH and not self._take(body, writer):
+                    break
+        writer.close()
+
+    def _take(self, body: bytes, writer: asyncio.StreamWriter) -> bool:
+        (length,) = struct.unpack_from("!H", body)
+        topic = body[2 : 2 + length].decode()
+        packet_id = body[2 + length : 4 + length]
+        message = Published(topic, body[5 + length :])  # one byte: no properties
+        code = SUCCESS if topic == "e/status" else self.answer(message)
+        if code == HANG_UP:
+            self.refused.append(message)
+            return False
+        is_refused = code >= 0x80
+        (self.refused if is_refused else self.taken).append(message)
+        writer.write(bytes([PUBACK << 4, 4]) + packet_id + bytes([code, 0]))
+        return not (is_refused and self.hangs_up_after_refusal)
+
+    @staticmethod
+    async def _read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+        (first,) = await reader.readexactly(1)
+        length = shift = 0
+        while True:
+            (digit,) = await reader.readexactly(1)
+            length |= (digit & 0x7F) << shift
+            shift += 7
+            if digit < 0x80:
+                return first >> 4, await reader.readexactly(length)
+
+    def numbers(self, device: str, *kinds: str) -> list[int]:
+        """The numbers it took from a device, in order."""
+        topics = {f"e/{device}/{kind}" for kind in kinds or ("state", "history", "gap")}
+        return [n for message in self.taken if message.topic in topics for n in message.numbers()]
+
+
+@dataclass
+class Rig:
+    """The publisher and its outbox."""
+
+    broker: MoodyBroker
+    settings: dict[str, Any] = field(default_factory=dict)
+    status: Status = field(default_factory=Status)
+
+    def __post_init__(self) -> None:
+        self.outbox = MemoryOutbox(100_000, self.status.counts)
+        self._moved = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        publisher = Publisher(
+            BrokerSettings("127.0.0.1", self.broker.port, base_topic="e", **self.settings),
+            gateway="test",
+            version="1",
+            session="s",
+            records=self.outbox,
+            clock=Clock(),
+            status=self.status,
+        )
+
+        async def run(progress: Callable[[], None]) -> NoReturn:
+            def on_progress() -> None:
+                progress()
+                self._moved.set()
+
+            await publisher.run(on_progress)
+
+        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as tasks:
+            backoff = Backoff(base_s=0.01, cap_s=0.02, rng=random.Random(1))
+            runner = tasks.create_task(keep_running("broker", run, backoff))
+            yield
+            runner.cancel()
+
+    async def delivered(self, device: str, count: int) -> None:
+        """Wait until the broker has taken so many samples of a device."""
+        while self.status.device(device).delivered < count:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def put(self, device: str, numbers: range, text: str = "") -> None:
+        now_s = Clock().monotonic_s()
+        for n in numbers:
+            values: dict[str, Any] = {"n": n, "text": text}
+            self.outbox.put(Readings(device, (Sample(device, 1, n, now_s, values),)))
+
+
+async def test_what_is_refused_for_a_while_is_delivered_later_in_order() -> None:
+    refusals = Counter[str]()
+
+    def answer(message: Published) -> int:
+        device = message.topic.split("/")[1]
+        refusals[device] += 1
+        return QUOTA_EXCEEDED if device == "busy" and refusals[device] <= 3 else SUCCESS
+
+    broker = MoodyBroker(answer)
+    async with broker.running():
+        rig = Rig(broker, {"batch_max": 10})
+        rig.put("busy", range(25))
+        rig.put("other", range(25))
+        async with rig.running():
+            await rig.outbox.wait_empty()
+
+    assert broker.connections == 1
+    assert sorted(set(broker.numbers("busy"))) == list(range(25))
+    assert broker.numbers("other") == list(range(25))
+    assert rig.status.counts["samples_delivered"] == 50
+    assert rig.status.counts["messages_refused"] == 3
+    assert rig.status.counts["samples_refused"] == 0
+
+
+async def test_a_sample_whose_content_is_refused_becomes_a_gap_alone() -> None:
+    def answer(message: Published) -> int:
+        is_bad = not message.topic.endswith("/gap") and 37 in message.numbers()
+        return PAYLOAD_FORMAT_INVALID if is_bad else SUCCESS
+
+    broker = MoodyBroker(answer)
+    async with broker.running():
+        rig = Rig(broker)
+        rig.put("one", range(100))
+        async with rig.running():
+            await rig.outbox.wait_empty()
+
+    assert broker.numbers("one", "gap") == [37]
+    assert sorted(broker.numbers("one", "state", "history")) == [*range(37), *range(38, 100)]
+    assert len(broker.refused) == 8, "the history of 99, its halves down to one: log2(99) + 1"
+    assert rig.status.counts["samples_refused"] == 1
+    assert rig.status.counts["samples_delivered"] == 99
+    assert rig.status.device("one").lost == 1
+
+
+async def test_a_broker_that_takes_neither_a_sample_nor_its_gap_blocks_nobody() -> None:
+    broker = MoodyBroker(lambda m: PAYLOAD_FORMAT_INVALID if "/odd/" in m.topic else SUCCESS)
+    async with broker.running():
+        rig = Rig(broker)
+        rig.put("odd", range(8))
+        rig.put("one", range(8))
+        async with rig.running():
+            await rig.outbox.wait_empty()
+
+    assert broker.numbers("one") == list(range(8))
+    assert rig.status.counts["samples_refused"] == 8
+    assert rig.status.device("odd").lost == 8
+
+
+async def test_a_device_the_broker_refuses_and_hangs_up_on_rests_across_connections() -> None:
+    # mosquitto 2.0 with unlimited queues does so.
+    broker = MoodyBroker(
+        lambda m: NOT_AUTHORIZED if "/bad/" in m.topic else SUCCESS, hangs_up_after_refusal=True
+    )
+    async with broker.running():
+        rig = Rig(broker, {"batch_max": 1})
+        rig.put("bad", range(5))
+        rig.put("one", range(500))
+        async with rig.running():
+            await rig.delivered("one", 500)
+
+    assert broker.numbers("one", "state")[-1] == 499
+    assert len(broker.refused) <= 5
+    assert broker.connections <= 6, "not one for each of its samples"
+    assert rig.outbox.size == 5
+
+
+async def test_a_device_the_broker_silently_hangs_up_on_rests_and_the_others_flow() -> None:
+    broker = MoodyBroker(lambda m: HANG_UP if "/bad/" in m.topic else SUCCESS)
+    async with broker.running():
+        rig = Rig(broker)
+        rig.put("bad", range(3))
+        async with rig.running():
+            for first in range(0, 300, 3):
+                rig.put("one", range(first, first + 3))
+                await asyncio.sleep(0.005)  # the pace of a board
+            await rig.delivered("one", 300)
+
+    assert sorted(set(broker.numbers("one"))) == list(range(300))
+    assert rig.outbox.size == 3, "nothing was dropped"
+    assert len(broker.refused) <= 3 * (STRIKES + 2), "it rests between its attempts"
+
+
+async def test_a_broker_that_hangs_up_on_large_messages_gets_smaller_ones() -> None:
+    broker = MoodyBroker(lambda m: HANG_UP if len(m.payload) > 1500 else SUCCESS)
+    async with broker.running():
+        rig = Rig(broker)
+        rig.put("one", range(60))
+        rig.put("huge", range(1), text="x" * 3000)
+        async with rig.running():
+            await rig.outbox.wait_empty()
+
+    assert sorted(set(broker.numbers("one", "state", "history"))) == list(range(60))
+    assert broker.numbers("huge", "gap") == [0]
+    assert rig.status.counts["samples_refused"] == 1
