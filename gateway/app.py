@@ -33,7 +33,9 @@ _log = logging.getLogger(__name__)
 SETTLE_S = 1.0
 """Time a clean stop gives the broker to take what waits, and the boards to hear of it."""
 PORTS_A_TURN = 8
-"""Ports opened in one turn of the loop; each starts a thread, and hundreds may appear at once."""
+PORTS_PAUSE_S = 0.02
+"""When hundreds of ports appear at once, as many are opened between two such pauses: each starts a
+thread, and boards that all introduce themselves in one turn of the loop would hold it up."""
 PORT_BACKOFF_CAP_S = 10.0
 BROKER_BACKOFF_CAP_S = 30.0
 
@@ -112,7 +114,7 @@ class App:
                 for number, port in enumerate(change.appeared, 1):
                     running[port.name] = tasks.create_task(self._run_link(port), name=port.name)
                     if number % PORTS_A_TURN == 0:
-                        await asyncio.sleep(0)
+                        await asyncio.sleep(PORTS_PAUSE_S)
 
     async def _close_link(self, port: FoundPort, task: asyncio.Task[None]) -> None:
         task.cancel()
