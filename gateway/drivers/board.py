@@ -175,7 +175,7 @@ class BoardDriver:
             driver=DRIVER,
             model=clean(hello.platform, 64),
             firmware=clean(hello.firmware, 64),
-            runtime=_runtime(clean(hello.runtime, 48)),
+            runtime=clean(hello.runtime, 64),
             address=self._port_name,
             sensors=sensors_of(described.streams, keys),
             actuators=actuators_of(described.actuators),
@@ -191,8 +191,3 @@ class BoardDriver:
 def clean(text: str, longest: int) -> str:
     """Return the start of a text in one line, with what cannot be printed as blanks."""
     return "".join(c if c.isprintable() else " " for c in text[:longest]).strip()
-
-
-def _runtime(version: str) -> str:
-    """Return the interpreter in words; MicroPython boards send the bare version."""
-    return f"MicroPython {version}" if version[:1].isdigit() else version

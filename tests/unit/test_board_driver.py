@@ -142,7 +142,7 @@ def test_a_board_describes_itself_when_all_of_it_is_known() -> None:
                 driver="board",
                 model="esp32",
                 firmware="0.1.0",
-                runtime="MicroPython 1.25.0",
+                runtime="1.25.0",
                 address="port-1",
                 sensors=(
                     Sensor("climate_temperature", "°C", "temperature", -2),
