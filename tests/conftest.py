@@ -9,6 +9,7 @@ import pytest
 from tests.parts.catalogue import PartImpossibleError, PartMissingError, locate
 from tests.support.broker import Broker
 from tests.support.leaks import Holdings, left_behind, tasks_left
+from tests.support.slow_callbacks import slow_callbacks
 
 REQUIRED = "REQUIRE_REAL_PARTS"
 """Set by `.ci/run`: there a missing part fails the tests that need it, instead of skipping them."""
@@ -77,6 +78,15 @@ def tasks_are_watched(request: pytest.FixtureRequest, nothing_is_left_behind: No
     """Fail an asynchronous test that leaves a task; the others need no event loop."""
     if request.node.get_closest_marker("asyncio"):
         request.getfixturevalue("no_task_is_left")
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_ours_is_slow() -> Iterator[None]:
+    """Fail a test in which code of the gateway held up the loop: PYTHONASYNCIODEBUG=1 tells."""
+    with slow_callbacks() as found:
+        yield
+    if found:
+        pytest.fail(f"held up the loop: {'; '.join(found)}", pytrace=False)
 
 
 @pytest.fixture

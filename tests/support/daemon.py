@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.slow_callbacks import is_ours
+
 STOP_TIMEOUT_S = 10.0
 
 
@@ -107,6 +109,12 @@ async def running_daemon(
             raise
         if daemon.exit_code is None:
             exit_code = await daemon.stop()
+            slow = [
+                line
+                for line in daemon.log().splitlines()
+                if is_ours(line.partition("asyncio: ")[2])
+            ]
+            assert not slow, slow
             assert exit_code == 0, f"exit code {exit_code}: {daemon.log()[-8000:]}"
 
 
