@@ -7,13 +7,14 @@ import sys
 
 import board
 import micropython
-from board import log
+from board import clock, log
 from micropython import const
 
 CRASH = "crash.txt"  # main.py writes it
 _TICK_MS = const(100)  # longest time between two looks at what is due
 _FULL_MS = const(10)  # the same while a line cannot take what there is to write
-_LEAVE_MS = const(500)  # for the answer to the command that makes us leave
+_DRAIN_MS = const(3000)  # longest time to deliver what is in the ring before a reset
+_FLUSH_MS = const(200)  # for the last lines to leave the buffers of a UART or of USB
 _BACK_MS = const(4000)  # until a board that was reset says HELLO
 _SETTLE_MS = const(30000)  # for a sensor task to begin
 _LAST_SEQ = const(0xFFFF0000)  # records are numbered in 32 bits: a new epoch begins before they end
@@ -60,18 +61,23 @@ class App:
             wait_ms = min(wait_ms, port.pump())
         return max(wait_ms, _FULL_MS)
 
+    # Whoever made us leave gets the answer, and the gateway what was measured, if it takes it soon.
     async def _leave(self):
+        for sensor in self.sensors:
+            sensor.stop()
+        await self._tick_until(lambda: self.ring.count == 0, _DRAIN_MS)
         for port in self.ports:
             port.session.bye(_BACK_MS if self._ending == "reset" else 0)
-        for _ in range(_LEAVE_MS // _FULL_MS):
-            self._tick()
-            await asyncio.sleep_ms(_FULL_MS)
-        from board import identity
-
-        identity.keep_answer(self.epoch, self.answers)
+        await self._tick_until(lambda: False, _FLUSH_MS)
         if self._ending == "repl":
             with open("repl", "w"):  # main.py finds it
                 pass
+
+    async def _tick_until(self, condition, limit_ms):
+        start_ms = clock.now_ms()
+        while not condition() and clock.since_ms(start_ms) < limit_ms:
+            self._tick()
+            await asyncio.sleep_ms(_FULL_MS)
 
     def _start(self, coroutine):
         task = asyncio.create_task(self._guarded(coroutine))

@@ -8,7 +8,7 @@ from binascii import hexlify
 import machine
 
 FIRMWARE = "0.1.0"
-STATE = "boot.json"  # {"epoch": 7, "answer": [cid, body]}
+STATE = "boot.json"  # {"epoch": 7}
 
 
 def board_id():
@@ -55,40 +55,24 @@ def describe(name):
     }
 
 
-# Begins a new epoch, as records are numbered from 0 again and the clock starts anew. Returns
-# (epoch, answer): the answer that the last life owed to the command that ended it, or None.
+# Begins a new epoch, as records are numbered from 0 again and the clock starts anew.
 # On an erased or unreadable flash the epoch is drawn at random: counting from 0 again would give
 # new records numbers that the gateway has seen.
 def begin_epoch():
-    state = {}
     try:
         with open(STATE) as file:
-            state = json.load(file)
-        epoch = (state["epoch"] + 1) & 0xFFFF
+            epoch = (json.load(file)["epoch"] + 1) & 0xFFFF
     except (OSError, ValueError, KeyError, TypeError):
         epoch = random_u32() & 0xFFFF
     try:
-        write_state({"epoch": epoch})
+        _write({"epoch": epoch})
     except OSError:
         epoch = random_u32() & 0xFFFF  # the next boot would take the same one
-    answer = state.get("answer") if isinstance(state, dict) else None
-    return epoch, answer
-
-
-# The command that makes a board leave is repeated if its answer got lost; the next life knows it.
-def keep_answer(epoch, answers):
-    state = {"epoch": epoch}
-    if answers:
-        cid, body = answers[-1]
-        state["answer"] = [cid, body.decode()]
-    try:
-        write_state(state)
-    except OSError:
-        pass  # then it may be executed twice
+    return epoch
 
 
 # Whole or not at all, whenever the power goes.
-def write_state(state):
+def _write(state):
     with open(STATE + ".new", "w") as file:
         json.dump(state, file)
     os.rename(STATE + ".new", STATE)

@@ -66,6 +66,9 @@ class SensorTask:
             else:
                 self._worked()
 
+    def stop(self):
+        self.watch.task.cancel()
+
     # Ms from one reading to the next: after failures longer and longer.
     def _period_ms(self):
         if not self._failures:

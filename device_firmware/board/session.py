@@ -52,6 +52,8 @@ _RSP = const(0x21)
 _LOG = const(0x30)
 _BYE = const(0x50)
 
+_OURS = b"\x01\x03\x05\x07\x10\x21\x30\x50"  # types only a board sends
+
 _PROTOCOL = const(1)
 _LINE_MAX = const(400)  # characters of a READ or HELLO line, newline included
 _HELLO_MS = const(1000)
@@ -159,6 +161,8 @@ class Session:
             self.bad_lines += 1
             return
         kind, mid, body = frame
+        if kind in _OURS:
+            return  # an echo: no sign of life
         welcomed = False
         try:
             welcomed = self._receive(kind, mid, body, now_ms, waited_ms)
@@ -223,7 +227,7 @@ class Session:
         if self.crash and not self._crash_told:
             self._crash_told = True
             for text in self.crash.split("\n"):
-                self.log(4, text)
+                self._logs.append(b"\4" + clip(text, _LOG_BYTES))
         self.joined = self.up = True
         return True
 

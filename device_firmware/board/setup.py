@@ -16,9 +16,7 @@ def build(app, crash_path):
 
     from board import identity
 
-    app.epoch, answer = identity.begin_epoch()
-    if answer:
-        app.answers.append((answer[0], answer[1].encode()))
+    app.epoch = identity.begin_epoch()
     info = identity.describe(settings["name"])
     app.forget("identity")
 

@@ -18,7 +18,7 @@ class Watch:
         self.name = name
         self.within_ms = within_ms
         self.was_overdue = False
-        self._task = task
+        self.task = task
         self._since_ms = clock.now_ms()
 
     def report(self, within_ms):
@@ -36,7 +36,7 @@ class Watch:
         self.was_overdue = True
         self._since_ms = clock.now_ms()
         log.write(log.ERROR, self.name + " is stuck")
-        self._task.cancel()
+        self.task.cancel()
         return True
 
 

@@ -64,6 +64,8 @@ class BoardProcess:
 
     def step(self, timeout_s: float) -> bool:
         """Read once and answer as a gateway; return whether there was anything."""
+        if self.write_fd >= 0 and not self._ended:
+            self.send(*self.gateway.tick(time.monotonic_ns() // 1_000_000))
         if self._ended or not select.select([self.read_fd], [], [], timeout_s)[0]:
             return False
         try:

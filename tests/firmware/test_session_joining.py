@@ -293,13 +293,14 @@ def test_a_long_log_line_is_cut_between_characters() -> None:
 
 CRASH = (
     "Traceback (most recent call last):\n"
-    + "".join(f'  File "board/module{k}.py", line {k}, in function{k}\n' for k in range(6))
+    + "".join(f'  File "board/module{k}.py", line {k}, in function{k}\n' for k in range(16))
     + 'ValueError: "quoted" and ünïcode\n'
 )
 
 
 def test_a_crash_fits_into_hello_and_is_told_in_full_once() -> None:
     session = board(crash=CRASH)
+    session.log(4, "config is broken")
 
     line = session.next_line(0)
     session.on_line(welcome_line(), 0)
@@ -311,7 +312,8 @@ def test_a_crash_fits_into_hello_and_is_told_in_full_once() -> None:
     crash = said(line).json["crash"]
     assert CRASH.strip().endswith(crash)
     assert crash.endswith('ValueError: "quoted" and ünïcode')
-    assert told == [b"\x04" + text.encode() for text in CRASH.strip().split("\n")]
+    assert told[0] == b"\x04config is broken"
+    assert told[1:] == [b"\x04" + text.encode() for text in CRASH.strip().split("\n")]
     assert again == []
 
 
@@ -401,6 +403,18 @@ def test_what_is_no_frame_is_counted() -> None:
 
     assert session.bad_lines == 5
     assert drain(session, 10) == []
+
+
+@pytest.mark.parametrize("kind", [1, 3, 5, 7, 0x10, 0x21, 0x30, 0x50])
+def test_an_echo_is_no_sign_of_life(kind: int) -> None:
+    session = joined(board())
+
+    for now_ms in range(1000, 15_000, 1000):
+        session.on_line(line_of(kind, bytes(20)), now_ms)
+        drain(session, now_ms)
+
+    assert kinds(session, 15_000) == [HELLO]
+    assert (session.bad_frames, session.unknown_frames) == (0, 0)
 
 
 def test_unknown_frames_are_counted_and_keep_the_link() -> None:
