@@ -90,8 +90,9 @@ class Publisher:
     async def run(self, progress: Callable[[], None]) -> NoReturn:
         """Connect, announce the gateway, and publish until the connection ends.
 
-        When cancelled it stops taking records, waits up to 2 s for the broker to acknowledge what
-        is in flight, says "offline" and disconnects.
+        When cancelled it stops taking records, publishes what it was given to retain or post, waits
+        for the broker to acknowledge all that is in flight, says "offline" and disconnects; all
+        within 2 s.
 
         Raises:
             LinkError: the broker cannot be reached, refuses the gateway, or was lost.
@@ -115,11 +116,12 @@ class Publisher:
         broker.connected = True
         broker.connects += 1
         _log.info("connected to %s with MQTT %s", self._settings.address, self._settings.version)
+        is_announced = asyncio.Event()
         try:
-            reason = await self._serve(channel, progress)
+            reason = await self._serve(channel, is_announced, progress)
             self._shipments.connection_lost(channel)
         except asyncio.CancelledError:
-            await self._leave(channel)
+            await self._leave(channel, is_announced=is_announced.is_set())
             raise
         finally:
             broker.connected = False
@@ -130,9 +132,9 @@ class Publisher:
                     self._documents.returned(parcel)
         return reason
 
-    async def _serve(self, channel: Channel, progress: Callable[[], None]) -> str:
-        is_announced = asyncio.Event()
-
+    async def _serve(
+        self, channel: Channel, is_announced: asyncio.Event, progress: Callable[[], None]
+    ) -> str:
         async def send_records() -> None:
             await is_announced.wait()
             await self._shipments.send_all(channel, self._settings.batch_max, progress)
@@ -180,11 +182,13 @@ class Publisher:
             _log.warning("the broker refuses %s: %s", post.topic, refusal_text(reason_code))
         self._status.counts["documents_refused"] += 1
 
-    async def _leave(self, channel: Channel) -> None:
-        """Say goodbye, within a bounded time."""
+    async def _leave(self, channel: Channel, *, is_announced: bool) -> None:
+        """Finish what was begun, and say goodbye, within a bounded time."""
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT_S):
                 await self._shipments.finish(channel)
+                while is_announced and (post := self._documents.next()) is not None:
+                    await channel.send(post, partial(self._on_answer, post))
                 if await channel.wait_answered():
                     farewell = Post(self._status_topic, self._offline, retain=True)
                     await channel.send(farewell, lambda _reason_code: None)

@@ -192,6 +192,7 @@ async def test_samples_that_wait_together_share_a_history_and_the_newest_is_the_
     assert (state.topic, state.qos, state.retain) == (f"{BASE}/one/state", 1, True)
     assert state.json()["id"] == "one/1/99"
     assert set(state.json()) == {"n", "time", "id", "time_quality"}
+    assert state.json()["time_quality"] == "unsynced", "nobody vouches for the clock yet"
 
 
 async def test_batch_max_one_gives_each_sample_a_message_of_its_own(broker: Broker) -> None:
@@ -542,6 +543,20 @@ async def test_a_clean_stop_waits_for_acknowledgements_and_says_goodbye(
     assert [m.topic for m in subscriber.messages].count(f"{BASE}/status") == 2, "and no will"
     assert not rig.status.broker.connected
     assert rig.status.broker.in_flight == 0
+
+
+async def test_the_last_documents_go_out_before_the_goodbye(broker: Broker) -> None:
+    rig = Rig(broker)
+    async with Subscriber(broker.host, broker.port, f"{BASE}/#") as subscriber:
+        async with rig.running():
+            await subscriber.wait_for(lambda messages: messages)
+            rig.publisher.retain("one/availability", b"offline")
+            rig.publisher.post("one/log", b"the end")
+        await subscriber.wait_for(lambda messages: len(messages) == 4)
+
+    topics = [message.topic.removeprefix(f"{BASE}/") for message in subscriber.messages]
+    assert topics[0] == topics[-1] == "status"
+    assert set(topics[1:-1]) == {"one/availability", "one/log"}
 
 
 async def test_a_stop_at_any_moment_is_heeded(broker: Broker) -> None:
