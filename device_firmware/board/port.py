@@ -37,7 +37,9 @@ class Port:
                 if self._unsent is None:
                     return session.due_ms(clock.now_ms())
                 count = link.write(self._unsent)
-                self._unsent = self._unsent[count:] if count < len(self._unsent) else None
+                self._unsent = self._unsent[count:] if 0 < count < len(self._unsent) else None
+                if not count:  # nobody is there: the line is lost, before it grows old here
+                    break
         except MemoryError:
             gc.collect()
         session.tick(clock.now_ms())
