@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 SETTLE_S = 1.0
 """Time a clean stop gives the broker to take what waits, and the boards to hear of it."""
-PORTS_A_TURN = 8
+PORTS_A_TURN = 4
 PORTS_PAUSE_S = 0.02
 """When hundreds of ports appear at once, as many are opened between two such pauses: each starts a
 thread, and boards that all introduce themselves in one turn of the loop would hold it up."""

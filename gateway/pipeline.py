@@ -71,12 +71,12 @@ class Pipeline:
     def _take_readings(self, readings: Readings) -> None:
         self._outbox.put(readings)
         entry = self._status.device(readings.device)
-        entry.received += len(readings.records)
-        self._status.counts["samples_received"] += len(readings.records)
-        for record in readings.records:
-            if isinstance(record, Sample):
-                entry.last_s = record.taken_s
-                entry.values.update(record.values)
+        samples = [record for record in readings.records if isinstance(record, Sample)]
+        entry.received += len(samples)
+        self._status.counts["samples_received"] += len(samples)
+        for sample in samples:
+            entry.last_s = sample.taken_s
+            entry.values.update(sample.values)
         if not entry.online:
             self._set_online(entry, is_online=True)
 

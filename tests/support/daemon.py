@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -80,9 +80,14 @@ class Daemon:
 
 @asynccontextmanager
 async def running_daemon(
-    folder: Path, broker_port: int, patterns: str, *, more: str = "", log_level: str = "info"
+    folder: Path,
+    broker_port: int,
+    patterns: str,
+    *,
+    log_level: str = "info",
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Daemon]:
-    """Run the daemon on the ports that match `patterns`; `more` is further configuration.
+    """Run the daemon on the ports that match `patterns`, by default in this environment.
 
     Its gateway is called `test`. Ending the block ends it, and fails if it does not end well.
     """
@@ -91,12 +96,13 @@ async def running_daemon(
         f'[gateway]\nname = "test"\nhealth_interval_s = 1.0\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
         f'[log]\nlevel = "{log_level}"\n'
-        f'[serial]\npatterns = ["{patterns}"]\nrescan_s = 0.1\nsettle_s = 0.0\n{more}\n',
+        f'[serial]\npatterns = ["{patterns}"]\nrescan_s = 0.1\nsettle_s = 0.0\n',
     )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "run", "--config", str(config)),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        env=environment,
     )
     daemon = Daemon(process)
     async with asyncio.TaskGroup() as tasks:
