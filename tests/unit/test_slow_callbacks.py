@@ -11,7 +11,7 @@ from tests.support.slow_callbacks import is_ours
             True,
         ),
         (
-            "Executing <Task finished coro=<m() done, defined at /x/tests/a.py:7>> took 0.1 seconds",
+            "Executing <Task finished coro=<m() done, defined at /x/tests/a.py>> took 0.1 s",
             False,
         ),
         ("connected to 127.0.0.1:1883 with MQTT 5", False),
