@@ -100,7 +100,7 @@ class SerialLink:
 
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                return await in_thread(f"open {self._status.name}", open_port, PosixSerial.close)
+                return await in_thread(open_port, PosixSerial.close)
         except TimeoutError as exc:
             raise LinkError(f"{self._path} does not open within {OPEN_TIMEOUT_S:.0f} s") from exc
 
@@ -140,9 +140,7 @@ class SerialLink:
         """Close the descriptor in a thread, for the transport would do it in the event loop."""
         descriptor = port.take_descriptor()
         drain_s = 0.0 if port.is_broken else self._options.close_s / 2
-        closing = start_in_thread(
-            f"close {self._status.name}", partial(close_descriptor, descriptor, drain_s)
-        )
+        closing = start_in_thread(partial(close_descriptor, descriptor, drain_s))
         closing.add_done_callback(lambda _closing: closed.set_result(None))
 
     def _driver_failed(self, error: Exception) -> Fault:

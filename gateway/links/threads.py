@@ -4,20 +4,20 @@ Not asyncio.to_thread: a few ports whose kernel driver hangs would take all of i
 and hold up the end of the process.
 """
 
+import _thread
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-async def in_thread(name: str, work: Callable[[], T], undo: Callable[[T], object]) -> T:
+async def in_thread(work: Callable[[], T], undo: Callable[[T], object]) -> T:
     """Return what `work` returns, run in a new thread; a result nobody takes goes to `undo`.
 
     It may be cancelled at any time: `work` then runs on, and its result is undone in its thread.
     """
-    call = _Call(name, work, undo)
+    call = _Call(work, undo)
     try:
         return await call.outcome
     except asyncio.CancelledError:
@@ -25,18 +25,17 @@ async def in_thread(name: str, work: Callable[[], T], undo: Callable[[T], object
         raise
 
 
-def start_in_thread(name: str, work: Callable[[], None]) -> asyncio.Future[None]:
+def start_in_thread(work: Callable[[], None]) -> asyncio.Future[None]:
     """Run `work` in a new thread; it goes on whether the future is awaited or not."""
-    return _Call(name, work, lambda _none: None).outcome
+    return _Call(work, lambda _none: None).outcome
 
 
 class _Call(Generic[T]):
     """One call in a thread, with its outcome on its way to the event loop."""
 
-    def __init__(self, name: str, work: Callable[[], T], undo: Callable[[T], object]) -> None:
+    def __init__(self, work: Callable[[], T], undo: Callable[[T], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[T] = self._loop.create_future()
-        self._name = name
         self._work = work
         self._undo = undo
         self._start(self._run)
@@ -49,7 +48,9 @@ class _Call(Generic[T]):
             self._start(lambda: self._undo(result))
 
     def _start(self, body: Callable[[], object]) -> None:
-        threading.Thread(target=body, name=self._name, daemon=True).start()
+        # Not threading.Thread: its start() waits until the new thread has had its first turn, which
+        # took a tenth of the loop's time while hundreds of ports were opened. It is daemonic.
+        _thread.start_new_thread(body, ())
 
     def _run(self) -> None:
         try:

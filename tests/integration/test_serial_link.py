@@ -9,7 +9,6 @@ import random
 import resource
 import sys
 import termios
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -612,11 +611,13 @@ async def test_a_link_cancelled_while_it_opens_leaves_nothing_open(rig: Rig, tur
 
 async def everything_closed(device: str) -> bool:
     """Whether nobody but the board holds `device` open, now or when the threads are through."""
-    for _ in range(2):  # the thread that opens, then the one that undoes it
-        for thread in threading.enumerate():
-            if "board-port" in thread.name:
-                await asyncio.to_thread(thread.join, 5)
-        await asyncio.sleep(0)
+    return await asyncio.to_thread(_is_closed_soon, device)
+
+
+def _is_closed_soon(device: str) -> bool:
+    deadline_s = time.monotonic() + 5
+    while len(numbers_of(device)) != 1 and time.monotonic() < deadline_s:
+        time.sleep(0.001)  # the threads that open and undo belong to nobody who could be asked
     return len(numbers_of(device)) == 1
 
 

@@ -96,7 +96,7 @@ async def running_daemon(
         f'[gateway]\nname = "test"\nhealth_interval_s = 1.0\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
         f'[log]\nlevel = "{log_level}"\n'
-        f'[serial]\npatterns = ["{patterns}"]\nrescan_s = 0.1\nsettle_s = 0.0\n',
+        f'[serial]\npatterns = ["{patterns}"]\nsettle_s = 0.0\n',
     )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "run", "--config", str(config)),
