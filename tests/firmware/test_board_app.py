@@ -18,7 +18,7 @@ from tests.firmware.model_gateway import (
     json_line,
 )
 
-COUNTER = {"kind": "simulated", "name": "count", "waveform": "counter", "interval_ms": 20}
+COUNTER = {"kind": "simulated", "name": "count", "waveform": "counter", "interval_ms": 10}
 PUMP = {"kind": "relay", "name": "pump", "pin": 5}
 
 
@@ -55,14 +55,14 @@ def test_records_carry_the_time_of_their_reading(bench: Bench) -> None:
 
     times = [struct.unpack_from("<BBI", record)[2] for record in board.gateway.records]
     steps = [later - earlier for earlier, later in pairwise(times)]
-    assert 15 <= sorted(steps)[len(steps) // 2] <= 25
+    assert 8 <= sorted(steps)[len(steps) // 2] <= 12
     assert all(batch.now_ms - times[batch.first_seq] < 1000 for batch in board.batches()[:20])
 
 
 def test_the_clock_may_wrap_while_the_board_works(every_bench: Bench) -> None:
     every_bench.configure(sensors=[COUNTER])
 
-    with every_bench.board({"BOARD_CLOCK_MS": str(2**32 - 600)}) as board:
+    with every_bench.board({"BOARD_CLOCK_MS": str(2**32 - 300)}) as board:
         board.await_records(60)
 
     times = [struct.unpack_from("<BBI", record)[2] for record in board.gateway.records]
@@ -175,7 +175,7 @@ def test_an_actuator_is_safe_when_the_gateway_falls_silent(bench: Bench) -> None
     bench.configure(actuators=[PUMP])
 
     with bench.board() as board:
-        board.gateway = ModelGateway(heartbeat_s=0.2)
+        board.gateway = ModelGateway(heartbeat_s=0.1)
         board.until(lambda: board.of_kind(ACTUATOR))
         board.command("set", {"pump": True})
         hellos = len(board.of_kind(HELLO))
@@ -211,7 +211,7 @@ def test_sensors_that_cannot_keep_up_starve_nobody(bench: Bench) -> None:
     bench.configure(sensors=[greedy, {**greedy, "name": "other"}], watchdog_s=1)
 
     with bench.board() as board:
-        board.await_records(3000)
+        board.await_records(1500)
         answer = board.command("interval", {"count": 1000, "other": 1000})
         board.gateway.records.clear()
         board.keep_talking(1.0)
@@ -282,10 +282,10 @@ def test_an_idle_board_needs_next_to_no_processor(bench: Bench) -> None:
     with bench.board() as board:
         board.await_records(1)
         before = _cpu_s(board.process.pid)
-        board.keep_talking(2.0)
+        board.keep_talking(1.5)
         used = _cpu_s(board.process.pid) - before
 
-    assert used < 0.1, f"{used:.2f} s of processor in 2 s"
+    assert used < 0.1, f"{used:.2f} s of processor in 1.5 s"
 
 
 def _cpu_s(pid: int) -> float:

@@ -38,7 +38,7 @@ class Pin:
     def value(self, level): self.level = level
 """
 
-SIMULATED = {"kind": "simulated", "seed": 1, "waveform": "sine", "interval_ms": 20}
+SIMULATED = {"kind": "simulated", "seed": 1, "waveform": "sine", "interval_ms": 10}
 
 CONFIG = {
     "name": "greenhouse",
