@@ -76,28 +76,40 @@ class App:
         _raise_descriptor_limit()
         _collect_garbage_less_often()
         health_interval_s = self._settings.gateway.health_interval_s
-        async with asyncio.TaskGroup() as tasks:
-            broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
-            tasks.create_task(keep_running("broker", self._publisher.run, broker), name="broker")
-            tasks.create_task(watch_loop_lag(self.status), name="loop lag")
-            tasks.create_task(report(health_interval_s, self._publish_health), name="health")
-            links = tasks.create_task(self._run_links(), name="links")
-            if ready is not None:
-                ready()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                await self._settle(links)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
+                serving = keep_running("broker", self._publisher.run, broker)
+                tasks.create_task(serving, name="broker")
+                tasks.create_task(watch_loop_lag(self.status), name="loop lag")
+                tasks.create_task(report(health_interval_s, self._publish_health), name="health")
+                links = tasks.create_task(self._run_links(), name="links")
+                if ready is not None:
+                    ready()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await self._settle(links, tasks)
+        finally:
+            if self.outbox.size:
+                _log.warning(
+                    "stopped with %d samples the broker does not have; boards with our firmware "
+                    "keep theirs, others are lost",
+                    self.outbox.size,
+                )
 
-    async def _settle(self, links: asyncio.Task[None]) -> None:
-        """Ask boards to keep their samples, deliver what is here, then close the ports."""
+    async def _settle(self, links: asyncio.Task[None], tasks: asyncio.TaskGroup) -> None:
+        """Ask boards to keep their samples, deliver what is here, then close the ports.
+
+        The publisher leaves when the ports are closed: what they say last is published, too.
+        """
+        self.outbox.on_crowded = lambda _crowded: None  # from here on boards keep what they have
         self._hold(is_crowded=True)
         if self.status.broker.connected:
-            try:
-                async with asyncio.timeout(SETTLE_S):
-                    await self.outbox.wait_empty()
-            except TimeoutError:
-                _log.warning("stopping with %d samples undelivered", self.outbox.size)
+            # Not asyncio.timeout(): on Python 3.11.2 it does not end what is being cancelled.
+            emptied = tasks.create_task(self.outbox.wait_empty(), name="outbox")
+            await asyncio.wait([emptied], timeout=SETTLE_S)
+            emptied.cancel()
         links.cancel()
         await asyncio.wait([links])
 

@@ -63,11 +63,13 @@ class Gap:
     cause: GapCause
     seen_s: float
     """When the loss was noticed, on the gateway's monotonic clock."""
+    missing: int | None = None
+    """How many of the numbers were samples; None for all of them."""
 
     @property
     def count(self) -> int:
         """How many samples are missing."""
-        return self.last_seq - self.first_seq + 1
+        return self.last_seq - self.first_seq + 1 if self.missing is None else self.missing
 
 
 Record: TypeAlias = Sample | Gap

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from gateway.model import Batch, Gap, GapCause, Readings, Record
+from gateway.model import Batch, Gap, GapCause, Readings, Record, Sample
 
 MAX_READINGS = 100
 """Most records of one `Readings` that stay together; MQTT.md's limit of a history message."""
@@ -19,6 +19,11 @@ _MAX_LOST_CALLBACKS = 1024
 bounded: the source is then told that its sample is settled, as lost, before that is published."""
 
 
+_MAX_GAPS = 64
+"""Gaps a device can have waiting. Boards number their samples one by one, so there are few; where
+numbers jump, further losses of a boot widen its newest gap, which goes on counting exactly."""
+
+
 @dataclass(slots=True)
 class _Lane:
     """The waiting records of one device, oldest first."""
@@ -30,6 +35,8 @@ class _Lane:
     lost: list[Gap] = field(default_factory=list)
     """What was dropped: older than everything in `waiting`, and delivered before it."""
     lost_on_safe: list[Callable[[], None]] = field(default_factory=list)
+    gaps_dropped: int = 0
+    """Gaps that found no room: the source changed its boot number with every sample."""
     is_queued: bool = False
     """Whether the lane stands in the queue of lanes that have something to take."""
 
@@ -60,27 +67,24 @@ class _Lane:
         return Readings(self.device, gaps, on_safe)
 
     def _lose(self, record: Record) -> None:
-        if isinstance(record, Gap):
-            self.lost.append(record)
-            return
+        gap = record if isinstance(record, Gap) else self._gap_of(record)
         last = self.lost[-1] if self.lost else None
-        if (
-            last is not None
-            and last.cause is GapCause.STORE_OVERFLOW
-            and (last.boot, last.last_seq + 1) == (record.boot, record.seq)
-        ):
-            self.lost[-1] = replace(last, last_seq=record.seq)
-            return
-        self.lost.append(
-            Gap(
-                self.device,
-                record.boot,
-                record.seq,
-                record.seq,
-                GapCause.STORE_OVERFLOW,
-                record.taken_s,
-            )
-        )
+        if last is not None and (last.boot, last.cause) == (gap.boot, gap.cause):
+            if last.last_seq + 1 == gap.first_seq and last.missing is gap.missing is None:
+                self.lost[-1] = replace(last, last_seq=gap.last_seq)
+                return
+            if len(self.lost) >= _MAX_GAPS and gap.last_seq > last.last_seq:
+                missing = last.count + gap.count
+                self.lost[-1] = replace(last, last_seq=gap.last_seq, missing=missing)
+                return
+        if len(self.lost) >= _MAX_GAPS:
+            del self.lost[0]
+            self.gaps_dropped += 1
+        self.lost.append(gap)
+
+    def _gap_of(self, sample: Sample) -> Gap:
+        cause = GapCause.STORE_OVERFLOW
+        return Gap(self.device, sample.boot, sample.seq, sample.seq, cause, sample.taken_s)
 
 
 class MemoryOutbox:
@@ -151,6 +155,7 @@ class MemoryOutbox:
     async def take(self, max_records: int) -> Batch:
         """Wait for records and return those of one device, at most `max_records`.
 
+        Gaps of dropped records come on top, as they are few and older than the rest.
         Devices take turns. The batch belongs to the caller until `delivered` or `returned`.
         """
         while not self._queue:
@@ -259,6 +264,8 @@ class MemoryOutbox:
                 return  # everything is in flight; the window bounds that
             freed = lane.drop_oldest()
             self._waiting -= freed
+            self._counts["gaps_dropped"] += lane.gaps_dropped
+            lane.gaps_dropped = 0
             self._counts["samples_dropped"] += freed
 
 

@@ -135,6 +135,31 @@ async def test_a_full_outbox_drops_the_oldest_and_says_so_in_their_place() -> No
     assert sorted(safe) == list(range(10))
 
 
+async def test_numbers_that_jump_make_few_gaps_that_count_exactly() -> None:
+    outbox = MemoryOutbox(4, Counter())
+
+    for seq in range(0, 10_000, 10):
+        outbox.put(readings("a", seq))
+
+    batch = await outbox.take(100)
+    gaps = [record for record in batch.records if isinstance(record, Gap)]
+    assert len(gaps) <= 64
+    assert sum(gap.count for gap in gaps) == 1000 - 4
+    assert (gaps[-1].last_seq, batch.records[len(gaps)].seq) == (9950, 9960)  # type: ignore[union-attr]
+
+
+async def test_a_boot_number_that_never_stays_costs_no_memory() -> None:
+    counts: Counter[str] = Counter()
+    outbox = MemoryOutbox(4, counts)
+
+    for boot in range(1000):
+        outbox.put(Readings("a", (Sample("a", boot, 0, 0.0, {"n": 1}),)))
+
+    batch = await outbox.take(100)
+    assert len(batch.records) == 64 + 4
+    assert counts["gaps_dropped"] == 1000 - 64 - 4
+
+
 async def test_the_device_that_holds_most_makes_room_for_the_others() -> None:
     outbox = MemoryOutbox(10, Counter())
     for seq in range(10):
