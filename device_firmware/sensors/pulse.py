@@ -3,8 +3,9 @@
 # bears about a thousand pulses a second.
 #
 # config: {"pin": 5}; "edge": "falling" (default) or "rising"; "pull": "up" (default), "down" or
-# null; "debounce_ms": for contacts, by interrupt; "per_pulse": 0.2794 with "unit": "mm", "key",
-# "exponent" and "device_class" make a quantity of the count. It starts at 0 at every boot.
+# null; "debounce_ms": for contacts, by interrupt; "per_pulse": 0.2794 with "exponent": -4, "unit":
+# "mm", "key" and "device_class" make a quantity of the count, which starts at 0 at every boot. The
+# total is counted in whole steps of 10**exponent (default 0), so each pulse must be some of them.
 
 import time
 
@@ -14,6 +15,19 @@ _MASK = const(0x3FFFFFFF)  # the largest small integer: an interrupt must not al
 _next_unit = 0
 
 
+# One pulse in steps of 10**exponent. What is rounded here is wrong in every pulse: ValueError if
+# that is more than a thousandth, or all of it.
+def _steps(per_pulse, exponent):
+    exact = per_pulse * 10.0**-exponent
+    steps = int(round(exact))
+    if abs(exact - steps) > 0.001 * abs(exact):
+        raise ValueError(
+            "pulse: per_pulse %s is no whole number of steps of 10**%d: give a smaller exponent"
+            % (per_pulse, exponent)
+        )
+    return steps
+
+
 class Sensor:
     fmt = "qi"
 
@@ -21,6 +35,8 @@ class Sensor:
         global _next_unit
         import machine
 
+        exponent = config.get("exponent", 0)
+        self._per_pulse = _steps(config.get("per_pulse", 1), exponent)
         Pin = machine.Pin
         pull = config.get("pull", "up")
         pull = Pin.PULL_UP if pull == "up" else Pin.PULL_DOWN if pull == "down" else None
@@ -40,8 +56,6 @@ class Sensor:
         else:
             self._counter = None
             pin.irq(self._on_edge, Pin.IRQ_RISING if edge == "rising" else Pin.IRQ_FALLING)
-        exponent = config.get("exponent", 0)
-        self._per_pulse = int(round(config.get("per_pulse", 1) * 10**-exponent))
         self.channels = (
             (
                 config.get("key", "count"),

@@ -231,3 +231,21 @@ say(read(s)[1])
 """
 
     assert host.said(script) == 5
+
+
+@pytest.mark.parametrize(("per_pulse", "exponent"), [(0.2794, 0), (2.5, 0), (0.2794, -1)])
+def test_a_pulse_that_cannot_be_counted_exactly_is_refused(
+    host: Host, per_pulse: float, exponent: int
+) -> None:
+    script = f"""
+try:
+    sensor('pulse', {{'pin': 5, 'per_pulse': {per_pulse}, 'exponent': {exponent}}})
+    say('taken')
+except ValueError as e:
+    say(str(e))
+"""
+
+    refusal = host.said(script)
+
+    assert f"per_pulse {per_pulse} " in refusal
+    assert "exponent" in refusal
