@@ -32,6 +32,8 @@ class ChildProcess:
         """`on_output` gets what the child prints, and b"" once nothing more will come."""
         self.ended = asyncio.Event()
         """Set when the process is gone and all of its output was handed on."""
+        self._no_more_waiting = asyncio.Event()
+        """Set when it has ended, or the kernel has not ended it in time."""
         self.input_dropped = 0
         """Bytes the child did not take in time."""
         self._name = name
@@ -90,16 +92,20 @@ class ChildProcess:
         stdin = self._transport.get_pipe_transport(0)
         if isinstance(stdin, asyncio.WriteTransport) and not stdin.is_closing():
             stdin.abort()  # close() would first wait until the child has read what is left
+        # Not asyncio.timeout: on Python 3.11.2 it ends in CancelledError, not in TimeoutError, where
+        # the task was cancelled before, and such tasks call this.
+        loop = asyncio.get_running_loop()
+        alarms = [
+            loop.call_later(timeout_s, self.kill),
+            loop.call_later(timeout_s + _KILL_TIMEOUT_S, self._no_more_waiting.set),
+        ]
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    await self.ended.wait()
+            await self._no_more_waiting.wait()
         finally:
+            for alarm in alarms:
+                alarm.cancel()
             if not self.ended.is_set():
                 self.kill()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_KILL_TIMEOUT_S):
-                await self.ended.wait()
         self._transport.close()
 
     def last_words(self) -> str:
@@ -122,7 +128,10 @@ class ChildProcess:
             _log.debug("%s: %s", self._name, text)
 
     def _on_ended(self) -> None:
+        if self._transport is not None:
+            self._transport.close()  # whether `stop` still waits for it or was cancelled
         self.ended.set()
+        self._no_more_waiting.set()
         self._on_output(b"")
 
 
