@@ -16,6 +16,7 @@ from gateway.drivers.text_device import (
     printable,
 )
 from gateway.model import Event, Fault, Readings, Sample, Sensor, Value, slug
+from gateway.protocol.delivery import DeliveryBook
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(\.[0-9]{0,40})?|(\.[0-9]{1,40}))([eE][+-]?[0-9]{1,3})?")
 """A decimal number; an integer leaves groups 1 to 3 empty. Unlike float(), no `1_0`, no `inf`."""
@@ -44,13 +45,17 @@ class CsvLines:
         columns: tuple[Sensor, ...],
         separator: str = ",",
         kind: Literal["csv", "key_value"] = "csv",
+        book: DeliveryBook | None = None,
     ) -> None:
         """Take `columns` in the order of the line; for key=value they add unit and device class.
 
         A column with a reserved key, such as `time`, is passed over.
         A separator of one blank stands for any run of blanks. `run` becomes the boot number and
         must differ at every opening of the port, because samples are numbered from 0 again.
+        If `book` has the device on another port, it is refused until that port lets go of it; None
+        where there is no other port.
         """
+        self._book = DeliveryBook() if book is None else book
         name = device_name or port_name
         self._device = TextDevice(
             slug(name), printable(name) or slug(name), "csv_lines", port_name, run
@@ -68,6 +73,10 @@ class CsvLines:
     def devices(self) -> tuple[str, ...]:
         """The device, once it has sent a value."""
         return (self._device.device,) if self._is_announced else ()
+
+    def release(self) -> None:
+        """Let other ports have the device; it is claimed again by its next line."""
+        self._device.release(self._book)
 
     def matches(self, line: bytes) -> bool:
         """Whether `line` has the configured format; others are the board's log."""
@@ -93,7 +102,7 @@ class CsvLines:
             out.append(Fault("bad_text", excerpt(line)))
             return
         named = self._columns_of(fields, out) if self._is_csv else self._pairs_of(fields, out)
-        if named:
+        if named and (self._device.has_claim or self._device.claim(self._book, out)):
             self._put(named, now_s, out)
 
     def _columns_of(self, fields: list[str], out: list[Event]) -> dict[str, Value]:

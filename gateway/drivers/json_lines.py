@@ -18,6 +18,7 @@ from gateway.drivers.json_shape import Key, Pairs, Shape, flattened, is_sound, s
 from gateway.drivers.resends import MAX_EPOCH, Numbering, ReceivedLine
 from gateway.drivers.text_device import TextDevice, excerpt, is_good_text, printable, without_crc
 from gateway.model import Event, Fault, Readings, Record, Sample, Sensor, Value, slug
+from gateway.protocol.delivery import DeliveryBook
 
 MAX_DEVICES: Final = 64
 """Devices on one port; a board that invents ids cannot grow memory beyond it."""
@@ -83,19 +84,26 @@ class JsonLines:
     """Reads the JSON lines of one port; never raises on what a board may send."""
 
     def __init__(
-        self, port_name: str, device_name: str | None, run: int, known: Iterable[Sensor] = ()
+        self,
+        port_name: str,
+        device_name: str | None,
+        run: int,
+        known: Iterable[Sensor] = (),
+        book: DeliveryBook | None = None,
     ) -> None:
         """Name devices by their `id`, else `device_name`, else the port.
 
         `run` (u32) becomes the boot number of devices without an epoch. It must differ at every
         opening of the port: samples are numbered from 0 again, and their ids must not repeat.
-        `known` gives some keys a unit and a device class.
+        `known` gives some keys a unit and a device class. A device that `book` has on another port
+        is refused until that port lets go of it; None where there is no other port.
         """
         self.on_output: Callable[[], None] | None = None
         """Called when `data_to_send` has something although no line was parsed."""
         self._port_name = port_name
         self._device_name = device_name
         self._run = run
+        self._book = DeliveryBook() if book is None else book
         self._known = {sensor.key: sensor for sensor in known}
         self._is_first = True
         self._shapes: dict[tuple[Key, ...], Shape] = {}
@@ -129,6 +137,11 @@ class JsonLines:
             return
         if pairs:
             self._take(pairs, body, now_s, out)
+
+    def release(self) -> None:
+        """Let other ports have the devices; each is claimed again by its next line."""
+        for device in self._by_slug.values():
+            device.release(self._book)
 
     def data_to_send(self) -> bytes:
         """Return the acknowledgements that are due and forget them."""
@@ -183,7 +196,7 @@ class JsonLines:
     def _device(
         self, shape: Shape, values: tuple[Any, ...], out: list[Event]
     ) -> _JsonDevice | None:
-        """Return the device that sent the line; None where its id cannot be used."""
+        """Return the device that sent the line; None where its id cannot be used, or is taken."""
         raw_id = None
         if shape.id_at is not None:
             raw_id = values[shape.id_at]
@@ -192,10 +205,10 @@ class JsonLines:
             if type(raw_id) is not str or not raw_id or not is_good_text(raw_id):
                 out.append(Fault("bad_id", f"{raw_id!r:.40}"))
                 return None
-        device = self._by_id.get(raw_id)
-        if device is None:
-            device = self._meet(raw_id, out)
-        return device
+        device = self._by_id.get(raw_id) or self._meet(raw_id, out)
+        if device is None or device.has_claim or device.claim(self._book, out):
+            return device
+        return None
 
     def _meet(self, raw_id: str | None, out: list[Event]) -> _JsonDevice | None:
         """Make room for a device that was not heard before; None where there is none."""

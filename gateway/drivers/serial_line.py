@@ -73,7 +73,7 @@ class SerialLineDriver:
         self._board = BoardDriver(port_name, book, clock, session_id, heartbeat_s)
         self._board.session.on_output = self._signal
         opening = (run + book.next_number()) & 0xFFFFFFFF  # samples are numbered from 0 again
-        self._json = JsonLines(port_name, device_name, opening, line_format.columns)
+        self._json = JsonLines(port_name, device_name, opening, line_format.columns, book)
         self._json.on_output = self._signal
         self._csv: CsvLines | None = None
         if line_format.kind in ("csv", "key_value"):
@@ -84,6 +84,7 @@ class SerialLineDriver:
                 columns=line_format.columns,
                 separator=line_format.separator,
                 kind=line_format.kind,
+                book=book,
             )
         self._is_first = True
         self._log_tokens = float(LOG_BURST)
@@ -131,6 +132,9 @@ class SerialLineDriver:
         """Say which devices went with the link; the driver is not used afterwards."""
         out: list[Event] = []
         self._board.close(now_s, out)
+        self._json.release()
+        if self._csv is not None:
+            self._csv.release()
         return out + [Gone(device, "closed") for device in self._text_devices()]
 
     def _take(self, line: bytes, now_s: float, out: list[Event]) -> None:
@@ -138,6 +142,8 @@ class SerialLineDriver:
         if MARK in line and self._kind in ("auto", "board"):
             frame = open_frame(line)
             if isinstance(frame, Frame):
+                if not self._board.has_joined:
+                    self._json.release()  # the board may have printed JSON under its own id
                 self._board.receive(frame, now_s, out)
                 return
             if isinstance(frame, BadFrame) and _was_frame(line):

@@ -4,7 +4,8 @@ from binascii import crc32
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.model import Description, Fault, Seen, Sensor
+from gateway.model import Description, Event, Fault, Seen, Sensor
+from gateway.protocol.delivery import DeliveryBook
 
 MAX_SENSORS: Final = 64
 """Sensors of one text device; a board that invents keys cannot grow memory beyond it."""
@@ -29,7 +30,7 @@ _HEX = frozenset(b"0123456789abcdefABCDEF")
 class TextDevice:
     """One device that speaks in text lines; it describes itself by what it sends."""
 
-    __slots__ = ("address", "boot", "device", "driver", "name", "next_seq", "sensors")
+    __slots__ = ("address", "boot", "device", "driver", "has_claim", "name", "next_seq", "sensors")
 
     def __init__(self, device: str, name: str, driver: str, address: str, boot: int) -> None:
         """`device` is a slug, `name` is for people; `boot` is the one the gateway numbers under."""
@@ -40,6 +41,21 @@ class TextDevice:
         self.boot = boot
         self.next_seq = 0
         self.sensors: dict[str, Sensor] = {}
+        self.has_claim = False
+        """Whether this port is the one that speaks for the device."""
+
+    def claim(self, book: DeliveryBook, out: list[Event]) -> bool:
+        """Return whether this port speaks for the device from now on; a Fault if another does."""
+        self.has_claim = book.claim(self.device, self)
+        if not self.has_claim:
+            out.append(Fault("duplicate_id", f"{self.device} speaks on another port"))
+        return self.has_claim
+
+    def release(self, book: DeliveryBook) -> None:
+        """Let another port speak for the device."""
+        if self.has_claim:
+            self.has_claim = False
+            book.release(self)
 
     def admit(self, sensors: Iterable[Sensor]) -> Fault | None:
         """Add those that are new; what finds no room is left out, which is a fault."""

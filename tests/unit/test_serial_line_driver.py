@@ -409,11 +409,13 @@ def test_acknowledgements_of_frames_and_of_json_go_out(driver: SerialLineDriver)
 def test_samples_of_the_next_opening_have_another_boot() -> None:
     book = DeliveryBook()
 
-    boots = [
-        samples(make(book=book).feed(b'{"temperature":21.5}\n', 0.0))[0].boot for _ in range(3)
-    ]
+    boots: list[int] = []
+    for _ in range(3):
+        driver = make(book=book)
+        boots += [sample.boot for sample in samples(driver.feed(b'{"temperature":21.5}\n', 0.0))]
+        driver.close(0.0)
 
-    assert len(set(boots)) == 3
+    assert len(set(boots)) == len(boots) == 3
 
 
 def test_a_held_board_gets_no_credit(driver: SerialLineDriver) -> None:
@@ -449,3 +451,59 @@ def test_text_devices_go_with_the_link(driver: SerialLineDriver) -> None:
     driver.feed(b'{"id":"porch","t":1}\n{"id":"hall","t":1}\n', 1.0)
 
     assert driver.close(2.0) == [Gone("porch", "closed"), Gone("hall", "closed")]
+
+
+NUMBERED = b'{"id":"porch","ep":1,"seq":5,"t":%d}\n'
+
+
+def test_of_two_ports_with_one_json_id_the_second_is_refused_until_the_first_closes() -> None:
+    book = DeliveryBook()
+    first, second = make(book=book), make(book=book)
+
+    (taken,) = samples(first.feed(NUMBERED % 1, 1.0))
+    refused = second.feed(NUMBERED % 99 * 2, 1.0)
+    answer = second.data_to_send()
+    still_taken = samples(first.feed(b'{"id":"porch","ep":1,"seq":6,"t":2}\n', 2.0))
+    first.close(3.0)
+    (moved,) = samples(second.feed(NUMBERED % 99, 4.0))
+
+    assert (taken.values, len(still_taken)) == ({"t": 1}, 1)
+    assert [type(event) for event in refused] == [Fault, Fault]
+    assert kinds(refused) == ["duplicate_id", "duplicate_id"]
+    assert answer == b""
+    assert moved.values == {"t": 99}
+
+
+def test_of_two_ports_with_one_csv_name_the_second_is_refused_until_the_first_closes() -> None:
+    book = DeliveryBook()
+    line_format = LineFormat("csv", (Sensor("t"), Sensor("h")))
+    first, second = make(line_format, book), make(line_format, book)
+
+    for driver in first, second:
+        driver.feed(b"\ntorn,1\n", 0.0)
+    assert len(samples(first.feed(b"1,2\n", 1.0))) == 1
+    assert kinds(second.feed(b"3,4\n", 1.0)) == ["duplicate_id"]
+    first.close(2.0)
+
+    assert len(samples(second.feed(b"3,4\n", 3.0))) == 1
+
+
+def test_a_json_line_cannot_take_the_id_of_a_board_on_another_port() -> None:
+    book = DeliveryBook()
+    board, other = make(book=book), make(book=book)
+    board.feed(b"\n" + JOIN, 1.0)
+
+    assert other.feed(b'{"id":"b1","t":1}\n', 1.0) == [
+        Fault("duplicate_id", "b1 speaks on another port")
+    ]
+
+    assert [sample.device for sample in samples(board.feed(read_line(0, 2150), 2.0))] == ["b1"]
+
+
+def test_a_board_may_print_json_under_its_own_id_before_it_joins(driver: SerialLineDriver) -> None:
+    driver.feed(b'{"id":"b1","t":1}\n', 1.0)
+
+    events = driver.feed(JOIN + read_line(0, 2150), 2.0)
+
+    assert kinds(events) == []
+    assert len(samples(events)) == 1
