@@ -5,6 +5,12 @@ from typing import Final
 WINDOW: Final = 64
 """Lines remembered of one device; a board may have as many unacknowledged."""
 
+REPEATABLE: Final = 3
+"""Without an epoch, a safe line may be repeated only while it is among so many newest numbers.
+
+A board that waits for each acknowledgement repeats its newest line, and no other.
+"""
+
 MAX_EPOCH: Final = 2**32
 """Boot epochs run from 0 to MAX_EPOCH - 1."""
 
@@ -38,7 +44,9 @@ class Numbering:
 
         With an epoch the number alone says it. Without one, a number that came before is a resend
         if the text is the same; with another text, or from before the window, it means that the
-        board counts anew. A number that was skipped so far was lost on its first way.
+        board counts anew. So does the same text if that line is safe and no longer REPEATABLE: a
+        board that restarts often measures what it did, and a sample that comes twice does less
+        harm than one that is lost. A number that was skipped so far was lost on its first way.
         """
         if epoch is not None:
             if epoch != self.boot:
@@ -47,7 +55,11 @@ class Numbering:
         if seq > self.newest:
             return None
         line = self.lines.get(seq)
-        if line is not None and line.digest == digest:
+        if (
+            line is not None
+            and line.digest == digest
+            and (not line.is_safe or seq > self.newest - REPEATABLE)
+        ):
             return line
         if line is not None or seq < min(self.lines):
             self._begin((self.boot + 1) % MAX_EPOCH)

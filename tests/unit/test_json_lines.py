@@ -11,7 +11,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from gateway.drivers.json_lines import MAX_DEVICES, JsonLines
-from gateway.drivers.resends import WINDOW
+from gateway.drivers.resends import REPEATABLE, WINDOW
 from gateway.drivers.text_device import MAX_SENSORS, MAX_TEXT
 from gateway.model import Event, Fault, Readings, Sample, Seen, Sensor, Value
 
@@ -400,6 +400,39 @@ def test_a_number_from_before_the_window_means_a_restart() -> None:
     (sample,) = bench.samples('{"seq":100,"t":100}')
 
     assert (sample.boot, sample.seq) == (RUN + 1, 100)
+
+
+def test_without_epoch_a_safe_line_that_comes_again_late_means_a_restart() -> None:
+    bench = Bench()
+    for seq in range(20):
+        make_safe(bench.say(f'{{"seq":{seq},"t":21}}'))
+    bench.lines.data_to_send()
+
+    restarted = [bench.say(f'{{"seq":{seq},"t":21}}') for seq in range(20)]
+
+    assert [(s.boot, s.seq) for events in restarted for s in samples_of(events)] == [
+        (RUN + 1, seq) for seq in range(20)
+    ]
+    assert bench.lines.data_to_send() == b""
+    make_safe(restarted[0])
+    assert bench.lines.data_to_send() == b'{"ack":0}\n'
+
+
+def test_without_epoch_only_the_newest_safe_lines_may_be_repeated() -> None:
+    for back, boots in (REPEATABLE - 1, []), (REPEATABLE, [RUN + 1]):
+        bench = Bench()
+        for seq in range(10):
+            make_safe(bench.say(f'{{"seq":{seq},"t":21}}'))
+
+        assert [s.boot for s in bench.samples(f'{{"seq":{9 - back},"t":21}}')] == boots, back
+
+
+def test_without_epoch_a_line_that_is_not_safe_may_be_repeated_however_old() -> None:
+    bench = Bench()
+    for seq in range(20):
+        bench.say(f'{{"seq":{seq},"t":21}}')
+
+    assert bench.say('{"seq":0,"t":21}') == []
 
 
 def test_with_an_epoch_the_number_alone_tells_a_resend() -> None:
