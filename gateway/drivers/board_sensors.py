@@ -12,11 +12,11 @@ def sensor_keys(streams: Sequence[Stream]) -> dict[int, list[str]]:
     """Return the keys of each stream's channels, by the stream's number; no two are alike.
 
     A key is the channel's own if only one channel of the board has it, else the stream's name
-    goes in front; what is still not unique is numbered.
+    goes in front; what is still not unique, or is reserved, is numbered.
     """
     own = {s.number: [slug(channel.key) for channel in s.channels] for s in streams}
     shared = Counter(key for keys in own.values() for key in keys)
-    taken: set[str] = set()
+    taken = set(RESERVED_KEYS)
     named: dict[int, list[str]] = {}
     for stream in streams:
         named[stream.number] = []

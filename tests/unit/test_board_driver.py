@@ -310,6 +310,13 @@ def test_keys_the_gateway_uses_itself_carry_the_streams_name() -> None:
     }
 
 
+def test_a_composed_key_is_none_the_gateway_uses_itself() -> None:
+    assert sensor_keys([stream(0, "time", "quality"), stream(1, "b", "quality")]) == {
+        0: ["time_quality_2"],
+        1: ["b_quality"],
+    }
+
+
 def test_keys_that_are_still_alike_are_numbered() -> None:
     assert sensor_keys([stream(0, "a", "x", "x"), stream(1, "a", "x"), stream(2, "b", "a_x")]) == {
         0: ["a_x", "a_x_2"],
