@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.clock import Clock
 from gateway.drivers.board import BoardDriver
-from gateway.drivers.board_clock import DRIFT, BoardClock
+from gateway.drivers.board_clock import DRIFT, LATE_S, BoardClock
 from gateway.drivers.board_sensors import sensor_keys
 from gateway.drivers.registry import DRIVERS
 from gateway.model import (
@@ -388,6 +388,49 @@ def test_a_batch_that_was_delayed_does_not_move_the_clock() -> None:
     assert clock.sent_s() == pytest.approx(109.0, abs=DRIFT)
     clock.note(11_000, 111.0)
     assert clock.sent_s() == pytest.approx(111.0, abs=2 * DRIFT)
+
+
+@pytest.mark.parametrize("jump_ms", [120_000, 2**31 - 10_000])
+def test_a_clock_that_jumped_forward_and_back_is_believed_again(jump_ms: int) -> None:
+    clock = BoardClock()
+    clock.note(1_000, 101.0)
+    clock.note(2_000 + jump_ms, 102.0)
+
+    for second in range(3, 3 + int(LATE_S) + 1):
+        clock.note(second * 1_000, 100.0 + second)
+
+    assert clock.sent_s() == pytest.approx(103.0 + LATE_S, abs=0.01)
+
+
+def test_a_clock_that_goes_back_for_good_is_believed_again() -> None:
+    clock = BoardClock()
+    clock.note(3_600_000, 100.0)
+
+    for second in range(int(LATE_S) + 1):
+        clock.note(second * 1_000, 101.0 + second)
+
+    assert clock.sent_s() == pytest.approx(101.0 + LATE_S, abs=0.01)
+
+
+@pytest.mark.parametrize("stall_s", [5, 30, 59, 300])
+def test_what_waited_while_the_gateway_was_stopped_does_not_move_the_clock(stall_s: int) -> None:
+    clock = BoardClock()
+    clock.note(0, 100.0)
+
+    for second in range(1, stall_s + 1):
+        clock.note(second * 1_000, 100.0 + stall_s + second / 1_000)
+
+        assert clock.sent_s() == pytest.approx(100.0 + second, abs=0.05)
+
+
+def test_a_queue_of_half_a_minute_does_not_move_the_clock() -> None:
+    clock = BoardClock()
+    clock.note(0, 100.0)
+
+    for second in range(1, 121):
+        clock.note(second * 1_000, 130.0 + second)
+
+    assert clock.sent_s() == pytest.approx(220.0, abs=0.05)
 
 
 @pytest.mark.parametrize(
