@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 from gateway.clock import Clock
 from gateway.drivers.board_clock import OLDEST_MS, WRAP_MS, BoardClock
 from gateway.drivers.board_sensors import actuator_of, actuators_of, sensor_keys, sensors_of
+from gateway.drivers.log_budget import LogBudget
 from gateway.model import (
     ActuatorChanged,
     Description,
@@ -57,14 +58,17 @@ OnCommandEnd: TypeAlias = Callable[[CommandEnded], None]
 class BoardDriver:
     """Speaks with whatever board of ours is on one link; fed frames, not bytes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a port, and what all ports share
         self,
         port_name: str,
         book: DeliveryBook,
         clock: Clock,
         session_id: str,
         heartbeat_s: float = HEARTBEAT_S,
+        *,
+        logs: LogBudget | None = None,
     ) -> None:
+        """`logs` is what the port may still publish; None for a budget of the board's own."""
         self.device = ""
         """The board that is there; empty when there is none."""
         self.has_joined = False
@@ -72,6 +76,7 @@ class BoardDriver:
         self.session = Session(book, session_id, heartbeat_s)
         self._port_name = port_name
         self._clock = clock
+        self._logs = LogBudget() if logs is None else logs
         self._hello: Hello | None = None
         self._board_clock = BoardClock()
         self._scalings: dict[int, Scaling] = {}
@@ -134,12 +139,17 @@ class BoardDriver:
             case ActuatorStated():
                 out.append(ActuatorChanged(self.device, actuator_of(event.actuator)))
             case Logged():
-                level = LogLevel(min(max(event.level, 1), 4))
-                out.append(DeviceLog(self.device, level, clean(event.text, MAX_LOG)))
+                out.append(self._log(event, now_s))
             case CommandEnded():
                 self._on_command_end.pop(event.command_id)(event)
             case Refused():
                 out.append(Fault(event.fault.value, clean(event.detail, MAX_DETAIL)))
+
+    def _log(self, logged: Logged, now_s: float) -> Event:
+        if not self._logs.take(now_s):
+            return Fault("log_flood", clean(logged.text, MAX_DETAIL))
+        level = LogLevel(min(max(logged.level, 1), 4))
+        return DeviceLog(self.device, level, clean(logged.text, MAX_LOG))
 
     def _gap(self, missed: Missed, now_s: float) -> Readings:
         mark, first_seq, last_seq = missed.watermark, missed.first_seq, missed.last_seq

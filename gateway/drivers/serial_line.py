@@ -4,12 +4,13 @@ Every line is looked at for itself (P4), so nothing has to be configured for our
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gateway.clock import Clock
 from gateway.drivers.board import BoardDriver, OnCommandEnd, clean
 from gateway.drivers.csv_lines import CsvLines
 from gateway.drivers.json_lines import JsonLines
+from gateway.drivers.log_budget import LogBudget
 from gateway.drivers.text_device import excerpt
 from gateway.model import DeviceLog, Event, Fault, Gone, LogLevel, Sensor
 from gateway.protocol.delivery import DeliveryBook
@@ -20,10 +21,6 @@ from gateway.protocol.session import HEARTBEAT_S
 
 if TYPE_CHECKING:
     from gateway.drivers.base import OutputSignal
-
-LOG_BURST: Final = 100
-LOGS_A_SECOND: Final = 20.0
-"""Log lines taken from one port: so many at once, then so many a second; more are only counted."""
 
 _MAX_LOG = 512
 """Longest log line published, in characters."""
@@ -70,7 +67,8 @@ class SerialLineDriver:
         self.on_output: OutputSignal | None = None
         self._kind = line_format.kind
         self._splitter = LineSplitter()
-        self._board = BoardDriver(port_name, book, clock, session_id, heartbeat_s)
+        self._logs = LogBudget()
+        self._board = BoardDriver(port_name, book, clock, session_id, heartbeat_s, logs=self._logs)
         self._board.session.on_output = self._signal
         opening = (run + book.next_number()) & 0xFFFFFFFF  # samples are numbered from 0 again
         self._json = JsonLines(port_name, device_name, opening, line_format.columns, book)
@@ -87,8 +85,6 @@ class SerialLineDriver:
                 book=book,
             )
         self._is_first = True
-        self._log_tokens = float(LOG_BURST)
-        self._logged_s = 0.0
 
     @property
     def deadline_s(self) -> float | None:
@@ -172,13 +168,9 @@ class SerialLineDriver:
         elif self._board.has_joined and len(line) >= _SHORTEST_TORN and _is_base64(line):
             out.append(Fault("torn_frame", excerpt(line)))
             return
-        refill = (now_s - self._logged_s) * LOGS_A_SECOND
-        self._log_tokens = min(LOG_BURST, self._log_tokens + refill)
-        self._logged_s = now_s
-        if self._log_tokens < 1:
+        if not self._logs.take(now_s):
             out.append(Fault("log_flood", excerpt(line)))
             return
-        self._log_tokens -= 1
         text = clean(line.decode(errors="replace"), _MAX_LOG)
         if text:
             out.append(DeviceLog(self._logger(), LogLevel.INFO, text))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.clock import Clock
 from gateway.drivers.base import StreamDriver
-from gateway.drivers.serial_line import LOG_BURST, LineFormat, SerialLineDriver
+from gateway.drivers.log_budget import LOG_BURST
+from gateway.drivers.serial_line import LineFormat, SerialLineDriver
 from gateway.model import (
     DeviceLog,
     Event,
@@ -26,7 +27,7 @@ from gateway.model import (
 )
 from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.frames import encode_frame
-from gateway.protocol.messages import Channel, Hello, Message, Read, Stream, encode
+from gateway.protocol.messages import Channel, Hello, Log, Message, Read, Stream, encode
 from gateway.protocol.session_events import CommandEnded, Outcome
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -299,6 +300,18 @@ def test_a_flood_of_log_lines_is_cut_and_counted(driver: SerialLineDriver) -> No
     assert len(logs(events)) <= LOG_BURST
     assert len(logs(events)) + kinds(events).count("log_flood") == 1000
     assert len(logs(driver.feed(b"hello\n" * 1000, 2.0))) == 20
+
+
+def test_log_frames_and_log_lines_share_one_budget(driver: SerialLineDriver) -> None:
+    driver.feed(JOIN, 10.0)
+    frames = b"".join(line(Log(4, f"oops {number}")) for number in range(1000))
+
+    events = driver.feed(frames, 10.0)
+
+    assert logs(events) == [f"oops {number}" for number in range(LOG_BURST)]
+    assert kinds(events) == ["log_flood"] * (1000 - LOG_BURST)
+    assert kinds(driver.feed(b"hello\n", 10.0)) == ["log_flood"]
+    assert len(logs(driver.feed(b"hello\n" * 10 + frames, 11.0))) == 20
 
 
 @pytest.mark.parametrize("seed", range(5))
