@@ -92,7 +92,7 @@ class ChildProcess:
         stdin = self._transport.get_pipe_transport(0)
         if isinstance(stdin, asyncio.WriteTransport) and not stdin.is_closing():
             stdin.abort()  # close() would first wait until the child has read what is left
-        # Not asyncio.timeout: on Python 3.11.2 it ends in CancelledError, not in TimeoutError, where
+        # Not asyncio.timeout: on Python 3.11.2 it ends in CancelledError, not in TimeoutError, if
         # the task was cancelled before, and such tasks call this.
         loop = asyncio.get_running_loop()
         alarms = [
