@@ -44,15 +44,3 @@ class Port:
             gc.collect()
         session.tick(clock.now_ms())
         return 0
-
-    # For the command `info`.
-    def statistics(self):
-        session = self.session
-        return {
-            "link": self.link.name,
-            "sent": session.frames_sent,
-            "resent": session.batches_resent,
-            "bad": session.bad_lines + session.bad_frames + self.link.too_long,
-            "logs_lost": session.logs_lost,
-            "rtt_ms": session.rtt_ms,
-        }

@@ -3,10 +3,10 @@
 
 import asyncio
 import random
-import sys
 from struct import calcsize, pack_into
 
 from board import clock, log
+from board.parts import describe_error, load
 from micropython import const
 
 _READ_MS = const(15000)  # a reading that takes longer is given up
@@ -16,26 +16,11 @@ _BACKOFF_MS = const(300000)  # longest wait after failures
 _RECORD_HEAD = const(6)  # len, stream, mono_ms
 
 
-# The module of a kind, imported when the first of the kind is wanted.
-def load(package, kind):
-    name = package + "." + kind
-    __import__(name)
-    return sys.modules[name]
-
-
-def describe_error(error):
-    if isinstance(error, ImportError):
-        return "there is no such kind of part (%s)" % error
-    if isinstance(error, KeyError):
-        return "%s is missing in the configuration" % error
-    if isinstance(error, ValueError):
-        return str(error)
-    return repr(error)
-
-
 class SensorTask:
-    def __init__(self, config, app):
+    # number: of its stream
+    def __init__(self, config, app, number=0):
         self.name = config["name"]
+        self._number = number
         self.interval_ms = config["interval_ms"]
         self.error = None  # text of what is wrong now
         self.watch = None
@@ -47,6 +32,18 @@ class SensorTask:
         self._failures = 0
         self._due_ms = 0  # when the last reading was due
 
+    # The first try to make the sensor; if it fails, run tries again. A kind whose channels do not
+    # depend on the configuration is described all the same, as the keys of the others depend on it.
+    def start(self):
+        kind = None
+        try:
+            kind = self._kind()
+            self._make(kind)
+        except Exception as error:  # whatever a driver raises concerns this sensor only
+            self._failed(describe_error(error))
+            if hasattr(kind, "fmt") and hasattr(kind, "channels"):
+                self._app.add_stream(self._number, self.name, kind.fmt, kind.channels)
+
     async def run(self):
         phase_ms = random.getrandbits(16) % min(self.interval_ms, _PHASE_MS)
         self._due_ms = (clock.now_ms() + phase_ms - self.interval_ms) & 0xFFFFFFFF
@@ -55,7 +52,7 @@ class SensorTask:
             self.watch.report(_READ_MS)
             try:
                 if self._sensor is None:
-                    self._start()
+                    self._make(self._kind())
                 self._push(await self._sensor.read())
             except asyncio.CancelledError:
                 if not self.watch.was_overdue:
@@ -65,9 +62,6 @@ class SensorTask:
                 self._failed(describe_error(error))
             else:
                 self._worked()
-
-    def stop(self):
-        self.watch.task.cancel()
 
     # Ms from one reading to the next: after failures longer and longer.
     def _period_ms(self):
@@ -90,16 +84,19 @@ class SensorTask:
         else:  # readings were missed, and are not made up for
             self._due_ms = clock.now_ms()
 
-    def _start(self):
-        config = self._config
-        sensor = load("sensors", config["kind"]).Sensor(config)
+    def _kind(self):
+        return load("sensors", self._config["kind"]).Sensor
+
+    def _make(self, kind):
+        sensor = kind(self._config)
         self._form = "<" + sensor.fmt
         size = _RECORD_HEAD + calcsize(self._form)
         if size > 255:
             raise ValueError("a record of %d bytes is too long" % size)
         self._record = bytearray(size)
         self._record[0] = size
-        self._record[1] = self._app.add_stream(self.name, sensor.fmt, sensor.channels)
+        self._record[1] = self._number
+        self._app.add_stream(self._number, self.name, sensor.fmt, sensor.channels)
         self._sensor = sensor
 
     def _push(self, values):

@@ -7,7 +7,9 @@
 #              releases records for all, while each session has its own place in it
 #   epoch      0..65535, the number of this boot
 #   streams    list of tuples: name, format, channels. The index is the number of the stream in
-#              records. It may grow while the session runs: call describe with the new index
+#              records, fixed from boot, as the keys of all depend on all. None where a sensor has
+#              not told its channels: HELLO's ns does not count it, so that the others need not wait
+#              for it, and no answer is given for it. Call describe once it is known
 #   actuators  list of objects whose describe() gives the dict of the ACTUATOR frame
 #   commands   dict of name to callable, or whatever has its get(name): a callable takes the args,
 #              gives a result JSON can carry, and raises ValueError with the text for the caller
@@ -25,8 +27,9 @@
 # now_ms is a monotonic count of milliseconds; it may wrap at 2**32 or not at all.
 
 import json
-from struct import pack, pack_into, unpack_from
+from struct import pack, unpack_from
 
+from board.delivery import Delivery, left_ms
 from board.frame import clip, open_line, payload_room, seal, to_json
 
 try:
@@ -45,7 +48,6 @@ _STREAM = const(0x05)
 _STREAM_REQ = const(0x06)
 _ACTUATOR = const(0x07)
 _HELLO_REQ = const(0x08)
-_READ = const(0x10)
 _ACK = const(0x11)
 _CMD = const(0x20)
 _RSP = const(0x21)
@@ -58,10 +60,6 @@ _PROTOCOL = const(1)
 _LINE_MAX = const(400)  # characters of a READ or HELLO line, newline included
 _HELLO_MS = const(1000)
 _HEARTBEAT_MS = const(5000)  # until WELCOME says otherwise
-_RETRY_MS = const(400)  # a batch is sent again after this, doubling up to _RETRY_MAX_MS
-_RETRY_MAX_MS = const(8000)
-_PROBE_MS = const(8000)  # asks for an ACK while paused, and while all is received, nothing safe
-_CREDIT_MAX = const(32)  # bounds the list of batches in flight
 _ACTUATORS_MS = const(60000)  # states are repeated: their frames are not acknowledged
 _ANSWERS_MAX = const(8)
 _ANSWER_BYTES = const(900)
@@ -69,18 +67,8 @@ _QUEUE_MAX = const(8)
 _LOGS_MAX = const(12)
 _LOG_BYTES = const(200)
 _EVERYTHING = const(255)  # in STREAM_REQ
-_READ_HEAD = const(18)  # type, mid and the header of 16
-_RESENT = const(1)  # flags of READ
-_OLDEST = const(2)
-_MORE = const(4)
 _REWIND = const(1)  # flag of ACK
-_FOREVER_MS = const(0x3FFFFFFF)
 _MASK = const(0xFFFFFFFF)
-
-
-# How much is left of a time that began at since_ms.
-def _left(since_ms, length_ms, now_ms):
-    return length_ms - ((now_ms - since_ms) & _MASK)
 
 
 class Session:
@@ -107,10 +95,10 @@ class Session:
         self.joined = False  # WELCOME received, and not told to start over
         self.up = False  # the gateway is there: stays True while it asks for another HELLO
         self.on_up = self.on_down = None
-        self.frames_sent = self.batches_resent = self.logs_lost = 0
+        self.frames_sent = self.logs_lost = 0
         self.bad_lines = self.bad_frames = self.unknown_frames = 0
         self.rtt_ms = None  # of the last PING
-        self._buffer = bytearray(payload_room(_LINE_MAX) + 6)
+        self._delivery = Delivery(ring)
         self._hello_now = True
         self._hello_ms = self._heard_ms = self._sent_ms = self._actuators_ms = 0
         self._heartbeat_ms = _HEARTBEAT_MS
@@ -119,15 +107,10 @@ class Session:
         self._crash_told = False
         self._streams_due = []
         self._actuators_due = []
-        self._mid = 0
-        self._credit = 0  # batches that may be in flight
-        self._got = 0  # the gateway has all records before this one
-        self._cursor = 0  # next record to send, and where it lies in the ring
-        self._position = 0
-        self._sent_to = 0  # records before this one were sent at least once
-        self._flight = []  # for each batch in flight, the number after its last record
-        self._retry_ms = _RETRY_MS
-        self._timer_ms = 0  # when the oldest batch in flight was sent, or the last progress
+
+    @property
+    def batches_resent(self):
+        return self._delivery.batches_resent
 
     # ---- what the board says
 
@@ -138,7 +121,7 @@ class Session:
             self.logs_lost += 1
         self._logs.append(bytes((level,)) + clip(text, _LOG_BYTES))
 
-    # A stream was added to `streams`.
+    # A stream of `streams` is known now.
     def describe(self, stream):
         if self.joined and stream not in self._streams_due:
             self._streams_due.append(stream)
@@ -189,7 +172,7 @@ class Session:
         elif kind == _STREAM_REQ:
             if body[0] == _EVERYTHING:
                 self._describe_all(now_ms)
-            elif body[0] < len(self.streams):
+            elif body[0] < len(self.streams) and self.streams[body[0]]:
                 self.describe(body[0])
         elif kind == _HELLO_REQ:
             self.joined = False
@@ -218,11 +201,7 @@ class Session:
             return False
         ring.release(first_unsafe)
         self._heartbeat_ms = heartbeat_ms
-        self._credit = min(credit, _CREDIT_MAX)
-        self._retry_ms = _RETRY_MS
-        self._timer_ms = now_ms
-        self._got = ring.first
-        self._seek(ring.first)
+        self._delivery.start(credit, now_ms)
         self._describe_all(now_ms)
         if self.crash and not self._crash_told:
             self._crash_told = True
@@ -232,7 +211,7 @@ class Session:
         return True
 
     def _describe_all(self, now_ms):
-        self._streams_due = list(range(len(self.streams)))
+        self._streams_due = [i for i, stream in enumerate(self.streams) if stream]
         self._actuators_due = list(range(len(self.actuators)))
         self._actuators_ms = now_ms
 
@@ -241,22 +220,8 @@ class Session:
         got = safe
         if len(body) >= 12:  # the tail is an addition: an older gateway leaves it out
             got = unpack_from("<I", body, 8)[0]
-        ring = self.ring
-        if epoch != self.epoch:
-            return
-        if not safe <= got <= ring.next_seq():
-            raise ValueError("ack of what was never sent")
-        before = self._base()
-        ring.release(safe)
-        rewind = flags & _REWIND and got < self._cursor
-        if rewind or got > self._got:
-            self._got = got
-        if rewind:
-            self._seek(self._base())
-        if self._base() > before or (credit and not self._credit):
-            self._retry_ms = _RETRY_MS
-            self._timer_ms = now_ms
-        self._credit = min(credit, _CREDIT_MAX)
+        if epoch == self.epoch:
+            self._delivery.acknowledge(safe, got, credit, flags & _REWIND, now_ms)
 
     def _command(self, mid, request, waited_ms):
         cid = request["cid"]
@@ -267,10 +232,13 @@ class Session:
             if known == cid:
                 answer = kept
         if answer is None:
+            # Noted before it is done: it stays done, should there be no memory for the answer.
+            answers = self.answers
+            if len(answers) >= _ANSWERS_MAX:
+                answers.pop(0)
+            answers.append((cid, to_json({"cid": cid, "err": "no memory for the answer"})))
             answer = self._execute(cid, request, waited_ms)
-            self.answers.append((cid, answer))
-            if len(self.answers) > _ANSWERS_MAX:
-                self.answers.pop(0)
+            answers[-1] = (cid, answer)
         if len(self._queue) >= _QUEUE_MAX:
             self._queue.pop(0)
         self._queue.append((_RSP, mid, answer))
@@ -296,7 +264,7 @@ class Session:
 
     # Notices silence. next_line does it too; this is for a link that cannot write just now.
     def tick(self, now_ms):
-        if self.up and _left(self._heard_ms, 3 * self._heartbeat_ms, now_ms) <= 0:
+        if self.up and left_ms(self._heard_ms, 3 * self._heartbeat_ms, now_ms) <= 0:
             self.joined = self.up = False
             self._hello_now = True
             if self.on_down:
@@ -305,45 +273,55 @@ class Session:
     def next_line(self, now_ms):
         self.tick(now_ms)
         if not self.joined:
-            waits = not self._hello_now and _left(self._hello_ms, _HELLO_MS, now_ms) > 0
+            waits = not self._hello_now and left_ms(self._hello_ms, _HELLO_MS, now_ms) > 0
             return None if waits else self._hello(now_ms)
         if self._queue:
-            return self._line(now_ms, *self._queue.pop(0))
-        if _left(self._actuators_ms, _ACTUATORS_MS, now_ms) <= 0:
+            line = self._line(now_ms, *self._queue[0])
+            self._queue.pop(0)  # not before: there may be no memory for the line yet
+            return line
+        if left_ms(self._actuators_ms, _ACTUATORS_MS, now_ms) <= 0:
             self._actuators_due = list(range(len(self.actuators)))
             self._actuators_ms = now_ms
         if self._streams_due or self._actuators_due:
             return self._description(now_ms)
-        if self._read_left(now_ms) <= 0:
-            return self._read(now_ms)
+        if self._delivery.wait_ms(now_ms) <= 0:
+            self._sent_ms = now_ms
+            self.frames_sent += 1
+            return self._delivery.next_line(self.epoch, now_ms)
         if self._logs:
-            return self._line(now_ms, _LOG, 0, self._logs.pop(0))
-        if _left(self._sent_ms, self._heartbeat_ms, now_ms) <= 0:
+            line = self._line(now_ms, _LOG, 0, self._logs[0])
+            self._logs.pop(0)
+            return line
+        if left_ms(self._sent_ms, self._heartbeat_ms, now_ms) <= 0:
             return self._line(now_ms, _PING, 0, pack("<I", now_ms & _MASK))
         return None
 
     def _description(self, now_ms):
         if self._streams_due:
-            index = self._streams_due.pop(0)
+            index = self._streams_due[0]
             name, form, channels = self.streams[index]
             stream = {"i": index, "n": name, "f": form, "c": channels}
-            return self._line(now_ms, _STREAM, 0, to_json(stream))
-        actuator = self.actuators[self._actuators_due.pop(0)]
-        return self._line(now_ms, _ACTUATOR, 0, to_json(actuator.describe()))
+            line = self._line(now_ms, _STREAM, 0, to_json(stream))
+            self._streams_due.pop(0)
+        else:
+            actuator = self.actuators[self._actuators_due[0]]
+            line = self._line(now_ms, _ACTUATOR, 0, to_json(actuator.describe()))
+            self._actuators_due.pop(0)
+        return line
 
     def due_ms(self, now_ms):
         if not self.joined:
-            left = 0 if self._hello_now else _left(self._hello_ms, _HELLO_MS, now_ms)
+            left = 0 if self._hello_now else left_ms(self._hello_ms, _HELLO_MS, now_ms)
         elif self._queue or self._streams_due or self._actuators_due or self._logs:
             left = 0
         else:
             left = min(
-                self._read_left(now_ms),
-                _left(self._sent_ms, self._heartbeat_ms, now_ms),
-                _left(self._actuators_ms, _ACTUATORS_MS, now_ms),
+                self._delivery.wait_ms(now_ms),
+                left_ms(self._sent_ms, self._heartbeat_ms, now_ms),
+                left_ms(self._actuators_ms, _ACTUATORS_MS, now_ms),
             )
         if self.up:
-            left = min(left, _left(self._heard_ms, 3 * self._heartbeat_ms, now_ms))
+            left = min(left, left_ms(self._heard_ms, 3 * self._heartbeat_ms, now_ms))
         return max(0, left)
 
     # Nothing on the wire takes the crash's place: HELLO keeps to LINE_MAX, with as much of the end
@@ -356,7 +334,7 @@ class Session:
             "sq": ring.next_seq(),
             "un": ring.count,
             "mf": self.max_frame,
-            "ns": len(self.streams),
+            "ns": sum(1 for stream in self.streams if stream),
             "na": len(self.actuators),
         }
         if ring.safe is not None:
@@ -375,88 +353,6 @@ class Session:
         self._hello_now = False
         self._hello_ms = now_ms
         return self._line(now_ms, _HELLO, 0, body)
-
-    # ---- records
-
-    # The first record the gateway does not have.
-    def _base(self):
-        return max(self._got, self.ring.first)
-
-    # Go on sending from this record.
-    def _seek(self, seq):
-        self._cursor = seq
-        self._position = self.ring.locate(seq)
-        self._flight.clear()
-
-    # Ms until a READ is to be sent.
-    def _read_left(self, now_ms):
-        base = self._base()
-        flight = self._flight
-        while flight and flight[0] <= base:
-            flight.pop(0)
-        if self._cursor < base:  # the ring dropped them, or another link's gateway has them
-            self._seek(base)
-        if len(flight) < self._credit and self._cursor < self.ring.next_seq():
-            return 0
-        if not self.ring.count:
-            return _FOREVER_MS
-        patience_ms = self._retry_ms if flight and self._credit else _PROBE_MS
-        return _left(self._timer_ms, patience_ms, now_ms)
-
-    def _read(self, now_ms):
-        ring = self.ring
-        flight = self._flight
-        if len(flight) >= self._credit or self._cursor >= ring.next_seq():
-            # The timer ran out.
-            self._timer_ms = now_ms
-            if not (flight and self._credit):
-                # Nothing may be sent, or nothing is left to send: the oldest record, which is
-                # already received, brings an ACK in case the last one was lost.
-                return self._batch(now_ms, ring.first, ring.start)[0]
-            self._seek(self._base())
-            self._retry_ms = min(2 * self._retry_ms, _RETRY_MAX_MS)
-        if not flight:
-            self._timer_ms = now_ms
-        line, size, records = self._batch(now_ms, self._cursor, self._position)
-        self._cursor += records
-        self._position = (self._position + size) % ring.size
-        self._sent_to = max(self._sent_to, self._cursor)
-        flight.append(self._cursor)
-        return line
-
-    def _batch(self, now_ms, first, position):
-        buffer = self._buffer
-        ring = self.ring
-        left = ring.next_seq() - first
-        room = len(buffer) - _READ_HEAD - 4
-        size, records = ring.copy(position, left, buffer, _READ_HEAD, room)
-        flags = 0
-        if first < self._sent_to:
-            flags |= _RESENT
-            self.batches_resent += 1
-        if first == ring.first:
-            flags |= _OLDEST
-        if records < left:
-            flags |= _MORE
-        self._mid = (self._mid + 1) & 255
-        pack_into(
-            "<BBBBHIIHBB",
-            buffer,
-            0,
-            _READ,
-            self._mid,
-            _READ_HEAD - 2,
-            flags,
-            self.epoch,
-            first & _MASK,
-            now_ms & _MASK,
-            min(ring.lost, 0xFFFF),
-            records,
-            0,
-        )
-        self._sent_ms = now_ms
-        self.frames_sent += 1
-        return seal(buffer, _READ_HEAD + size), size, records
 
     # ---- frames
 

@@ -1,9 +1,13 @@
 # Builds the board's program from config.json. What is needed only once, this module included, does
 # not stay in memory; and the ring, the one large block, is taken before the rest breaks it up.
 
+import sys
+
 from board import log
+from board.parts import describe_error, forget, load
 
 _CRASH_BYTES = 1000
+_RP2_WATCHDOG_MS = 8388  # its hardware counts no further
 
 
 # Fills an App. What is wrong costs only its own part, and is told.
@@ -11,18 +15,18 @@ def build(app, crash_path):
     from board import config
 
     settings, app.problems = config.load()
-    app.forget("config")
+    forget("board", "config")
     app.ring = _make_ring(settings["ring_bytes"], app.problems)
 
     from board import identity
 
     app.epoch = identity.begin_epoch()
     info = identity.describe(settings["name"])
-    app.forget("identity")
+    forget("board", "identity")
 
     from board.supervisor import Supervisor
 
-    app.supervisor = Supervisor(settings["watchdog_s"])
+    app.supervisor = Supervisor(_start_watchdog(settings["watchdog_s"]))
     app.led = settings["led"]
     _make_actuators(app, settings["actuators"])
     _open_ports(app, settings["links"], info, _read_crash(crash_path))
@@ -42,9 +46,19 @@ def _make_ring(size_bytes, problems):
             size_bytes //= 2
 
 
-def _make_actuators(app, parts):
-    from board.sensing import describe_error, load
+# From here on it has to be fed: what is left of the set-up takes less than it allows.
+def _start_watchdog(watchdog_s):
+    if not watchdog_s:
+        return None
+    from machine import WDT
 
+    timeout_ms = watchdog_s * 1000
+    if sys.platform == "rp2":
+        timeout_ms = min(timeout_ms, _RP2_WATCHDOG_MS)
+    return WDT(timeout=timeout_ms)
+
+
+def _make_actuators(app, parts):
     for part in parts:
         try:
             app.actuators.append(load("actuators", part["kind"]).Actuator(part))
@@ -56,7 +70,8 @@ def _make_sensors(app, parts):
     from board.sensing import SensorTask
 
     for part in parts:
-        app.sensors.append(SensorTask(part, app))
+        app.sensors.append(SensorTask(part, app, len(app.streams)))
+        app.streams.append(None)
 
 
 def _open_ports(app, entries, info, crash):
@@ -82,8 +97,6 @@ def _open_ports(app, entries, info, crash):
 
 
 def _make_links(entries, problems):
-    from board.sensing import describe_error, load
-
     links = []
     for entry in entries:
         kind = entry["kind"]

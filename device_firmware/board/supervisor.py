@@ -2,14 +2,12 @@
 # What is stuck ends in a reset.
 
 import gc
-import sys
 
 from board import clock, log
 from micropython import const
 
 _LOW_MEMORY = const(8192)  # bytes: below, garbage is collected before an allocation needs it
 _FEED_MS = const(500)
-_RP2_WATCHDOG_MS = const(8388)  # its hardware counts no further
 
 
 # One task's promise to report within so many ms.
@@ -41,12 +39,10 @@ class Watch:
 
 
 class Supervisor:
-    def __init__(self, watchdog_s):
+    # watchdog: a machine.WDT, or None
+    def __init__(self, watchdog):
         self.watches = []
-        self._watchdog = None
-        self._watchdog_ms = int(watchdog_s * 1000)
-        if sys.platform == "rp2":
-            self._watchdog_ms = min(self._watchdog_ms, _RP2_WATCHDOG_MS)
+        self._watchdog = watchdog
         self._fed_ms = self._seen_ms = clock.now_ms()
         self._stall_ms = 0
 
@@ -54,12 +50,6 @@ class Supervisor:
         watch = Watch(name, within_ms, task)
         self.watches.append(watch)
         return watch
-
-    def start_watchdog(self):
-        if self._watchdog_ms:
-            from machine import WDT
-
-            self._watchdog = WDT(timeout=self._watchdog_ms)
 
     # To be called often, by the loop whose own life is at stake: nothing else feeds the watchdog.
     def check(self):

@@ -79,7 +79,7 @@ def _run():
     wants_repl = _exists("repl")
     from board import clock, log
 
-    clock.start_at(int(os.getenv("BOARD_CLOCK_MS") or 0))
+    clock.shift_ms = int(os.getenv("BOARD_CLOCK_MS") or 0)
     if os.getenv("BOARD_LOG"):
         log.attach(_log_to_stderr)
     __import__("main")  # it runs when it is imported, as on a board

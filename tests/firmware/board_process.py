@@ -114,17 +114,22 @@ class BoardProcess:
         self.until(lambda: len(self.gateway.records) >= count)
 
     def command(self, name: str, args: object = None, cid: str = "1", ttl_ms: int = 5000) -> Any:  # noqa: ANN401 - any JSON
-        """Give a command and return its RSP."""
+        """Give a command, again every second as the gateway does, and return its RSP."""
         seen = len(self.of_kind(RSP))
         request = {"c": name, "a": args, "ttl_ms": ttl_ms, "cid": cid}
-        self.send(json_line(CMD, request, mid=len(self.heard) & 255))
+        line = json_line(CMD, request, mid=len(self.heard) & 255)
+        repeat_s = 0.0
 
-        def fresh() -> list[Any]:
+        def answered() -> list[Any]:
+            nonlocal repeat_s
+            if time.monotonic() >= repeat_s:
+                repeat_s = time.monotonic() + 1
+                self.send(line)
             answers = [frame.json for frame in self.of_kind(RSP)[seen:]]
             return [answer for answer in answers if answer["cid"] == cid]
 
-        self.until(fresh)
-        return fresh()[0]
+        self.until(answered)
+        return answered()[0]
 
     def exit_code(self) -> int:
         """Listen until the board ends, and return how."""

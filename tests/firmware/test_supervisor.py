@@ -19,15 +19,13 @@ class Dog:
     def feed(self): self.fed += 1
 
 def guarded():
-    supervisor = Supervisor(0)
-    supervisor._watchdog = Dog()
-    return supervisor
+    return Supervisor(Dog())
 
 now = 0
 def later(ms):
     global now
     now += ms
-    clock.start_at(now)
+    clock.shift_ms = now
 """
 
 

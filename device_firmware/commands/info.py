@@ -1,0 +1,42 @@
+# How the board is: memory, ring, what is wrong, and what its links have seen.
+
+import gc
+
+from board import clock
+
+
+def run(app, _args):
+    gc.collect()
+    ring = app.ring
+    return {
+        "uptime_s": clock.uptime_s(),
+        "heap_free": gc.mem_free(),
+        "heap_used": gc.mem_alloc(),
+        "ring_bytes": ring.size,
+        "ring_used": ring.used,
+        "unacked": ring.count,
+        "lost": ring.lost,
+        "epoch": app.epoch,
+        "errors": _errors(app),
+        "links": [_statistics(port) for port in app.ports],
+    }
+
+
+# name -> text of all that is wrong now
+def _errors(app):
+    errors = {sensor.name: sensor.error for sensor in app.sensors if sensor.error}
+    if app.problems:
+        errors["config"] = "; ".join(app.problems)
+    return errors
+
+
+def _statistics(port):
+    session = port.session
+    return {
+        "link": port.link.name,
+        "sent": session.frames_sent,
+        "resent": session.batches_resent,
+        "bad": session.bad_lines + session.bad_frames + port.link.too_long,
+        "logs_lost": session.logs_lost,
+        "rtt_ms": session.rtt_ms,
+    }
