@@ -84,19 +84,20 @@ async def running_daemon(
     broker_port: int,
     patterns: str,
     *,
-    log_level: str = "info",
+    more: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Daemon]:
     """Run the daemon on the ports that match `patterns`, by default in this environment.
 
-    Its gateway is called `test`. Ending the block ends it, and fails if it does not end well.
+    `more` is further configuration, added to `[serial]`. Its gateway is called `test`. Ending the
+    block ends it, and fails if it does not end well.
     """
     config = _write_config(
         folder,
         f'[gateway]\nname = "test"\nhealth_interval_s = 1.0\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
-        f'[log]\nlevel = "{log_level}"\n'
-        f'[serial]\npatterns = ["{patterns}"]\nsettle_s = 0.0\n',
+        '[log]\nlevel = "info"\n'
+        f'[serial]\npatterns = ["{patterns}"]\nsettle_s = 0.0\n{more}\n',
     )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "run", "--config", str(config)),
