@@ -12,7 +12,7 @@ from tests.support.leaks import Holdings, left_behind, tasks_left
 from tests.support.slow_callbacks import slow_callbacks
 
 REQUIRED = "REQUIRE_REAL_PARTS"
-"""Set by `.ci/run`: there a missing part fails the tests that need it, instead of skipping them."""
+"""Set by `.ci/run`: there no test may be skipped, be it for want of a part or of anything else."""
 
 
 def real_part(name: str) -> Path:
@@ -24,6 +24,29 @@ def real_part(name: str) -> Path:
     if os.environ.get(REQUIRED) and not isinstance(missing, PartImpossibleError):
         pytest.fail(f"{missing} ({REQUIRED} is set)", pytrace=False)
     pytest.skip(str(missing))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail the run when tests were skipped where none may be."""
+    if skipped_in_vain(session.config) and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say why; -ra has listed each with its reason."""
+    count = skipped_in_vain(config)
+    if count:
+        terminalreporter.write_line(f"{count} skipped, and {REQUIRED} is set: failed", red=True)
+
+
+def skipped_in_vain(config: pytest.Config) -> int:
+    """Return how many tests were skipped though none may be."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get(REQUIRED):
+        return 0
+    return len(reporter.stats.get("skipped", []))
 
 
 @pytest.fixture(scope="session")
