@@ -1,5 +1,6 @@
 PYTHON ?= python3
-PYTEST_ARGS ?=
+# Most tests wait for a device, a broker or a watchdog: four at a time keep two cores busy.
+TEST_WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
@@ -34,7 +35,12 @@ check: $(DEV_STAMP) ## lint, formatting and types
 	$(BIN)/mypy
 
 test: $(DEV_STAMP) parts ## the test suite; PYTEST_ARGS="-k name -x" narrows it
+ifdef PYTEST_ARGS
 	$(BIN)/pytest $(PYTEST_ARGS)
+else
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -m "not alone"
+	$(BIN)/pytest -m alone
+endif
 
 bench: $(DEV_STAMP) parts ## throughput and latency beside mosquitto_pub's, as ratios
 	$(BIN)/python -m tests.bench

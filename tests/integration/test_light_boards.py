@@ -322,6 +322,7 @@ async def test_a_process_of_light_boards_stops_when_told(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.alone
 async def test_a_hundred_boards_cost_little(tmp_path: Path) -> None:
     # Aim: 500 boards at 1 to 2 samples a second well below one core. The gateway's ends are here,
     # so that the process of the boards is measured alone.

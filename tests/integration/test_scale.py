@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.broker import Broker
 from tests.support.daemon import running_daemon
 from tests.support.light import light_boards
 from tests.support.subscriber import Received, Subscriber
+
+pytestmark = pytest.mark.alone
 
 MIB = 1 << 20
 
