@@ -184,18 +184,24 @@ class Publisher:
 
     async def _leave(self, channel: Channel, *, is_announced: bool) -> None:
         """Finish what was begun, and say goodbye, within a bounded time."""
-        try:
-            async with asyncio.timeout(LEAVE_TIMEOUT_S):
-                await self._shipments.finish(channel)
-                while is_announced and (post := self._documents.next()) is not None:
-                    await channel.send(post, partial(self._on_answer, post))
-                if await channel.wait_answered():
-                    farewell = Post(self._status_topic, self._offline, retain=True)
-                    await channel.send(farewell, lambda _reason_code: None)
-                    if await channel.wait_answered():
-                        await channel.connection.leave()
-        except TimeoutError:
-            _log.warning("the broker did not acknowledge the last messages: they are kept")
+        async with asyncio.TaskGroup() as tasks:
+            leaving = tasks.create_task(self._say_goodbye(channel, is_announced=is_announced))
+            # Not asyncio.timeout(): this task is being cancelled, and there Python 3.11.2 ends it
+            # with CancelledError instead of TimeoutError.
+            _, late = await asyncio.wait((leaving,), timeout=LEAVE_TIMEOUT_S)
+            if late:
+                leaving.cancel()
+                _log.warning("the broker did not acknowledge the last messages: they are kept")
+
+    async def _say_goodbye(self, channel: Channel, *, is_announced: bool) -> None:
+        await self._shipments.finish(channel)
+        while is_announced and (post := self._documents.next()) is not None:
+            await channel.send(post, partial(self._on_answer, post))
+        if await channel.wait_answered():
+            farewell = Post(self._status_topic, self._offline, retain=True)
+            await channel.send(farewell, lambda _reason_code: None)
+            if await channel.wait_answered():
+                await channel.connection.leave()
 
     async def _tick(self, channel: Channel, progress: Callable[[], None]) -> NoReturn:
         stable_s = self._clock.monotonic_s() + STABLE_S

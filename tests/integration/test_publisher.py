@@ -572,7 +572,9 @@ async def test_a_stop_at_any_moment_is_heeded(broker: Broker) -> None:
         assert not rig.status.broker.connected
 
 
-async def test_a_stop_is_bounded_when_the_broker_is_stuck(broker: Broker) -> None:
+async def test_a_stop_is_bounded_and_told_when_the_broker_is_stuck(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
     rig = Rig(broker)
     loop = asyncio.get_running_loop()
     try:
@@ -587,6 +589,7 @@ async def test_a_stop_is_bounded_when_the_broker_is_stuck(broker: Broker) -> Non
 
     assert loop.time() - stopped_s < 4.0
     assert rig.outbox.size == 2
+    assert "the broker did not acknowledge the last messages: they are kept" in caplog.messages
 
 
 # What the broker refuses.
