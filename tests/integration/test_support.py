@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import aiomqtt
@@ -38,6 +39,33 @@ def test_a_broker_that_cannot_start_shows_its_log(mosquitto_bin: Path, tmp_path:
         broken.start()
 
     assert not broken.is_running
+
+
+DEAF_AT_FIRST = """#!{python}
+import signal, socket, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+port = int(open(sys.argv[2]).readline().split()[1])
+listener = socket.create_server(("127.0.0.1", port))
+time.sleep(0.5)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+while True:
+    client, _ = listener.accept()
+    client.recv(1)
+    client.close()
+"""
+"""What mosquitto 2.0 does in a few microseconds: it listens before SIGTERM can end it."""
+
+
+def test_a_broker_is_started_when_it_can_also_be_stopped(tmp_path: Path) -> None:
+    program = tmp_path / "deaf"
+    program.write_text(DEAF_AT_FIRST.format(python=sys.executable))
+    program.chmod(0o755)
+    broker = Broker(program, tmp_path)
+
+    broker.start()
+    broker.stop()
+
+    assert not broker.is_running
 
 
 def test_a_free_port_can_be_bound() -> None:
