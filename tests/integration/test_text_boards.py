@@ -175,9 +175,9 @@ async def test_a_port_is_freed_from_a_gateway_that_was_killed(tmp_path: Path) ->
     board = TextBoard(tmp_path / "port", Printing(0.01))
     async with switched_on(board) as reader:
         killed = os.open(board.path, os.O_RDWR | os.O_NOCTTY)
+        other = os.open(board.path, os.O_RDWR | os.O_NOCTTY)  # once it is exclusive only root may
         fcntl.ioctl(killed, termios.TIOCEXCL)
         fcntl.flock(killed, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        other = os.open(os.ttyname(killed), os.O_RDWR | os.O_NOCTTY)  # root may
         exclusive = bytearray(4)
         fcntl.ioctl(other, TIOCGEXCL, exclusive)
         assert any(exclusive)
