@@ -1,6 +1,7 @@
 """Fixtures for all tests: the real parts, the broker, and the watch over what is left behind."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def real_part(name: str) -> Path:
     if os.environ.get(REQUIRED) and not isinstance(missing, PartImpossibleError):
         pytest.fail(f"{missing} ({REQUIRED} is set)", pytrace=False)
     pytest.skip(str(missing))
+
+
+def pytest_sessionstart() -> None:
+    """Let what tests start be interrupted: in a script, `make test &` hands down a deaf SIGINT."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
