@@ -22,7 +22,7 @@ from gateway.cli.stopping import run_until_stopped
 from gateway.cli.traffic import Entry, Origin, Traffic
 from gateway.clock import Clock
 from gateway.errors import LinkError
-from gateway.links.replay import Chunk, Direction, encode_chunk, parse_capture
+from gateway.links.replay import Chunk, Direction, encode_chunk, is_capture, parse_capture
 from gateway.links.serial_port import SerialLink, SerialOptions
 from gateway.status import LinkStatus
 
@@ -76,7 +76,7 @@ def execute(arguments: argparse.Namespace) -> int:
     show = _Show(JsonPrinter() if arguments.json else people)
     with _captured(arguments.capture, show.live) as take:
         if source == "-":
-            _read_stdin(take)
+            _show_stdin(show, take)
         elif _is_port(source):
             run_until_stopped(_listen(source, arguments.baudrate, arguments.seconds, take))
         else:
@@ -165,9 +165,29 @@ def _read_file(path: Path) -> bytes:
     return content
 
 
-def _read_stdin(take: Take) -> None:
-    while data := os.read(sys.stdin.fileno(), _READ_SIZE):
+def _show_stdin(show: _Show, take: Take) -> None:
+    """Show a capture as such once it has ended, and the bytes of a line as they come."""
+    first = b""
+    while b"\n" not in first and len(first) < _READ_SIZE and (data := _read_stdin()):
+        first += data
+    if is_capture(first):
+        content = bytearray(first)
+        while len(content) <= _MAX_FILE and (data := _read_stdin()):
+            content += data
+        if len(content) > _MAX_FILE:
+            raise LinkError(
+                f"stdin: a capture larger than {_MAX_FILE >> 20} MiB; send a part of it"
+            )
+        show.file(bytes(content))
+        return
+    data = first
+    while data:
         take(data)
+        data = _read_stdin()
+
+
+def _read_stdin() -> bytes:
+    return os.read(sys.stdin.fileno(), _READ_SIZE)
 
 
 async def _listen(path: str, baudrate: int, limit_s: float | None, take: Take) -> None:

@@ -44,17 +44,23 @@ def encode_chunk(chunk: Chunk) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
+def is_capture(content: bytes) -> bool:
+    """Return whether this is a capture, or the beginning of one; else it is the bytes of a line."""
+    first, _, _ = content.partition(b"\n")
+    return _chunk(first) is not None
+
+
 def parse_capture(capture: bytes) -> Iterator[Chunk]:
     """Yield the chunks of a capture, or of the plain bytes of a line; a torn last line is dropped.
 
     Raises:
         LinkError: another line of a capture is damaged.
     """
-    lines = capture.splitlines()
-    if not lines or _chunk(lines[0]) is None:
+    if not is_capture(capture):
         for start in range(0, len(capture), _CHUNK):
             yield Chunk(0.0, "in", capture[start : start + _CHUNK])
         return
+    lines = capture.splitlines()
     for number, line in enumerate(lines, start=1):
         chunk = _chunk(line)
         if chunk is not None:

@@ -171,6 +171,19 @@ def test_standard_input_is_read_with_a_dash_even_without_a_last_newline() -> Non
     ]
 
 
+def test_a_capture_is_one_on_standard_input_too_and_may_be_torn() -> None:
+    hello = encode_frame(m.encode(SESSION[0]))
+    capture = encode_chunk(Chunk(0.25, "in", hello)) + encode_chunk(Chunk(0.5, "out", b"hello?\n"))
+    torn = encode_chunk(Chunk(0.75, "in", b"more\n"))[:20]
+
+    done = gateway("sniff", "-", stdin=capture + torn)
+
+    assert [row.split()[:3] for row in done.out.splitlines()] == [
+        ["+0.250", ">", "HELLO"],
+        ["+0.500", "<", "text"],
+    ]
+
+
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_what_cannot_be_read_is_a_failure(tmp_path: Path, name: str) -> None:
     done = gateway("sniff", str(tmp_path / name))
