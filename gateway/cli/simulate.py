@@ -102,6 +102,8 @@ def execute(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--boards: from 1 to {_MAX_BOARDS}, not {arguments.boards}")
     if arguments.interval_ms < 1:
         raise ConfigError(f"--interval-ms: 1 or more, not {arguments.interval_ms}")
+    if "/" in arguments.name:
+        raise ConfigError(f"--name: a part of a file's name, so without /, not {arguments.name!r}")
     plan = parse(arguments.faults)
     with _folder(arguments.link_dir) as folder:
         if arguments.kind == "light":

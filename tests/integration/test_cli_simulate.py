@@ -109,6 +109,7 @@ def test_light_boards_share_a_process() -> None:
         (["--boards", "0"], "--boards: from 1 to 2000, not 0"),
         (["--boards", "many"], "invalid int value: 'many'"),
         (["--interval-ms", "0"], "--interval-ms: 1 or more, not 0"),
+        (["--name", "a b/c"], "--name: a part of a file's name, so without /, not 'a b/c'"),
         (["--kind", "csv", "--light"], "not allowed with argument"),
         (["--interpreter", "/nowhere"], "/nowhere is no MicroPython that runs here"),
         (["--link-dir", "/dev/null/x"], "--link-dir: /dev/null/x: Not a directory"),
