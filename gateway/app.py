@@ -11,16 +11,15 @@ from functools import partial
 
 from gateway import __version__
 from gateway.backoff import Backoff
-from gateway.clock import Clock
+from gateway.clock import Clock, TimeQuality, is_clock_synchronised
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
-from gateway.health import is_clock_synchronised, memory_bytes, report, watch_loop_lag
+from gateway.health import memory_bytes, report, watch_loop_lag
 from gateway.links.serial_port import SerialLink, SerialOptions
 from gateway.links.serial_ports import FoundPort, PortWatch
 from gateway.model import Sensor, slug
 from gateway.mqtt import payloads, topics
-from gateway.mqtt.payloads import TimeQuality
 from gateway.mqtt.publisher import BrokerSettings, Publisher
 from gateway.pipeline import Pipeline
 from gateway.protocol.delivery import DeliveryBook

@@ -1,9 +1,77 @@
-"""The gateway's two clocks: monotonic seconds for order and age, UTC for people."""
+"""The machine's clocks: monotonic seconds for order and age, UTC for people."""
 
+import ctypes
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+SLEWED_S = 0.02
+"""A correction below 0.4 s is not stepped by systemd-timesyncd but slewed, over minutes, in which
+the clock counts as synchronised; until no more than this is left, it is not for us."""
+
+TimeQuality: TypeAlias = Literal["synced", "unsynced"]
+"""Whether somebody vouches for the machine's clock."""
+
+
+class TimeBase(NamedTuple):
+    """How monotonic seconds of one boot of the machine become UTC."""
+
+    offset_s: float
+    """UTC seconds minus monotonic seconds."""
+    quality: TimeQuality
+
+
+def machine_boot_id() -> str:
+    """Return what tells this boot of the machine from all others: its monotonic clock began there.
+
+    Where the kernel does not say it, each run of the gateway counts as a boot of its own.
+
+    Source: random(4), /proc/sys/kernel/random/boot_id.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return str(uuid.uuid4())
+
+
+def is_clock_synchronised() -> bool:
+    """Tell whether the machine's clock is right, as the kernel sees it.
+
+    It is when somebody (NTP, GPS) keeps it, and what is left to be slewed is below SLEWED_S. A
+    clock set by hand is not synchronised from that moment on, until it is disciplined again.
+
+    Source: adjtimex(2). It returns TIME_ERROR, 5, while the clock is not synchronised; with `modes`
+    0 nothing is set; STA_NANO, 0x2000, in `status` tells the unit of `offset`.
+    """
+    timex = _Timex()
+    state: int = _libc.adjtimex(ctypes.byref(timex))
+    if state in (-1, _TIME_ERROR):
+        return False
+    unit_s = 1e-9 if timex.status & _STA_NANO else 1e-6
+    return bool(abs(timex.offset) * unit_s < SLEWED_S)
+
+
+_TIME_ERROR = 5
+_STA_NANO = 0x2000
+_libc = ctypes.CDLL(None)
+
+
+class _Timex(ctypes.Structure):
+    """The first fields of `struct timex`, and room for the others, of any architecture."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("others", ctypes.c_char * 512),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +82,10 @@ class Clock:
     """Seconds that never step; the same clock asyncio's loop uses."""
     unix_s: Callable[[], float] = time.time
     """Seconds since 1970, UTC; may step when the machine's clock is set."""
+    boot_id: str = field(default_factory=machine_boot_id)
+    """Names the boot in which `monotonic_s` counts; times of another boot are no times of this."""
+    is_synchronised: Callable[[], bool] = is_clock_synchronised
+    """Whether somebody vouches for `unix_s` now."""
 
     def unix_of(self, monotonic_s: float) -> float:
         """Return the UTC seconds of a moment of this boot, by the wall clock as it stands now."""

@@ -1,7 +1,6 @@
 """The gateway measures itself: loop lag, memory, and the health document."""
 
 import asyncio
-import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -39,19 +38,3 @@ def memory_bytes() -> int:
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def is_clock_synchronised() -> bool:
-    """Tell whether somebody (NTP, GPS) keeps the machine's clock, as the kernel sees it.
-
-    Source: adjtimex(2); it returns TIME_ERROR, 5, while the clock is not synchronised. With
-    `modes` 0, the first field, nothing is set; the buffer is larger than any `struct timex`.
-    """
-    timex = ctypes.create_string_buffer(_TIMEX_BYTES)
-    state: int = _libc.adjtimex(timex)
-    return state not in (-1, _TIME_ERROR)
-
-
-_TIMEX_BYTES = 512
-_TIME_ERROR = 5
-_libc = ctypes.CDLL(None)

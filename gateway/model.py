@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
+from gateway.clock import TimeBase
+
 Value: TypeAlias = float | int | str | bool
 """One measured value; floats are finite."""
 
@@ -49,6 +51,12 @@ class GapCause(Enum):
     """The device sent records that do not fit its own description; nobody can read them."""
     REFUSED = "refused"
     """The broker takes no message of that content or size, however often it is sent."""
+    POWER_LOSS = "power_loss"
+    """The board lost power, or its memory, with samples that nobody had taken."""
+    CORRUPT_STORE = "corrupt_store"
+    """The gateway's store on disk was damaged, and these could not be read back."""
+    EXPIRED = "expired"
+    """They waited in the outbox for longer than its owner keeps samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +84,28 @@ Record: TypeAlias = Sample | Gap
 """What the outbox holds: every number a device used is delivered as one or the other."""
 
 
+class BatchKind(Enum):
+    """Which topics the samples of a batch belong on; gaps have their own."""
+
+    LIVE = "live"
+    """The newest sample is the device's state; those before it go to its history."""
+    BACKLOG = "backlog"
+    """All of them are older than the state that is published: to the history."""
+    PREVIEW = "preview"
+    """One sample, to the state only: those before it are still to come, and it comes again among
+    them, in its place and with its id. It settles nothing."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Records of one device, in order, on their way to the broker; compared by identity."""
 
     device: str
     records: tuple[Record, ...]
+    kind: BatchKind = BatchKind.LIVE
+    time_base: TimeBase | None = None
+    """How its times become UTC, for samples of an earlier boot of the machine; None for the present
+    boot, by its clocks as they stand when it is published."""
 
 
 @dataclass(frozen=True, slots=True)

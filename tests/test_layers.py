@@ -12,6 +12,7 @@ HEIGHT = {
     "errors": 0,
     "model": 0,
     "clock": 0,
+    "timekeeper": 0,
     "backoff": 0,
     "status": 0,
     "protocol": 1,

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from gateway.clock import Clock
+from gateway.clock import Clock, TimeBase, TimeQuality
 from gateway.model import Gap, GapCause, Record, Sample
 from gateway.mqtt import topics
-from gateway.mqtt.payloads import SamplePayloads, TimeBase, TimeQuality
+from gateway.mqtt.payloads import SamplePayloads
 from gateway.mqtt.topics import Topics
 
 MAX_HISTORY = 100
@@ -56,7 +56,7 @@ class Composer:
         Raises:
             ValueError: the device's name is no slug.
         """
-        base = TimeBase.now(self._clock, self._time_quality())
+        base = self._base()
         if len(records) == 1 and isinstance(records[0], Sample):  # by far the most frequent
             return [self._state(device, records[0], base)]
         newest = next((r for r in reversed(records) if isinstance(r, Sample)), None)
@@ -87,7 +87,10 @@ class Composer:
             return []
         if len(samples) == 1:
             return [self._substitute(device, samples[0])]
-        return self._halves(device, samples, TimeBase.now(self._clock, self._time_quality()))
+        return self._halves(device, samples, self._base())
+
+    def _base(self) -> TimeBase:
+        return TimeBase(self._clock.unix_of(0.0), self._time_quality())
 
     def _state(self, device: str, sample: Sample, base: TimeBase) -> Message:
         topic = self._names.full(topics.state(device))

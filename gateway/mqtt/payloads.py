@@ -3,14 +3,11 @@
 import json
 from collections.abc import Iterable
 from itertools import islice
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal
 
-from gateway.clock import Clock, TimeFormat
+from gateway.clock import Clock, TimeBase, TimeFormat, TimeQuality
 from gateway.model import Actuator, Description, DeviceLog, Gap, Sample, Value
 from gateway.status import Histogram, LinkStatus, Status
-
-TimeQuality: TypeAlias = Literal["synced", "unsynced"]
-"""Whether somebody vouches for the machine's clock."""
 
 HEARTBEAT_S = 60
 """How often the health topic is renewed at least; a subscriber may worry after two of them."""
@@ -26,19 +23,6 @@ _LARGEST_INTEGER = 2**64
 _encode = json.JSONEncoder(
     separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
 ).encode
-
-
-class TimeBase(NamedTuple):
-    """How monotonic seconds become UTC in one message."""
-
-    offset_s: float
-    """UTC seconds minus monotonic seconds."""
-    quality: TimeQuality
-
-    @classmethod
-    def now(cls, clock: Clock, quality: TimeQuality) -> "TimeBase":
-        """Return the base by the clocks as they stand now."""
-        return cls(clock.unix_of(0.0), quality)
 
 
 class SamplePayloads:

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
-from gateway.clock import Clock, TimeFormat
+from gateway.clock import Clock, TimeFormat, TimeQuality
 from gateway.errors import LinkError
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.channel import Channel
 from gateway.mqtt.connection import FIRST_FAILURE, Connection, refusal_text
 from gateway.mqtt.documents import Documents, Post
 from gateway.mqtt.messages import Composer
-from gateway.mqtt.payloads import TimeQuality
 from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.shipments import RecordSource, Shipments
 from gateway.mqtt.topics import Topics

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gateway.clock import Clock
+from gateway.clock import Clock, TimeBase
 from gateway.model import (
     Actuator,
     Description,
@@ -19,7 +19,7 @@ from gateway.model import (
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.documents import MAX_DOCUMENTS_BYTES, MAX_POSTS
 from gateway.mqtt.messages import MAX_HISTORY, Composer
-from gateway.mqtt.payloads import MAX_HEALTH_LINKS, SamplePayloads, TimeBase
+from gateway.mqtt.payloads import MAX_HEALTH_LINKS, SamplePayloads
 from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.shipments import FIRST_REST_S, LONGEST_REST_S
 from gateway.mqtt.suspicion import SMALLEST_LIMIT_BYTES

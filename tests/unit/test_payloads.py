@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.clock import Clock
+from gateway.clock import Clock, TimeBase
 from gateway.model import (
     Actuator,
     Description,
@@ -19,7 +19,7 @@ from gateway.model import (
     Value,
 )
 from gateway.mqtt import payloads
-from gateway.mqtt.payloads import MAX_HEALTH_LINKS, SamplePayloads, TimeBase
+from gateway.mqtt.payloads import MAX_HEALTH_LINKS, SamplePayloads
 from gateway.status import Status
 
 # 2026-11-22T07:00:00.123Z, the moment in the topic contract's example (`date -d ... +%s`).
@@ -137,16 +137,6 @@ def test_half_a_surrogate_pair_does_not_stop_a_message() -> None:
 
     assert strict(SamplePayloads().state(sample(hostile), BASE))["v"] == "a?b"
     assert payloads.actuator_state(hostile["v"]) == b"a?b"
-
-
-def test_time_follows_the_wall_clock_as_it_stands_now() -> None:
-    clock = Clock(monotonic_s=lambda: 60.0, unix_s=lambda: EXAMPLE_UNIX_S)
-
-    base = TimeBase.now(clock, "unsynced")
-    document = strict(SamplePayloads().state(sample({}, taken_s=60.0), base))
-
-    assert document["time"] == "2026-11-22T07:00:00.123Z"
-    assert document["time_quality"] == "unsynced"
 
 
 def test_a_gap_names_its_first_and_its_last_number() -> None:
