@@ -142,7 +142,7 @@ class Description:
     device: str
     name: str
     driver: str
-    """Name of the driver in `drivers.registry`."""
+    """Which of our drivers reads it: board, json_lines or csv_lines."""
     model: str = ""
     firmware: str = ""
     runtime: str = ""

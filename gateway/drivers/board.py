@@ -44,7 +44,7 @@ from gateway.protocol.session_events import (
 )
 
 DRIVER: Final = "board"
-"""Name of this driver in `drivers.registry`."""
+"""What `Description.driver` says of boards with our firmware."""
 
 MAX_LOG = 512
 """Longest log line taken from a board, in characters."""

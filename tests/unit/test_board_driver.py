@@ -10,7 +10,6 @@ from gateway.clock import Clock
 from gateway.drivers.board import BoardDriver
 from gateway.drivers.board_clock import DRIFT, LATE_S, BoardClock
 from gateway.drivers.board_sensors import sensor_keys
-from gateway.drivers.registry import DRIVERS
 from gateway.model import (
     MAX_SLUG,
     Actuator,
@@ -158,12 +157,6 @@ def test_a_board_describes_itself_when_all_of_it_is_known() -> None:
             )
         )
     ]
-
-
-def test_the_drivers_name_is_in_the_registry() -> None:
-    (seen,) = [event for event in Rig().say(HELLO, CLIMATE, SOIL, PUMP) if isinstance(event, Seen)]
-
-    assert DRIVERS[seen.description.driver].driver is BoardDriver
 
 
 def test_readings_carry_identity_values_and_time(rig: Rig) -> None:
