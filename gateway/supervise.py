@@ -10,6 +10,9 @@ from gateway.errors import LinkError
 
 _log = logging.getLogger(__name__)
 
+_MAX_TOLD = 8
+"""Most reasons that are warned of in a row of failures; any more are for debugging."""
+
 
 async def keep_running(
     name: str,
@@ -19,13 +22,21 @@ async def keep_running(
     """Run `run` for ever, starting it again after every `LinkError`.
 
     `run` gets a `progress` callback and calls it on every good datum: only real data resets the
-    backoff, so a port that opens but sends garbage is not hammered.
+    backoff, so a port that opens but sends garbage is not hammered. Each reason is warned of once
+    until then: who mends what was said first must hear what comes next.
     """
+    told: set[str] = set()
     while True:
         try:
             await run(backoff.reset)
         except LinkError as exc:
-            level = logging.DEBUG if backoff.attempt else logging.WARNING
+            if not backoff.attempt:
+                told.clear()
+            reason = str(exc)
+            is_new = reason not in told and len(told) < _MAX_TOLD
+            if is_new:
+                told.add(reason)
+            level = logging.WARNING if is_new else logging.DEBUG
             delay_s = backoff.next_delay_s()
-            _log.log(level, "%s: %s; retry in %.1f s", name, exc, delay_s)
+            _log.log(level, "%s: %s; retry in %.1f s, then less often", name, reason, delay_s)
             await asyncio.sleep(delay_s)
