@@ -82,6 +82,8 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
 async def _run(
     settings: Settings, password: str | None, config: Path | None, overrides: Overrides
 ) -> None:
+    if settings.serial.enabled:
+        _log.info("looking for boards at %s", ", ".join(settings.serial.patterns))
     if settings.mqtt.is_configured or await listens(LOCALHOST, MQTT_PORT):
         await App(settings, password).run()
         return

@@ -126,10 +126,11 @@ def test_the_broker_may_be_absent_at_the_start(tmp_path: Path) -> None:
         with running(
             *("run", "--broker", f"127.0.0.1:{port}", "--port-pattern", f"{tmp_path}/*"),
         ) as daemon:
-            daemon.err.next("broker")
+            daemon.err.next("retry in")
             done = daemon.stop(signal.SIGTERM)
 
     assert done.code == 0
+    assert f"looking for boards at {tmp_path}/*\n" in done.err
     assert "Traceback" not in done.err
 
 
@@ -147,9 +148,10 @@ def test_under_journald_lines_have_a_priority_and_no_time(tmp_path: Path) -> Non
     ) as daemon:
         os.close(writer)
         with os.fdopen(reader) as lines:
-            first = lines.readline()
+            first, second = lines.readline(), lines.readline()
             daemon.terminate()
             lines.read()
 
-    assert first.startswith("<4>WARNING gateway.")
+    assert first.startswith("<6>INFO gateway.")
+    assert second.startswith("<4>WARNING gateway.")
     assert daemon.returncode == 0
