@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import serial_asyncio
 
@@ -15,14 +15,11 @@ from gateway.errors import LinkError
 from gateway.links.conversation import Conversation
 from gateway.links.port_failures import explain
 from gateway.links.posix_serial import PosixSerial, close_descriptor
-from gateway.links.threads import in_thread, start_in_thread
+from gateway.links.threads import Call
 from gateway.model import Event, Fault
 from gateway.status import LinkStatus
 
 _log = logging.getLogger(__name__)
-
-OPEN_TIMEOUT_S: Final = 10.0
-"""An adapter answers within milliseconds; the kernel itself gives up a USB request after 5 s."""
 
 Sink = Callable[[str, list[Event]], None]
 """Takes the name of a link and what its driver said, in order; must not block."""
@@ -33,6 +30,8 @@ class SerialOptions:
     """How to use a port."""
 
     baudrate: int = 115_200
+    open_s: float = 10.0
+    """An adapter opens within milliseconds; the kernel itself gives up a USB request after 5 s."""
     settle_s: float = 0.2
     """Nothing is sent so long after opening: a board that was reset by it is still booting."""
     silence_s: float | None = None
@@ -62,6 +61,9 @@ class SerialLink:
         self._is_paused = False
         self._conversation: Conversation | None = None
         self._told_driver_error = False
+        self._stuck: Call[PosixSerial] | None = None
+        """The opening that was given up last; its thread may live on."""
+        self._stuck_since_s = 0.0
 
     async def run(self, progress: Callable[[], None]) -> NoReturn:
         """Open the port and serve its driver until the line is lost.
@@ -89,6 +91,9 @@ class SerialLink:
             self._conversation.hold(paused=paused)
 
     async def _open(self) -> PosixSerial:
+        if self._stuck is not None and self._stuck.is_running:  # another would be a thread more
+            for_s = self._clock.monotonic_s() - self._stuck_since_s
+            raise LinkError(f"{self._path}: still opening since {for_s:.0f} s")
         port = PosixSerial(self._path, self._options.baudrate)
 
         def open_port() -> PosixSerial:
@@ -98,11 +103,15 @@ class SerialLink:
                 raise LinkError(f"cannot open {self._path}: {explain(self._path, exc)}") from exc
             return port
 
+        limit_s = self._options.open_s
+        started_s = self._clock.monotonic_s()
+        opening = Call(open_port, PosixSerial.close)
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                return await in_thread(open_port, PosixSerial.close)
+            async with asyncio.timeout(limit_s):
+                return await opening.result()
         except TimeoutError as exc:
-            raise LinkError(f"{self._path} does not open within {OPEN_TIMEOUT_S:.0f} s") from exc
+            self._stuck, self._stuck_since_s = opening, started_s
+            raise LinkError(f"{self._path} does not open within {limit_s:g} s") from exc
 
     async def _serve(self, port: PosixSerial, progress: Callable[[], None]) -> NoReturn:
         closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -140,8 +149,13 @@ class SerialLink:
         """Close the descriptor in a thread, for the transport would do it in the event loop."""
         descriptor = port.take_descriptor()
         drain_s = 0.0 if port.is_broken else self._options.close_s / 2
-        closing = start_in_thread(partial(close_descriptor, descriptor, drain_s))
-        closing.add_done_callback(lambda _closing: closed.set_result(None))
+        try:
+            closing = Call(partial(close_descriptor, descriptor, drain_s))
+        except LinkError:
+            close_descriptor(descriptor, drain_s=0.0)  # better here than not at all
+            closed.set_result(None)
+        else:
+            closing.outcome.add_done_callback(lambda _closing: closed.set_result(None))
 
     def _driver_failed(self, error: Exception) -> Fault:
         if not self._told_driver_error:

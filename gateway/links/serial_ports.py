@@ -7,6 +7,7 @@ are yet to be made, and there are file systems without it.
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import stat
@@ -14,7 +15,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from glob import glob
+
+from gateway.errors import LinkError
+from gateway.links.threads import Call
+
+_log = logging.getLogger(__name__)
 
 _MAX_LINKS = 8
 """Links that lead to links are followed so far; udev makes one."""
@@ -95,9 +102,19 @@ class PortWatch:
         """
         known: dict[str, FoundPort] = {}
         unnamed: set[str] = set()
+        is_blind = False
         while True:
             self._wake.clear()
-            found = await asyncio.to_thread(find_ports, self._patterns, self._exclude)
+            try:
+                found = await Call(partial(find_ports, self._patterns, self._exclude)).result()
+            except LinkError as exc:  # for now nothing comes and nothing goes
+                _log.log(
+                    logging.DEBUG if is_blind else logging.WARNING, "no look for ports: %s", exc
+                )
+                is_blind = True
+                await self._pause(self._rescan_s)
+                continue
+            is_blind = False
             fresh = [port for port in found if port.path not in known]
             early = {
                 port.path for port in fresh if port.path == port.device and port.path not in unnamed

@@ -9,57 +9,77 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from gateway.errors import LinkError
+
 T = TypeVar("T")
 
 
-async def in_thread(work: Callable[[], T], undo: Callable[[T], object]) -> T:
-    """Return what `work` returns, run in a new thread; a result nobody takes goes to `undo`.
+class Call(Generic[T]):
+    """One blocking call in a thread of its own, begun at once."""
 
-    It may be cancelled at any time: `work` then runs on, and its result is undone in its thread.
-    """
-    call = _Call(work, undo)
-    try:
-        return await call.outcome
-    except asyncio.CancelledError:
-        call.abandon()
-        raise
+    def __init__(
+        self, work: Callable[[], T], undo: Callable[[T], object] = lambda _result: None
+    ) -> None:
+        """Run `work` in a new thread; a result nobody takes goes to `undo`, in a thread.
 
-
-def start_in_thread(work: Callable[[], None]) -> asyncio.Future[None]:
-    """Run `work` in a new thread; it goes on whether the future is awaited or not."""
-    return _Call(work, lambda _none: None).outcome
-
-
-class _Call(Generic[T]):
-    """One call in a thread, with its outcome on its way to the event loop."""
-
-    def __init__(self, work: Callable[[], T], undo: Callable[[T], object]) -> None:
+        Raises:
+            LinkError: the system has no thread to give.
+        """
         self._loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[T] = self._loop.create_future()
+        """What `work` returned or raised; who might stop waiting for it takes it from `result`."""
+        self.is_running = True
+        """Whether the thread is still at work; nothing can end it from outside."""
         self._work = work
         self._undo = undo
-        self._start(self._run)
+        self._left: list[T] = []
+        """The result until somebody undoes it: `pop` is atomic, so it is undone once at most."""
+        self._is_abandoned = False
+        _start(self._run)
 
-    def abandon(self) -> None:
-        """Undo a result that came in the same turn as the cancellation."""
-        outcome = self.outcome
-        if outcome.done() and not outcome.cancelled() and outcome.exception() is None:
-            result = outcome.result()
-            self._start(lambda: self._undo(result))
+    async def result(self) -> T:
+        """Return what `work` returns, or raise what it raises.
 
-    def _start(self, body: Callable[[], object]) -> None:
-        # Not threading.Thread: its start() waits until the new thread has had its first turn, which
-        # took a tenth of the loop's time while hundreds of ports were opened. It is daemonic.
-        _thread.start_new_thread(body, ())
+        It may be cancelled at any time: `work` then runs on, and its result is undone.
+        """
+        try:
+            result = await self.outcome
+        except BaseException:
+            self._is_abandoned = True  # first this, then a look: the thread does it the other way
+            if self._left:
+                self._undo_elsewhere()
+            raise
+        self._left.clear()
+        return result
 
     def _run(self) -> None:
+        try:
+            self._run_work()
+        finally:
+            self.is_running = False
+
+    def _run_work(self) -> None:
         try:
             result = self._work()
         except BaseException as exc:  # noqa: BLE001  # it belongs to whoever awaits the outcome
             self._tell_loop(self._fail, exc)
             return
-        if not self._tell_loop(self._settle, result):
-            self._undo(result)
+        self._left.append(result)
+        if self._is_abandoned or not self._tell_loop(self._settle, result):
+            self._undo_left()
+
+    def _undo_left(self) -> None:
+        try:
+            result = self._left.pop()
+        except IndexError:  # the other side was first
+            return
+        self._undo(result)
+
+    def _undo_elsewhere(self) -> None:
+        try:
+            _start(self._undo_left)
+        except LinkError:
+            self._undo_left()  # in the loop: it is held up for a moment, but no port stays open
 
     def _tell_loop(self, step: Callable[..., None], argument: object) -> bool:
         """Have the loop call `step`; False if it is closed."""
@@ -70,11 +90,18 @@ class _Call(Generic[T]):
         return True
 
     def _settle(self, result: T) -> None:
-        if self.outcome.done():  # nobody waits any more
-            self._start(lambda: self._undo(result))
-        else:
+        if not self.outcome.done():
             self.outcome.set_result(result)
 
     def _fail(self, error: BaseException) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(error)
+
+
+def _start(body: Callable[[], object]) -> None:
+    # Not threading.Thread: its start() waits until the new thread has had its first turn, which
+    # took a tenth of the loop's time while hundreds of ports were opened. It is daemonic.
+    try:
+        _thread.start_new_thread(body, ())
+    except RuntimeError as exc:
+        raise LinkError(f"{exc}: raise the limit (ulimit -u, TasksMax=)") from exc

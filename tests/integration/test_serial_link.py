@@ -28,6 +28,7 @@ from gateway.simulate.pty_port import PtyPort
 from gateway.status import LinkStatus
 from gateway.supervise import keep_running
 from tests.support.line_driver import NumberDriver
+from tests.support.threads import StuckPath, no_threads, thread_ids
 
 FAST = SerialOptions(settle_s=0.0)
 
@@ -596,7 +597,7 @@ def test_any_baud_rate_is_set(tmp_path: Path, baudrate: int) -> None:
 
 @pytest.mark.parametrize("turns", range(12))
 async def test_a_link_cancelled_while_it_opens_leaves_nothing_open(rig: Rig, turns: int) -> None:
-    threads_before = threads()
+    threads_before = thread_ids()
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(rig.link.run(lambda: None))
         for _ in range(turns):
@@ -611,17 +612,59 @@ async def test_a_link_cancelled_while_it_opens_leaves_nothing_open(rig: Rig, tur
     assert len(numbers_of(rig.port.device)) == 1  # the board's
 
 
-def threads() -> set[str]:
-    return set(os.listdir("/proc/self/task"))
-
-
 async def all_ended_since(threads_before: set[str]) -> None:
     """Wait for the threads that open and undo, which belong to nobody who could be asked."""
     async with asyncio.timeout(10):
         for _ in range(2):  # when one has opened, the loop starts the one that undoes it
-            while threads() - threads_before:  # noqa: ASYNC110  # the kernel tells nobody
+            while thread_ids() - threads_before:  # noqa: ASYNC110  # the kernel tells nobody
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0)
+
+
+async def test_a_port_whose_opening_hangs_costs_one_thread_however_often_it_is_tried(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path, SerialOptions(settle_s=0.0, open_s=0.05))
+    rig.port.plug()
+    stuck = StuckPath(rig.port.link_path)
+    threads_before = thread_ids()
+    errors = [str(await rig.run_until_lost()) for _ in range(5)]
+    threads = thread_ids() - threads_before
+    stuck.release()
+    await all_ended_since(threads_before)
+    async with rig.running():
+        await rig.opened()
+
+    assert errors == [
+        f"{rig.port.link_path} does not open within 0.05 s",
+        *[f"{rig.port.link_path}: still opening since 0 s"] * 4,
+    ]
+    assert len(threads) == 1
+    assert stuck.attempts == 1
+    rig.port.unplug()
+
+
+async def test_without_a_thread_to_be_had_the_port_is_tried_again(rig: Rig) -> None:
+    with no_threads():
+        error = await rig.run_until_lost()
+    async with rig.running():
+        await rig.opened()
+
+    assert "can't start new thread" in str(error)
+
+
+async def test_a_port_is_closed_though_no_thread_is_to_be_had(rig: Rig) -> None:
+    before = descriptors()
+    async with rig.running():
+        await rig.opened()
+        with no_threads():
+            rig.port.unplug()
+            await rig.until(lambda: Gone("board", "closed") in rig.events)
+            after = descriptors()
+        rig.port.plug()
+        await rig.opened(2)
+
+    assert after == before - 2  # the board's own two
 
 
 async def test_a_port_that_is_not_there_is_named(tmp_path: Path) -> None:

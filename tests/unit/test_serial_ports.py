@@ -7,6 +7,7 @@ import pytest
 
 from gateway.links.serial_ports import FoundPort, PortsChanged, PortWatch, find_ports
 from gateway.simulate.pty_port import PtyPort
+from tests.support.threads import no_threads
 
 
 class Machine:
@@ -234,6 +235,20 @@ async def test_a_port_that_only_has_a_kernel_name_is_told_at_the_second_look(
     assert [change.appeared for change in watcher.changes] == [
         (FoundPort(port.device, Path(port.device).name, port.device, ""),)
     ]
+
+
+async def test_a_watch_goes_on_when_there_is_a_thread_again(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.plug(NANO)
+    async with watching(PortWatch(machine.patterns, rescan_s=0.01)) as watcher:
+        with no_threads():
+            await asyncio.sleep(0.1)  # some looks in vain
+            seen_in_vain = watcher.story
+        await watcher.until(lambda: len(watcher.story) == 1)
+
+    assert seen_in_vain == []
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_a_watch_can_be_cancelled_while_it_looks(machine: Machine) -> None:

@@ -1,11 +1,14 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gateway.links.threads import in_thread, start_in_thread
+from gateway.errors import LinkError
+from gateway.links.threads import Call
+from tests.support.threads import no_threads
 
 
 class Gate:
@@ -30,7 +33,7 @@ async def test_work_is_done_in_a_thread_while_the_loop_goes_on() -> None:
     gate = Gate()
 
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(in_thread(gate.work, gate.undo))
+        task = tasks.create_task(Call(gate.work, gate.undo).result())
         await asyncio.sleep(0)
         gate.may_pass.set()
 
@@ -43,20 +46,20 @@ async def test_what_the_work_raises_is_raised() -> None:
         raise OSError(5, "broken")
 
     with pytest.raises(OSError, match="broken"):
-        await in_thread(fail, lambda _none: None)
+        await Call(fail).result()
 
 
 async def test_a_result_nobody_waits_for_is_undone_in_a_thread() -> None:
     gate = Gate()
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(in_thread(gate.work, gate.undo))
+        task = tasks.create_task(Call(gate.work, gate.undo).result())
         await asyncio.sleep(0)
         task.cancel()
     assert task.cancelled()
 
     gate.may_pass.set()
     async with asyncio.timeout(5):
-        await start_in_thread(lambda: assert_set(gate.undone))
+        await Call(lambda: assert_set(gate.undone)).result()
 
     assert gate.undone_by == ["result in a thread"]
 
@@ -80,11 +83,11 @@ async def test_a_result_that_came_in_the_turn_of_the_cancellation_is_undone() ->
         return gate.work()
 
     with pytest.raises(asyncio.CancelledError):
-        await in_thread(work, gate.undo)
+        await Call(work, gate.undo).result()
     waiting.uncancel()
 
     async with asyncio.timeout(5):
-        await start_in_thread(lambda: assert_set(gate.undone))
+        await Call(lambda: assert_set(gate.undone)).result()
     assert gate.undone_by == ["result in a thread"]
 
 
@@ -94,12 +97,79 @@ def test_a_result_that_comes_when_the_loop_is_closed_is_undone() -> None:
     async def give_up() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await in_thread(gate.work, gate.undo)
+                await Call(gate.work, gate.undo).result()
 
     asyncio.run(give_up())
     gate.may_pass.set()
 
     assert gate.undone.wait(5)
+
+
+def test_a_result_that_comes_when_the_loop_has_stopped_is_undone() -> None:
+    gate = Gate()
+    workers: list[Path] = []
+
+    def work() -> str:
+        workers.append(Path(f"/proc/self/task/{threading.get_native_id()}"))
+        return gate.work()
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await Call(work, gate.undo).result()
+
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(give_up())
+        gate.may_pass.set()
+        wait_until(lambda: not workers[0].exists())  # it may tell the loop, which runs no more
+    finally:
+        loop.close()
+
+    assert gate.undone_by == ["result in a thread"]
+
+
+async def test_a_call_that_was_given_up_runs_until_its_result_is_undone() -> None:
+    gate = Gate()
+    call = Call(gate.work, gate.undo)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await call.result()
+    ran_on = call.is_running
+
+    gate.may_pass.set()
+    await Call(lambda: wait_until(lambda: not call.is_running)).result()
+
+    assert ran_on
+    assert gate.undone_by == ["result in a thread"]
+
+
+async def test_where_no_thread_is_to_be_had_the_call_fails_as_links_do() -> None:
+    with no_threads(), pytest.raises(LinkError, match="can't start new thread: raise the limit"):
+        Call(lambda: None)
+
+
+async def test_a_result_is_undone_in_the_loop_where_no_thread_is_to_be_had() -> None:
+    gate = Gate()
+    gate.may_pass.set()
+    call = Call(gate.work, gate.undo)
+    wait_until(lambda: not call.is_running)
+    with no_threads():
+        waiting = asyncio.current_task()
+        assert waiting is not None
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call.result()
+        waiting.uncancel()
+
+    assert gate.undone_by == ["result in the loop"]
+
+
+def wait_until(claim: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 5
+    while not claim():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)  # threads tell nobody when they end
 
 
 def assert_set(event: threading.Event) -> None:
