@@ -11,7 +11,7 @@ from functools import partial
 
 from gateway import __version__
 from gateway.backoff import Backoff
-from gateway.clock import Clock, TimeQuality, is_clock_synchronised
+from gateway.clock import Clock
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
@@ -26,6 +26,7 @@ from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
 from gateway.store.outbox import MemoryOutbox
 from gateway.supervise import keep_running
+from gateway.timekeeper import TimeKeeper
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class App:
     ) -> None:
         self._settings = settings
         self._clock = clock or Clock()
+        self._timekeeper = TimeKeeper(self._clock)
         self._run = secrets.randbits(32)
         self._session = f"{self._run:08x}"
         self.status = Status()
@@ -58,8 +60,8 @@ class App:
             session=self._session,
             records=self.outbox,
             clock=self._clock,
+            timekeeper=self._timekeeper,
             status=self.status,
-            time_quality=time_quality,
         )
         self._pipeline = Pipeline(self.outbox, self._publisher, self.status, self._clock)
         self._book = DeliveryBook()
@@ -189,14 +191,9 @@ class App:
                 memory_bytes=memory_bytes(),
                 outbox_size=self.outbox.size,
                 outbox_oldest_s=self.outbox.oldest_s(),
-                time_quality=time_quality(),
+                time_quality=self._timekeeper.base().quality,
             ),
         )
-
-
-def time_quality() -> TimeQuality:
-    """Return whether times published now can be trusted."""
-    return "synced" if is_clock_synchronised() else "unsynced"
 
 
 def _broker_settings(settings: Settings, password: str | None) -> BrokerSettings:

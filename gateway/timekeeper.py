@@ -22,20 +22,27 @@ class TimeKeeper:
         """When the clock was last seen synchronised, monotonic; None: never in this boot."""
         self._clock = clock
         self._held_s = 0.0
+        self._was_synchronised = False
+        """At the last look."""
 
     def base(self) -> TimeBase:
         """Return how monotonic seconds become UTC, by the clocks as they stand now.
 
         Call it about once a second, too, so that what is held is never old.
         """
-        was_synchronised = self._clock.is_synchronised()
+        was_synchronised = self._was_synchronised or self._clock.is_synchronised()
         offset_s = self._read_offset_s()
-        # Asked before and after: setting the clock by hand ends the synchronisation, and
-        # synchronising may set the clock; neither may happen unseen between asking and reading.
-        if was_synchronised and self._clock.is_synchronised():
+        # Asked after the reading, as setting the clock by hand ends the synchronisation; and, when
+        # it is new, before it as well, as synchronising sets the clock.
+        self._was_synchronised = was_synchronised and self._clock.is_synchronised()
+        if self._was_synchronised:
             self.synced_s, self._held_s = self._clock.monotonic_s(), offset_s
             return TimeBase(offset_s, "synced")
         return TimeBase(offset_s if self.synced_s is None else self._held_s, "unsynced")
+
+    def unix_s(self) -> float:
+        """Return the UTC of now, as the samples have it."""
+        return self.base().offset_s + self._clock.monotonic_s()
 
     def _read_offset_s(self) -> float:
         best_s, offset_s = float("inf"), 0.0

@@ -1,13 +1,14 @@
 """Records of one device -> the messages that carry them; pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from gateway.clock import Clock, TimeBase, TimeQuality
-from gateway.model import Gap, GapCause, Record, Sample
+from gateway.clock import TimeBase
+from gateway.model import Batch, BatchKind, Gap, GapCause, Record, Sample
 from gateway.mqtt import topics
 from gateway.mqtt.payloads import SamplePayloads
 from gateway.mqtt.topics import Topics
+from gateway.timekeeper import TimeKeeper
 
 MAX_HISTORY = 100
 """Most samples in one history message; subscribers rely on it."""
@@ -26,6 +27,8 @@ class Message(NamedTuple):
     records: tuple[Record, ...]
     """What it carries; or, if `is_substitute`, the samples whose loss it reports."""
     is_substitute: bool = False
+    is_preview: bool = False
+    """Whether what it carries comes again."""
 
     @property
     def packet_bytes(self) -> int:
@@ -36,48 +39,49 @@ class Message(NamedTuple):
 class Composer:
     """Makes messages of records: state, history and gap, in the order of the records."""
 
-    def __init__(
-        self, names: Topics, clock: Clock, time_quality: Callable[[], TimeQuality]
-    ) -> None:
+    def __init__(self, names: Topics, timekeeper: TimeKeeper, batch_max: int = MAX_HISTORY) -> None:
+        """At most `batch_max` samples share a message."""
         self.max_packet_bytes: int | None = None
         """The broker's limit; None when it has not said one."""
         self._names = names
-        self._clock = clock
-        self._time_quality = time_quality
+        self._timekeeper = timekeeper
+        self._batch_max = min(batch_max, MAX_HISTORY)
         self._payloads = SamplePayloads()
 
-    def compose(self, device: str, records: Sequence[Record]) -> list[Message]:
-        """Return the messages that carry `records`, each of them exactly once.
+    def compose(self, batch: Batch) -> list[Message]:
+        """Return the messages that carry the records of `batch`, each of them exactly once.
 
-        The newest sample becomes the state; those before it share a history message, in runs
-        between gaps. What does not fit into the broker's packets is split; a single sample that
-        does not fit is replaced by a gap.
+        The newest sample of a live batch becomes the state; all others share history messages, in
+        runs between gaps. What does not fit into the broker's packets is split; a single sample
+        that does not fit is replaced by a gap. A preview that does not fit is left out.
 
         Raises:
             ValueError: the device's name is no slug.
         """
-        base = self._base()
-        if len(records) == 1 and isinstance(records[0], Sample):  # by far the most frequent
-            return [self._state(device, records[0], base)]
-        newest = next((r for r in reversed(records) if isinstance(r, Sample)), None)
+        base = self._base(batch)
+        if batch.kind is BatchKind.PREVIEW:
+            return self._preview(batch, base)
+        device, records = batch.device, batch.records
+        newest = _newest(records) if batch.kind is BatchKind.LIVE else None
+        if newest is not None and len(records) == 1:  # by far the most frequent
+            return [self._state(device, newest, base)]
         messages: list[Message] = []
         run: list[Sample] = []
         for record in records:
             if isinstance(record, Sample) and record is not newest:
                 run.append(record)
-                if len(run) < MAX_HISTORY:
+                if len(run) < self._batch_max:
                     continue
-            if run:
-                messages += self._history(device, run, base)
-                run = []
+            messages += self._history(device, run, base)
+            run = []
             if isinstance(record, Gap):
                 messages.append(self._gap(device, record, (record,)))
             elif record is newest:
                 messages.append(self._state(device, record, base))
-        return messages
+        return messages + self._history(device, run, base)
 
-    def smaller(self, device: str, message: Message) -> list[Message]:
-        """Return what to send instead of a message whose content or size the broker refused.
+    def smaller(self, batch: Batch, message: Message) -> list[Message]:
+        """Return what to send instead of a message of `batch` whose content or size was refused.
 
         Halves of a history, so that one bad sample does not take others with it; a gap instead of
         a single sample; nothing instead of a refused gap.
@@ -86,11 +90,18 @@ class Composer:
         if message.is_substitute or not samples:
             return []
         if len(samples) == 1:
-            return [self._substitute(device, samples[0])]
-        return self._halves(device, samples, self._base())
+            return [self._substitute(batch.device, samples[0])]
+        return self._halves(batch.device, samples, self._base(batch))
 
-    def _base(self) -> TimeBase:
-        return TimeBase(self._clock.unix_of(0.0), self._time_quality())
+    def _base(self, batch: Batch) -> TimeBase:
+        return self._timekeeper.base() if batch.time_base is None else batch.time_base
+
+    def _preview(self, batch: Batch, base: TimeBase) -> list[Message]:
+        newest = _newest(batch.records)
+        if newest is None:
+            return []
+        message = self._state(batch.device, newest, base)
+        return [] if message.is_substitute else [message._replace(is_preview=True)]
 
     def _state(self, device: str, sample: Sample, base: TimeBase) -> Message:
         topic = self._names.full(topics.state(device))
@@ -103,6 +114,8 @@ class Composer:
         return Message(topic, self._payloads.gap(gap), retain=False, records=records)
 
     def _history(self, device: str, samples: list[Sample], base: TimeBase) -> list[Message]:
+        if not samples:
+            return []
         topic = self._names.full(topics.history(device))
         payload = self._payloads.history(samples, base)
         message = Message(topic, payload, retain=False, records=tuple(samples))
@@ -120,9 +133,16 @@ class Composer:
         ]
 
     def _substitute(self, device: str, sample: Sample) -> Message:
-        now_s = self._clock.monotonic_s()
-        gap = Gap(device, sample.boot, sample.seq, sample.seq, GapCause.REFUSED, now_s)
+        cause = GapCause.REFUSED
+        gap = Gap(device, sample.boot, sample.seq, sample.seq, cause, sample.taken_s)
         return self._gap(device, gap, (sample,))._replace(is_substitute=True)
 
     def _fits(self, message: Message) -> bool:
         return self.max_packet_bytes is None or message.packet_bytes <= self.max_packet_bytes
+
+
+def _newest(records: Sequence[Record]) -> Sample | None:
+    for record in reversed(records):
+        if isinstance(record, Sample):
+            return record
+    return None

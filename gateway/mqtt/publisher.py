@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
-from gateway.clock import Clock, TimeFormat, TimeQuality
+from gateway.clock import Clock, TimeFormat
 from gateway.errors import LinkError
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.channel import Channel
@@ -18,6 +18,7 @@ from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.shipments import RecordSource, Shipments
 from gateway.mqtt.topics import Topics
 from gateway.status import Status
+from gateway.timekeeper import TimeKeeper
 
 __all__ = ["BrokerSettings", "Publisher", "RecordSource"]
 
@@ -49,10 +50,10 @@ class Publisher:
         session: str,
         records: RecordSource,
         clock: Clock,
+        timekeeper: TimeKeeper,
         status: Status,
-        time_quality: Callable[[], TimeQuality] = lambda: "unsynced",
     ) -> None:
-        """`session` names this run of the gateway; `time_quality` vouches for the clock, or not."""
+        """`session` names this run of the gateway."""
         self._settings = settings
         self._client_id = settings.client_id or f"edge-gateway-{gateway}"
         self._session = session
@@ -61,10 +62,10 @@ class Publisher:
         status.broker.address = settings.address
         self._topics = Topics(settings.base_topic)
         self._status_topic = self._topics.full(topics.STATUS)
-        since = TimeFormat().text(clock.unix_s())
+        since = TimeFormat().text(timekeeper.unix_s())
         self._online = payloads.status("online", session, version, since)
         self._offline = payloads.status("offline", session, version, since)
-        composer = Composer(self._topics, clock, time_quality)
+        composer = Composer(self._topics, timekeeper, settings.batch_max)
         self._shipments = Shipments(records, composer, clock, status)
         self._documents = Documents(status.counts)
         self._documents.retain(self._status_topic, self._online)  # the first one: the birth message
@@ -136,7 +137,7 @@ class Publisher:
     ) -> str:
         async def send_records() -> None:
             await is_announced.wait()
-            await self._shipments.send_all(channel, self._settings.batch_max, progress)
+            await self._shipments.send_all(channel, progress)
 
         async def watch_status() -> None:
             await is_announced.wait()  # else the status of an earlier run would come first

@@ -27,7 +27,7 @@ class BrokerSettings:
     window: int = 100
     """Messages in flight. Measured with QoS 1: 11,700/s with 10, 15,000 to 17,000/s from 50 on."""
     batch_max: int = 100
-    """Records that may share a message."""
+    """Samples that may share a message."""
     base_topic: str = "edge/gateway"
     connect_timeout_s: float = 10.0
     """For CONNACK and SUBACK. paho gives up the TCP connection and the TLS handshake after 5 s."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import NoReturn, Protocol
 
 from gateway.clock import Clock
-from gateway.model import Batch, Gap, Sample
+from gateway.model import Batch, BatchKind, Gap, Sample
 from gateway.mqtt.channel import Channel
 from gateway.mqtt.connection import FIRST_FAILURE, UNFIT, refusal_text
 from gateway.mqtt.messages import Composer, Message
@@ -26,8 +26,17 @@ LONGEST_REST_S = 60.0
 class RecordSource(Protocol):
     """Where records wait for the broker: the outbox."""
 
-    async def take(self, max_records: int) -> Batch:
-        """Wait for records and hand out some of one device; they stay the source's to keep."""
+    def reconnected(self) -> None:
+        """Know that a new connection begins: previews of what waits come first of all.
+
+        Called before the first `take` of the connection, with everything taken before returned.
+        """
+
+    async def take(self) -> Batch:
+        """Wait for records and hand out some of one device; they stay the source's to keep.
+
+        A preview is the taker's: it is neither `delivered` nor `returned`.
+        """
 
     def delivered(self, batch: Batch) -> None:
         """Forget the batch: the broker has it."""
@@ -36,7 +45,7 @@ class RecordSource(Protocol):
         """Hand the batch out again; of several, the newest is returned first."""
 
     def hold(self, device: str) -> None:
-        """Hand out nothing of `device` until `release`."""
+        """Hand out nothing of `device`, no preview either, until `release`."""
 
     def release(self, device: str) -> None:
         """End `hold`."""
@@ -74,6 +83,8 @@ class Shipments:
     - For a reason that lies in the message (its size, its content) a history is halved until the
       culprit is alone, and a gap with the cause `refused` is published instead of that sample.
     - For no reason, by hanging up: `Suspicion` finds out what it was.
+
+    A preview is sent once and settles nothing, whatever becomes of it: its sample comes again.
     """
 
     def __init__(
@@ -91,9 +102,7 @@ class Shipments:
         self._rests: dict[str, _Rest] = {}
         self._told: set[int] = set()
 
-    async def send_all(
-        self, channel: Channel, batch_max: int, progress: Callable[[], None]
-    ) -> NoReturn:
+    async def send_all(self, channel: Channel, progress: Callable[[], None]) -> NoReturn:
         """Take and send for ever; samples gather in the source while the window is full.
 
         `progress` is called with every batch delivered.
@@ -103,10 +112,15 @@ class Shipments:
         announced = channel.connection.limits.packet_bytes
         limits = [each for each in (announced, self._suspicion.limit_bytes) if each is not None]
         self._composer.max_packet_bytes = min(limits, default=None)
+        self._records.reconnected()
         while True:
             await channel.window.wait_room()
-            batch = await self._records.take(batch_max)
+            batch = await self._records.take()
             messages = self._compose(batch)
+            if batch.kind is BatchKind.PREVIEW:
+                for preview in messages:
+                    await channel.send(preview, partial(self._on_preview_answer, channel, preview))
+                continue
             shipment = _Shipment(batch, deque(messages), len(messages))
             self._shipments[batch] = shipment
             if not messages:
@@ -148,7 +162,7 @@ class Shipments:
 
     def _compose(self, batch: Batch) -> list[Message]:
         try:
-            return self._composer.compose(batch.device, batch.records)
+            return self._composer.compose(batch)
         except ValueError:
             # Drivers make slugs of names. Should one slip through, it must not stop the others.
             if not self._status.counts["samples_refused"]:
@@ -168,13 +182,11 @@ class Shipments:
         self, channel: Channel, shipment: _Shipment, message: Message, reason_code: int
     ) -> None:
         if reason_code < FIRST_FAILURE:
-            if self._suspicion.is_cautious:
-                self._suspicion.acknowledged(message)
-                channel.set_cautious(self._suspicion.is_cautious)
+            self._clear(channel, message)
         else:
             self._tell(message, reason_code)
             if reason_code in UNFIT:
-                smaller = self._composer.smaller(shipment.batch.device, message)
+                smaller = self._composer.smaller(shipment.batch, message)
                 shipment.open += len(smaller)
                 shipment.unsent += smaller
                 self._smaller.put_nowait(shipment)
@@ -185,6 +197,18 @@ class Shipments:
         shipment.open -= 1
         if not shipment.open:
             self._settle(shipment)
+
+    def _on_preview_answer(self, channel: Channel, preview: Message, reason_code: int) -> None:
+        if reason_code < FIRST_FAILURE:
+            self._clear(channel, preview)
+        else:
+            self._tell(preview, reason_code)
+
+    def _clear(self, channel: Channel, message: Message) -> None:
+        """Let a message the broker took be no suspect any more."""
+        if self._suspicion.is_cautious:
+            self._suspicion.acknowledged(message)
+            channel.set_cautious(self._suspicion.is_cautious)
 
     def _tell(self, message: Message, reason_code: int) -> None:
         self._status.counts["messages_refused"] += 1

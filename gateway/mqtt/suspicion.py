@@ -28,7 +28,8 @@ samples may have been dropped): more than the devices that take turns between tw
 
 _Key: TypeAlias = tuple[str, int, int]
 """A message is known by its oldest record, which stays the first one until it is acknowledged. What
-shares the message with it changes with every attempt, as newer samples join."""
+shares the message with it changes with every attempt, as newer samples join. Previews of a device
+have one name: each connection begins with a newer one."""
 
 
 class Suspicion:
@@ -95,5 +96,7 @@ class Suspicion:
 
 def _key(message: Message) -> _Key:
     record = message.records[0]
+    if message.is_preview:
+        return (record.device, -1, -1)
     seq = record.first_seq if isinstance(record, Gap) else record.seq
     return (record.device, record.boot, seq)

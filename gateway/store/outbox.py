@@ -152,7 +152,10 @@ class MemoryOutbox:
             self._is_crowded = True
             self.on_crowded(True)
 
-    async def take(self, max_records: int) -> Batch:
+    def reconnected(self) -> None:
+        """Do nothing: samples in memory are all of now."""
+
+    async def take(self, max_records: int = MAX_READINGS) -> Batch:
         """Wait for records and return those of one device, at most `max_records`.
 
         Gaps of dropped records come on top, as they are few and older than the rest.

@@ -24,6 +24,7 @@ from gateway.mqtt.publisher import TICK_S, BrokerSettings, Publisher
 from gateway.status import Status
 from gateway.store.outbox import MemoryOutbox
 from gateway.supervise import keep_running
+from gateway.timekeeper import TimeKeeper
 from tests.support.broker import Broker
 from tests.support.subscriber import Received, Subscriber
 
@@ -84,7 +85,8 @@ class Rig:
             version="1.2.3",
             session=self.session,
             records=self.outbox,
-            clock=Clock(),
+            clock=(clock := Clock(is_synchronised=lambda: False)),
+            timekeeper=TimeKeeper(clock),
             status=self.status,
         )
 
@@ -203,7 +205,10 @@ async def test_batch_max_one_gives_each_sample_a_message_of_its_own(broker: Brok
         await rig.delivered()
         await subscriber.wait_for(all_of("one", 50))
 
-    assert {message.topic for message in subscriber.messages} == {f"{BASE}/one/state"}
+    assert [message.topic.rpartition("/")[2] for message in subscriber.messages] == [
+        *["history"] * 49,
+        "state",
+    ]
     assert numbers(subscriber.messages, "one") == list(range(50))
 
 

@@ -18,6 +18,7 @@ from gateway.mqtt.suspicion import STRIKES
 from gateway.status import Status
 from gateway.store.outbox import MemoryOutbox
 from gateway.supervise import keep_running
+from gateway.timekeeper import TimeKeeper
 
 WAIT_S = 20.0
 
@@ -126,7 +127,8 @@ class Rig:
             version="1",
             session="s",
             records=self.outbox,
-            clock=Clock(),
+            clock=(clock := Clock()),
+            timekeeper=TimeKeeper(clock),
             status=self.status,
         )
 

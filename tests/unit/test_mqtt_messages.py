@@ -1,19 +1,30 @@
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.clock import Clock
-from gateway.model import Gap, GapCause, Record, Sample
+from gateway.clock import Clock, TimeBase
+from gateway.model import Batch, BatchKind, Gap, GapCause, Record, Sample
 from gateway.mqtt.messages import MAX_HISTORY, Composer, Message
 from gateway.mqtt.topics import Topics
+from gateway.timekeeper import TimeKeeper
 
-CLOCK = Clock(monotonic_s=lambda: 100.0, unix_s=lambda: 1_795_330_800.0)
+CLOCK = Clock(
+    monotonic_s=lambda: 100.0, unix_s=lambda: 1_795_330_800.0, is_synchronised=lambda: True
+)
+"""At 100 s it is 2026-11-22T07:00:00Z."""
+
+KINDS = st.sampled_from([BatchKind.LIVE, BatchKind.BACKLOG])
 
 
-def composer() -> Composer:
-    return Composer(Topics("edge/pi"), CLOCK, lambda: "synced")
+def composer(batch_max: int = MAX_HISTORY) -> Composer:
+    return Composer(Topics("edge/pi"), TimeKeeper(CLOCK), batch_max)
+
+
+def batch(records: Sequence[Record], kind: BatchKind = BatchKind.LIVE) -> Batch:
+    return Batch("dev", tuple(records), kind)
 
 
 def sample(seq: int, text: str = "") -> Sample:
@@ -35,7 +46,7 @@ def told(message: Message) -> tuple[str, list[int]]:
 
 
 def test_one_sample_becomes_the_retained_state() -> None:
-    (message,) = composer().compose("dev", [sample(5)])
+    (message,) = composer().compose(batch([sample(5)]))
 
     assert message.topic == "edge/pi/dev/state"
     assert message.retain
@@ -43,7 +54,7 @@ def test_one_sample_becomes_the_retained_state() -> None:
 
 
 def test_of_many_samples_the_newest_becomes_the_state_and_the_others_one_history() -> None:
-    messages = composer().compose("dev", [sample(seq) for seq in range(5)])
+    messages = composer().compose(batch([sample(seq) for seq in range(5)]))
 
     assert [told(message) for message in messages] == [("history", [0, 1, 2, 3]), ("state", [4])]
     assert [message.retain for message in messages] == [False, True]
@@ -52,7 +63,7 @@ def test_of_many_samples_the_newest_becomes_the_state_and_the_others_one_history
 def test_a_gap_keeps_its_place_in_the_order() -> None:
     records: list[Record] = [sample(0), sample(1), gap(2, 4), sample(5), sample(6)]
 
-    messages = composer().compose("dev", records)
+    messages = composer().compose(batch(records))
 
     assert [told(message) for message in messages] == [
         ("history", [0, 1]),
@@ -63,7 +74,7 @@ def test_a_gap_keeps_its_place_in_the_order() -> None:
 
 
 def test_a_gap_at_the_end_follows_the_newest_sample() -> None:
-    messages = composer().compose("dev", [sample(0), sample(1), gap(2, 2)])
+    messages = composer().compose(batch([sample(0), sample(1), gap(2, 2)]))
 
     assert [told(message) for message in messages] == [
         ("history", [0]),
@@ -73,14 +84,14 @@ def test_a_gap_at_the_end_follows_the_newest_sample() -> None:
 
 
 def test_gaps_alone_touch_no_state() -> None:
-    messages = composer().compose("dev", [gap(0, 1), gap(5, 6)])
+    messages = composer().compose(batch([gap(0, 1), gap(5, 6)]))
 
     assert [told(message) for message in messages] == [("gap", [0, 1]), ("gap", [5, 6])]
     assert not any(message.retain for message in messages)
 
 
 def test_a_history_has_at_most_a_hundred_samples() -> None:
-    messages = composer().compose("dev", [sample(seq) for seq in range(251)])
+    messages = composer().compose(batch([sample(seq) for seq in range(251)]))
 
     assert [(kind, len(seqs)) for kind, seqs in map(told, messages)] == [
         ("history", MAX_HISTORY),
@@ -90,11 +101,71 @@ def test_a_history_has_at_most_a_hundred_samples() -> None:
     ]
 
 
+@pytest.mark.parametrize("batch_max", [1, 7, 100])
+def test_a_history_has_at_most_as_many_samples_as_the_settings_say(batch_max: int) -> None:
+    messages = composer(batch_max).compose(batch([sample(seq) for seq in range(20)]))
+
+    assert [seq for message in messages for seq in told(message)[1]] == list(range(20))
+    histories = [len(seqs) for kind, seqs in map(told, messages) if kind == "history"]
+    assert max(histories) == min(batch_max, 19)
+
+
+def test_a_backlog_touches_no_state() -> None:
+    records: list[Record] = [sample(0), sample(1), gap(2, 4), sample(5)]
+
+    messages = composer().compose(batch(records, BatchKind.BACKLOG))
+    alone = composer().compose(batch([sample(6)], BatchKind.BACKLOG))
+
+    assert [told(message) for message in messages + alone] == [
+        ("history", [0, 1]),
+        ("gap", [2, 3, 4]),
+        ("history", [5]),
+        ("history", [6]),
+    ]
+    assert not any(message.retain for message in messages + alone)
+
+
+def test_a_preview_is_the_state_that_comes_again_in_the_history() -> None:
+    newest = sample(9)
+
+    (preview,) = composer().compose(batch([newest], BatchKind.PREVIEW))
+    (later,) = composer().compose(batch([sample(8), newest], BatchKind.BACKLOG))
+
+    assert told(preview) == ("state", [9])
+    assert preview.retain
+    assert preview.is_preview
+    assert not later.is_preview
+    assert json.loads(later.payload)[-1] == json.loads(preview.payload)
+
+
+def test_a_preview_that_is_too_large_for_the_broker_is_left_out() -> None:
+    small = composer()
+    small.max_packet_bytes = 1000
+
+    assert small.compose(batch([sample(0, "x" * 2000)], BatchKind.PREVIEW)) == []
+
+
+def test_times_of_an_earlier_boot_of_the_machine_are_told_by_its_own_offset() -> None:
+    base = TimeBase(1_795_330_800.0 - 86_400 - 100.0, "unsynced")
+    earlier = Batch("dev", (sample(0), sample(1)), BatchKind.LIVE, base)
+
+    history, state = composer().compose(earlier)
+    (half, _) = composer().smaller(earlier, history._replace(records=earlier.records))
+    (present,) = composer().compose(batch([sample(2)]))
+
+    for document in (*json.loads(history.payload), json.loads(state.payload)):
+        assert document["time"] == "2026-11-21T07:00:00.000Z"
+        assert document["time_quality"] == "unsynced"
+    assert json.loads(half.payload)[0]["time"] == "2026-11-21T07:00:00.000Z"
+    document = json.loads(present.payload)
+    assert (document["time"], document["time_quality"]) == ("2026-11-22T07:00:00.000Z", "synced")
+
+
 def test_a_history_that_is_too_large_for_the_broker_is_split() -> None:
     small = composer()
     small.max_packet_bytes = 1000
 
-    messages = small.compose("dev", [sample(seq, "x" * 100) for seq in range(20)])
+    messages = small.compose(batch([sample(seq, "x" * 100) for seq in range(20)]))
 
     assert [seq for message in messages for seq in told(message)[1]] == list(range(20))
     assert all(message.packet_bytes <= 1000 for message in messages)
@@ -106,7 +177,7 @@ def test_a_sample_that_is_too_large_by_itself_becomes_a_gap_and_the_others_are_p
     small = composer()
     small.max_packet_bytes = 1000
 
-    messages = small.compose("dev", [sample(0), sample(1, "x" * 2000), sample(2)])
+    messages = small.compose(batch([sample(0), sample(1, "x" * 2000), sample(2)]))
 
     assert [told(message) for message in messages] == [
         ("history", [0]),
@@ -118,7 +189,7 @@ def test_a_sample_that_is_too_large_by_itself_becomes_a_gap_and_the_others_are_p
 
 
 def test_the_size_counted_is_never_below_the_packet_s() -> None:
-    (message,) = composer().compose("dev", [sample(0)])
+    (message,) = composer().compose(batch([sample(0)]))
 
     # MQTT 5, 3.3: type and remaining length (here 2 bytes), topic with its length, packet
     # identifier, property length, payload.
@@ -128,14 +199,15 @@ def test_the_size_counted_is_never_below_the_packet_s() -> None:
 
 def test_what_the_broker_finds_unfit_is_halved_until_the_culprit_is_alone() -> None:
     sender = composer()
-    messages = sender.compose("dev", [sample(seq) for seq in range(9)])[:1]
+    waiting = batch([sample(seq) for seq in range(9)])
+    messages = sender.compose(waiting)[:1]
 
     sent: list[tuple[str, list[int]]] = []
     while messages:
         message = messages.pop(0)
         kind, seqs = told(message)
         if kind == "history" and 5 in seqs:  # the broker does not like number 5
-            messages[:0] = sender.smaller("dev", message)
+            messages[:0] = sender.smaller(waiting, message)
         else:
             sent.append((kind, seqs))
 
@@ -145,26 +217,27 @@ def test_what_the_broker_finds_unfit_is_halved_until_the_culprit_is_alone() -> N
 
 def test_a_refused_report_of_a_loss_is_not_repeated() -> None:
     sender = composer()
-    (state,) = sender.compose("dev", [sample(0)])
-    (substitute,) = sender.smaller("dev", state)
-    (reported,) = sender.compose("dev", [gap(1, 2)])
+    waiting = batch([sample(0)])
+    (state,) = sender.compose(waiting)
+    (substitute,) = sender.smaller(waiting, state)
+    (reported,) = sender.compose(batch([gap(1, 2)]))
 
     assert substitute.is_substitute
-    assert sender.smaller("dev", substitute) == []
-    assert sender.smaller("dev", reported) == []
+    assert sender.smaller(waiting, substitute) == []
+    assert sender.smaller(waiting, reported) == []
 
 
 def test_a_device_without_a_proper_name_is_refused() -> None:
     with pytest.raises(ValueError, match="not a topic"):
-        composer().compose("a/+", [Sample("a/+", 1, 0, 100.0, {})])
+        composer().compose(Batch("a/+", (Sample("a/+", 1, 0, 100.0, {}),)))
 
 
 RECORDS = st.lists(st.sampled_from(["sample", "large", "gap"]), min_size=1, max_size=130)
 
 
-@given(RECORDS, st.sampled_from([None, 400, 700, 5000]))
+@given(RECORDS, st.sampled_from([None, 400, 700, 5000]), KINDS)
 def test_every_number_is_told_exactly_once_and_in_order(
-    kinds: list[str], max_packet_bytes: int | None
+    kinds: list[str], max_packet_bytes: int | None, kind_of_batch: BatchKind
 ) -> None:
     records: list[Record] = []
     for seq, kind in enumerate(kinds):
@@ -174,7 +247,7 @@ def test_every_number_is_told_exactly_once_and_in_order(
     sender = composer()
     sender.max_packet_bytes = max_packet_bytes
 
-    messages = sender.compose("dev", records)
+    messages = sender.compose(batch(records, kind_of_batch))
 
     assert [seq for message in messages for seq in told(message)[1]] == list(range(len(kinds)))
     assert [record for message in messages for record in message.records] == records

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.clock import Clock, TimeBase
 from gateway.model import (
     Actuator,
+    Batch,
     Description,
     DeviceLog,
     Gap,
@@ -25,6 +26,7 @@ from gateway.mqtt.shipments import FIRST_REST_S, LONGEST_REST_S
 from gateway.mqtt.suspicion import SMALLEST_LIMIT_BYTES
 from gateway.mqtt.topics import Topics
 from gateway.status import Status
+from gateway.timekeeper import TimeKeeper
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "gateway" / "mqtt" / "README.md").read_text(encoding="utf-8")
@@ -78,10 +80,10 @@ def test_the_table_has_the_topics_of_the_code_and_no_others() -> None:
 
 
 def test_retained_is_what_the_table_calls_retained() -> None:
-    composer = Composer(Topics("edge/x"), Clock(), lambda: "synced")
+    composer = Composer(Topics("edge/x"), TimeKeeper(Clock()))
     gap = Gap("greenhouse", 7, 40, 41, GapCause.RING_OVERFLOW, 0.0)
 
-    messages = composer.compose("greenhouse", [SAMPLE, gap, SAMPLE._replace(seq=43)])
+    messages = composer.compose(Batch("greenhouse", (SAMPLE, gap, SAMPLE._replace(seq=43))))
 
     said = {name.strip("`").split("/")[-1]: cells[0] for name, cells in table("topic").items()}
     for message in messages:
