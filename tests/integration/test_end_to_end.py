@@ -1,16 +1,18 @@
 """Board to subscriber with nothing simulated in between: firmware, pty, daemon, mosquitto."""
 
 import asyncio
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.simulate.boards import FirmwareBoard, Flash, Json
+from gateway.simulate.boards import Ending, FirmwareBoard, Flash, Json
 from gateway.simulate.faults import FaultPlan, LineRates
-from gateway.simulate.firmware import find_interpreter
+from gateway.simulate.firmware import Interpreter, find_interpreter, firmware_folder
 from gateway.simulate.text_boards import Printing, TextBoard
 from tests.support.broker import Broker
 from tests.support.daemon import running_daemon
@@ -152,12 +154,39 @@ def size(message: Received) -> int:
     return message.payload.count(b'"id":')
 
 
-async def test_a_killed_board_comes_back_under_a_new_boot_and_its_crash_is_told(
+@dataclass(frozen=True)
+class Crashing(Interpreter):
+    """Runs a copy of the firmware that crashes in its main loop, once, if its flash has `bug`."""
+
+    firmware: Path = Path()
+
+    def copy_firmware(self) -> None:
+        shutil.copytree(firmware_folder(), self.firmware)
+        app = self.firmware / "board" / "app.py"
+        before, anchor, after = app.read_text().partition("        self.supervisor.check()\n")
+        assert anchor
+        bug = (
+            "        if 'bug' in os.listdir():\n"
+            "            os.remove('bug')\n"
+            "            raise ValueError('a bug of ours')\n"
+        )
+        app.write_text(before + anchor + bug + after)
+
+    def command(self, folder: Path, root: Path, heap_size: str = "") -> list[str]:
+        del folder
+        return super().command(self.firmware, root, heap_size)
+
+
+async def test_a_board_comes_back_under_a_new_boot_and_its_crash_is_told(
     micropython_bin: Path, broker: Broker, tmp_path: Path
 ) -> None:
-    interpreter = await asyncio.to_thread(find_interpreter, str(micropython_bin))
+    interpreter = Crashing(
+        *(str(micropython_bin), "micropython", True), firmware=tmp_path / "device_firmware"
+    )
+    interpreter.copy_firmware()
+    flash = tmp_path / "flash"
     board = FirmwareBoard(
-        *(tmp_path / "ttyBOARD", tmp_path / "flash", Flash(counter(50)), interpreter),
+        *(tmp_path / "ttyBOARD", flash, Flash(counter(50)), interpreter),
         board_id="c0ffee03",
     )
     device = "linux-c0ffee03"
@@ -173,16 +202,34 @@ async def test_a_killed_board_comes_back_under_a_new_boot_and_its_crash_is_told(
         asyncio.timeout(60),
         Subscriber(broker.host, broker.port, "edge/test/#") as subscriber,
         asyncio.TaskGroup() as tasks,
-        running_daemon(tmp_path / "daemon", broker.port, f"{tmp_path}/ttyBOARD"),
+        running_daemon(tmp_path / "daemon", broker.port, f"{tmp_path}/ttyBOARD") as daemon,
     ):
         running = tasks.create_task(board.run())
-        for number in range(1, 4):
-            await subscriber.wait_for(partial(has_boots, number), 20)
-            board.restart()
+        await subscriber.wait_for(partial(has_boots, 1), 20)
+        (flash / "bug").touch()
+        await subscriber.wait_for(partial(has_boots, 2), 20)
+        board.restart()
+        await subscriber.wait_for(partial(has_boots, 3), 20)
         running.cancel()
+        log = daemon.log()
 
-    first, second, third = (int(boot) for boot in boots(subscriber.messages)[:3])
+    first, second, third = (int(boot) for boot in boots(subscriber.messages))
     assert [second, third] == [(first + 1) & 0xFFFF, (first + 2) & 0xFFFF]
+    assert board.endings == {Ending.RESET: 1, Ending.POWER_CUT: 1}
+
+    documents = [each.json() for each in subscriber.on(f"edge/test/{device}/info")]
+    crashes = {document["boot"]: document.get("crash") for document in documents}
+    assert list(crashes) == [first, second, third]
+    assert crashes[first] is crashes[third] is None
+    assert crashes[second].endswith(
+        ", in tick\nValueError: a bug of ours"
+    )  # what HELLO has room for
+
+    lines = [each.json() for each in subscriber.on(f"edge/test/{device}/log")]
+    told = [line["text"] for line in lines if line["level"] == "error"]
+    assert told[0] == "Traceback (most recent call last):"
+    assert told[-1] == "ValueError: a bug of ours"
+    assert log.count(f"{device}: crashed before this boot: ValueError: a bug of ours") == 1
 
 
 async def test_boards_wait_for_a_restarted_gateway_and_nothing_is_lost(
