@@ -8,6 +8,9 @@ from pydantic.json_schema import JsonSchemaValue
 from gateway.config.fields import SECTION, Seconds, Switch, Text, Whole
 from gateway.model import slug
 
+_WILDCARDS = frozenset("*?[")
+"""What makes a glob match several ports."""
+
 
 class ColumnSettings(BaseModel):
     """One value of a text line; its key alone may stand for it."""
@@ -52,7 +55,10 @@ class PortSettings(BaseModel):
     )
     name: Text | None = Field(
         default=None,
-        description="Name of the device there if it does not tell. Default: the port's name.",
+        description=(
+            "Name of the device there if it does not tell. It is for one port: match then has no "
+            "*, ? or [. Default: the port's name."
+        ),
     )
     baudrate: Whole | None = Field(
         default=None,
@@ -85,6 +91,17 @@ class PortSettings(BaseModel):
         le=86_400,
         description="Seconds, as silence_s of [serial]. Default: that one.",
     )
+
+    @field_validator("name")
+    @classmethod
+    def _name_one_port(cls, name: str | None, others: ValidationInfo) -> str | None:
+        match = others.data.get("match", "")
+        if name is not None and _WILDCARDS.intersection(match):
+            raise ValueError(
+                f'a name is for one port, and "{match}" may match several: let match be the whole '
+                "name of one, as `edge-gateway ports` shows it"
+            )
+        return name
 
     @field_validator("columns")
     @classmethod

@@ -96,6 +96,13 @@ format = "cvs"
             '[[serial.port]]\nmatch="*"\nformat="csv"\n',
             'F:1: serial.port[0].columns: format "csv" needs the names of its values',
         ),
+        *(
+            (
+                f'[[serial.port]]\nmatch = "{glob}"\nname = "Mast"\n',
+                f'F:3: serial.port[0].name: a name is for one port, and "{glob}" may match several',
+            )
+            for glob in ("/dev/ttyUSB*", "ttyACM?", "ttyUSB[01]")
+        ),
         (
             '[[serial.port]]\nmatch="*"\ncolumns=["Temp A", "temp_a"]\n',
             "F:3: serial.port[0].columns: temp_a is there twice",
