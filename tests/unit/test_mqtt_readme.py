@@ -3,9 +3,9 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from gateway.clock import Clock, TimeBase
+from gateway.clock import SLEWED_S, Clock, TimeBase, TimeQuality
 from gateway.model import (
     Actuator,
     Batch,
@@ -27,6 +27,7 @@ from gateway.mqtt.suspicion import SMALLEST_LIMIT_BYTES
 from gateway.mqtt.topics import Topics
 from gateway.status import Status
 from gateway.timekeeper import TimeKeeper
+from tests.support import exactly_once
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "gateway" / "mqtt" / "README.md").read_text(encoding="utf-8")
@@ -168,23 +169,13 @@ def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
     assert settings.version == "5"
 
 
-def test_the_subscriber_of_the_example_sees_each_sample_once() -> None:
+def test_the_subscriber_of_the_example_is_the_file_the_tests_use() -> None:
     code = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
     assert code
-    names: dict[str, Any] = {}
-    exec(code[1], names)  # noqa: S102 - the example is ours
-    writer = SamplePayloads()
-    older = [SAMPLE._replace(seq=seq) for seq in (40, 41)]
-    history = writer.history(older, BASE)
-    state = writer.state(SAMPLE, BASE)
+    assert code[1] == Path(exactly_once.__file__).read_text(encoding="utf-8")
 
-    first = names["samples"]("edge/x/greenhouse/history", history)
-    second = names["samples"]("edge/x/greenhouse/state", state)
-    repeated = names["samples"]("edge/x/greenhouse/history", history)
 
-    assert [sample["id"] for sample in first + second] == [
-        "greenhouse/7/40",
-        "greenhouse/7/41",
-        "greenhouse/7/42",
-    ]
-    assert repeated == []
+def test_every_quality_of_a_time_is_explained() -> None:
+    assert set(table("`time_quality`")) == {f"`{quality}`" for quality in get_args(TimeQuality)}
+    assert f"less than {SLEWED_S * 1000:g} ms are left" in PROSE
