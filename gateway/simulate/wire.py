@@ -1,18 +1,18 @@
 """The serial line of a simulated board: a pty, and what goes wrong on the way."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.simulate.faults import (
     FaultPlan,
     LineFaults,
     LinkAction,
-    LinkEvent,
     WireCounts,
     WireFaults,
     link_events,
 )
+from gateway.simulate.faults.timeline import Timeline
 from gateway.simulate.pty_port import PtyPort
 
 _RELEASE_EVERY_S = 2.0
@@ -56,12 +56,11 @@ class Wire:
         self._port = port
         self._on_data = on_data
         self._on_restart = on_restart
-        self._events: Iterator[LinkEvent] = link_events(plan, port.link_path.name)
+        self._timeline = Timeline(link_events(plan, port.link_path.name), self._apply)
         self._out = _Delayed(faults.from_board, self._write)
         self._in = _Delayed(faults.to_board, self._deliver)
         self._is_open = False
         self._stalled = False
-        self._event_timer: asyncio.TimerHandle | None = None
         self._release_timer: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
@@ -73,15 +72,15 @@ class Wire:
         loop = asyncio.get_running_loop()
         self._is_open = True
         self._plug()
-        self._schedule(loop, loop.time())
+        self._timeline.start()
         self._look_after(loop, 0)
 
     def close(self) -> None:
         """Unplug the board for good; idempotent."""
         self._is_open = False
-        for timer in (self._event_timer, self._release_timer):
-            if timer is not None:
-                timer.cancel()
+        self._timeline.stop()
+        if self._release_timer is not None:
+            self._release_timer.cancel()
         self._out.close()
         self._in.close()
         self._unplug()
@@ -148,17 +147,6 @@ class Wire:
         taken = 0 if self._stalled or not self._port.is_plugged else self._port.write(data)
         self.status.bytes_sent += taken
         self.status.bytes_dropped += len(data) - taken
-
-    def _schedule(self, loop: asyncio.AbstractEventLoop, opened_s: float) -> None:
-        event = next(self._events, None)
-        if event is not None:
-            at_s = opened_s + event.at_s
-            self._event_timer = loop.call_at(at_s, self._play, loop, opened_s, event)
-
-    def _play(self, loop: asyncio.AbstractEventLoop, opened_s: float, event: LinkEvent) -> None:
-        self._apply(event.action)
-        if self._is_open:
-            self._schedule(loop, opened_s)
 
     def _look_after(self, loop: asyncio.AbstractEventLoop, received: int) -> None:
         """Free the port from a gateway that was killed, as the last close frees a real one."""
