@@ -14,12 +14,21 @@ Value: TypeAlias = float | int | str | bool
 MAX_SLUG = 64
 """Longest device or sensor key, in characters; keeps every topic far below MQTT's 65,535 bytes."""
 
+RESERVED_DEVICES = frozenset({"status", "health", "request", "response"})
+"""First levels of the gateway's own topics, below the base topic."""
+
 _NOT_SLUG = re.compile(r"[^a-z0-9_-]+")
 
 
 def slug(text: str) -> str:
     """Return `text` as a topic level: `[a-z0-9_-]`, 1 to MAX_SLUG characters."""
     return _NOT_SLUG.sub("_", text.strip().lower())[:MAX_SLUG].strip("_") or "unnamed"
+
+
+def device_slug(text: str) -> str:
+    """Return `text` as a device's topic level: its slug, or `<slug>_device` where that is ours."""
+    level = slug(text)
+    return f"{level}_device" if level in RESERVED_DEVICES else level
 
 
 class Sample(NamedTuple):
@@ -29,7 +38,7 @@ class Sample(NamedTuple):
     """
 
     device: str
-    """Slug of the device."""
+    """The device, as `device_slug` names it."""
     boot: int
     """The board's boot epoch; for sources without one, a number of this run of the gateway."""
     seq: int

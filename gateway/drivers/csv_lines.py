@@ -15,7 +15,7 @@ from gateway.drivers.text_device import (
     excerpt,
     printable,
 )
-from gateway.model import Event, Fault, Readings, Sample, Sensor, Value, slug
+from gateway.model import Event, Fault, Readings, Sample, Sensor, Value, device_slug, slug
 from gateway.protocol.delivery import DeliveryBook
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(\.[0-9]{0,40})?|(\.[0-9]{1,40}))([eE][+-]?[0-9]{1,3})?")
@@ -57,9 +57,8 @@ class CsvLines:
         """
         self._book = DeliveryBook() if book is None else book
         name = device_name or port_name
-        self._device = TextDevice(
-            slug(name), printable(name) or slug(name), "csv_lines", port_name, run
-        )
+        device = device_slug(name)
+        self._device = TextDevice(device, printable(name) or device, "csv_lines", port_name, run)
         self._columns = columns
         self._known = {column.key: column for column in columns}
         self._separator = None if separator == " " else separator

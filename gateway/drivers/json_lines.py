@@ -17,7 +17,7 @@ from typing import Any, Final
 from gateway.drivers.json_shape import Key, Pairs, Shape, flattened, is_sound, shape_of, usable
 from gateway.drivers.resends import MAX_EPOCH, Numbering, ReceivedLine
 from gateway.drivers.text_device import TextDevice, excerpt, is_good_text, printable, without_crc
-from gateway.model import Event, Fault, Readings, Record, Sample, Sensor, Value, slug
+from gateway.model import Event, Fault, Readings, Record, Sample, Sensor, Value, device_slug
 from gateway.protocol.delivery import DeliveryBook
 
 MAX_DEVICES: Final = 64
@@ -213,7 +213,7 @@ class JsonLines:
     def _meet(self, raw_id: str | None, out: list[Event]) -> _JsonDevice | None:
         """Make room for a device that was not heard before; None where there is none."""
         name = raw_id or self._device_name or self._port_name
-        key = slug(name)
+        key = device_slug(name)
         device = self._by_slug.get(key)
         if device is None:
             if len(self._by_slug) >= MAX_DEVICES:

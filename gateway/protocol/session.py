@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gateway.model import slug
+from gateway.model import device_slug
 from gateway.protocol.board_description import BoardDescription
 from gateway.protocol.delivery import DeliveryBook, Watermark
 from gateway.protocol.fields import Json
@@ -187,8 +187,8 @@ class Session:
             detail = f"{hello.id} speaks version {hello.protocol}"
             return [Refused(SessionFault.UNSUPPORTED_PROTOCOL, detail)]
         events: list[SessionEvent] = []
-        device = slug(hello.id)
-        if self._board is not None and slug(self._board.hello.id) != device:
+        device = device_slug(hello.id)
+        if self._board is not None and device_slug(self._board.hello.id) != device:
             events += self._leave(LeaveReason.REPLACED)
         if not self._book.claim(device, self):
             if hello.id != self._refused_id:
@@ -219,7 +219,7 @@ class Session:
     ) -> JoinedBoard:
         before, self._last_hello = self._last_hello, hello
         description = self._board.description if self._board is not None else None
-        if before is not None and slug(before.id) != slug(hello.id):
+        if before is not None and device_slug(before.id) != device_slug(hello.id):
             events += self._requests.abandon()
         if not _is_same_life(before, hello):
             events += self._requests.forget_sent()
@@ -248,7 +248,7 @@ class Session:
         self._book.release(self)
         if self._board is None:
             return []
-        device = slug(self._board.hello.id)
+        device = device_slug(self._board.hello.id)
         self._board.reception.detach()
         self._board = self._welcome = self._question = None
         return [Left(device, reason, back_in_s)]

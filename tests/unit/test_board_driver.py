@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from dataclasses import replace
 from struct import pack
 from typing import Any
 
@@ -157,6 +158,17 @@ def test_a_board_describes_itself_when_all_of_it_is_known() -> None:
             )
         )
     ]
+
+
+def test_a_board_called_as_a_topic_of_the_gateway_has_another_topic() -> None:
+    rig = Rig()
+
+    (seen,) = rig.say(replace(HELLO, id="Status"), CLIMATE, SOIL, PUMP)
+    (gone,) = rig.say(Bye(60_000))
+
+    assert isinstance(seen, Seen)
+    assert seen.description.device == "status_device"
+    assert gone == Gone("status_device", "bye", 60.0)
 
 
 def test_readings_carry_identity_values_and_time(rig: Rig) -> None:

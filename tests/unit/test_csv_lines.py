@@ -57,6 +57,18 @@ def test_the_columns_of_a_line_become_values_in_their_order() -> None:
     assert readings == Readings("green_house", (Sample("green_house", RUN, 0, 1.0, values),))
 
 
+def test_a_device_called_as_a_topic_of_the_gateway_has_another_topic() -> None:
+    lines = CsvLines("usb-port", "Request", RUN, columns=COLUMNS)
+    lines.parse(b"torn", 0.0, [])
+
+    seen, readings = said(lines, b"21.5,40")
+
+    assert isinstance(seen, Seen)
+    assert (seen.description.device, seen.description.name) == ("request_device", "Request")
+    assert isinstance(readings, Readings)
+    assert readings.device == "request_device"
+
+
 def test_a_device_is_described_once_with_all_its_columns() -> None:
     lines = csv()
 

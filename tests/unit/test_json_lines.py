@@ -105,6 +105,8 @@ def test_a_device_is_described_before_its_first_readings_and_when_its_sensors_gr
         ("", '{"t":1}', "usb-port"),
         ("bench", '{"id":"Kitchen/1","t":1}', "kitchen_1"),
         ("bench", '{"id":17,"t":1}', "17"),
+        ("bench", '{"id":"Health","t":1}', "health_device"),
+        ("status", '{"t":1}', "status_device"),
     ],
 )
 def test_a_device_is_named_by_its_id_else_by_configuration_else_by_the_port(

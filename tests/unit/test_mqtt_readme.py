@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from gateway.clock import SLEWED_S, Clock, TimeBase, TimeQuality
 from gateway.model import (
+    RESERVED_DEVICES,
     Actuator,
     Batch,
     Description,
@@ -16,6 +17,7 @@ from gateway.model import (
     LogLevel,
     Sample,
     Sensor,
+    device_slug,
 )
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.documents import MAX_DOCUMENTS_BYTES, MAX_POSTS
@@ -55,6 +57,13 @@ def example(topic: str) -> Any:  # noqa: ANN401 - whatever the JSON holds
     found = re.search(r"`(\{.*\})`", table("topic")[f"`{topic}`"][1])
     assert found, f"no example for {topic}"
     return json.loads(found[1])
+
+
+def test_the_names_no_device_may_have_are_told() -> None:
+    for name in RESERVED_DEVICES:
+        assert device_slug(name) == f"{name}_device"
+        assert f"`{name}`" in PROSE
+    assert "`status_device` and so on" in PROSE
 
 
 def test_the_table_has_the_topics_of_the_code_and_no_others() -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model import slug
+from gateway.model import RESERVED_DEVICES, slug
 from gateway.mqtt import topics
 from gateway.mqtt.topics import MAX_BASE, Topics
 
@@ -19,6 +19,10 @@ def test_every_topic_of_the_contract_lies_below_the_base_topic() -> None:
     assert full(topics.log("gh-1")) == "edge/attic/gh-1/log"
     assert full(topics.info("gh-1")) == "edge/attic/gh-1/info"
     assert full(topics.actuator_state("gh-1", "pump")) == "edge/attic/gh-1/pump/state"
+
+
+def test_no_device_is_called_as_a_topic_of_the_gateway() -> None:
+    assert {topics.STATUS, topics.HEALTH} < RESERVED_DEVICES
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.backoff import Backoff
 from gateway.clock import Clock, TimeFormat
-from gateway.model import MAX_SLUG, slug
+from gateway.model import MAX_SLUG, RESERVED_DEVICES, device_slug, slug
 from gateway.status import MAX_DEVICES, Histogram, Status
 
 
@@ -36,6 +36,29 @@ def test_a_slug_never_holds_a_wildcard_and_is_its_own_slug(text: str) -> None:
     assert 1 <= len(result) <= MAX_SLUG
     assert not set(result) & set("+#/ $\x00")
     assert slug(result) == result
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Living Room", "living_room"),
+        ("Status", "status_device"),
+        (" health/", "health_device"),
+        ("request", "request_device"),
+        ("response", "response_device"),
+        ("response_device", "response_device"),
+        ("requests", "requests"),
+    ],
+)
+def test_a_device_never_takes_a_topic_of_the_gateway(text: str, expected: str) -> None:
+    assert device_slug(text) == expected
+
+
+@given(st.text() | st.sampled_from(sorted(RESERVED_DEVICES)))
+def test_a_device_slug_is_a_slug_and_its_own_device_slug(text: str) -> None:
+    result = device_slug(text)
+
+    assert slug(result) == device_slug(result) == result
 
 
 @given(st.floats(min_value=0, max_value=4e9))
