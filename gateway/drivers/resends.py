@@ -8,7 +8,8 @@ WINDOW: Final = 64
 REPEATABLE: Final = 3
 """Without an epoch, a safe line may be repeated only while it is among so many newest numbers.
 
-A board that waits for each acknowledgement repeats its newest line, and no other.
+A board that waits for each acknowledgement repeats its newest line, and no other. One that restarts
+before it had more lines than these, and says the same, sends what such boards send: it is not told.
 """
 
 MAX_EPOCH: Final = 2**32

@@ -429,6 +429,40 @@ def test_without_epoch_only_the_newest_safe_lines_may_be_repeated() -> None:
         assert [s.boot for s in bench.samples(f'{{"seq":{9 - back},"t":21}}')] == boots, back
 
 
+def test_without_epoch_a_restart_within_three_equal_lines_is_taken_for_a_repeat() -> None:
+    bench = Bench()
+    for seq in range(REPEATABLE):
+        make_safe(bench.say(f'{{"seq":{seq},"t":21}}'))
+    bench.lines.data_to_send()
+
+    restarted = [bench.samples(f'{{"seq":{seq},"t":21}}') for seq in range(REPEATABLE)]
+    (after,) = bench.samples(f'{{"seq":{REPEATABLE},"t":21}}')
+
+    assert restarted == [[], [], []]
+    assert bench.lines.data_to_send() == b'{"ack":0}\n{"ack":1}\n{"ack":2}\n'
+    assert after.boot == RUN, "nor is it noticed later"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+@pytest.mark.parametrize("first", ['"ep":{start},"seq":0', '"seq":0,"start":{start}'])
+def test_a_first_line_that_differs_at_each_start_tells_every_restart(
+    first: str, count: int
+) -> None:
+    bench = Bench()
+    epoch = first.partition('"seq"')[0]
+    taken: list[Sample] = []
+
+    for start in (5, 6, 7):
+        heads = [first, *[f'{epoch}"seq":{seq}' for seq in range(1, count)]]
+        for head in heads:
+            events = bench.say("{" + head.replace("{start}", str(start)) + ',"t":21}')
+            make_safe(events)
+            taken += samples_of(events)
+
+    assert [sample.seq for sample in taken] == [*range(count)] * 3
+    assert len({(sample.boot, sample.seq) for sample in taken}) == 3 * count
+
+
 def test_without_epoch_a_line_that_is_not_safe_may_be_repeated_however_old() -> None:
     bench = Bench()
     for seq in range(20):
