@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,7 +57,7 @@ def test_ranges_are_merged(
     ranges = missing(stored(settled_next, stored_next), rows)
 
     assert all(first <= last for first, last in ranges)
-    assert all(before[1] + 1 < after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before[1] + 1 < after[0] for before, after in pairwise(ranges))
 
 
 def test_numbers_of_64_bits_cost_no_more_than_small_ones() -> None:
