@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.bench import pipelines, rig
 from tests.parts.catalogue import PartMissingError, locate
+from tests.support.broker import BrokerError
 
 AIM_FLOOD = 1.5
 AIM_SINGLE = 0.25
@@ -77,7 +78,7 @@ def main() -> int:
     try:
         tools = pipelines.Tools(*map(locate, ("mosquitto", "mosquitto_pub", "mosquitto_sub")))
         measure(tools, options.rounds, options.samples)
-    except (rig.BenchError, PartMissingError) as exc:
+    except (rig.BenchError, BrokerError, PartMissingError) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     return 0

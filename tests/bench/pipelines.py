@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import rig
+from tests.support.broker import Broker
 
 PORTS = 10
 TOPICS = ("edge/bench/+/state", "edge/bench/+/history")
@@ -54,10 +55,10 @@ def line(number: int) -> bytes:
 def daemon(tools: Tools, folder: Path, batch_max: int) -> Iterator[Running]:
     """Run broker, subscriber, ports and daemon until all ports are read."""
     with (
-        rig.mosquitto(tools.mosquitto, folder) as port,
+        Broker.running(tools.mosquitto, folder, settings=rig.BROKER_SETTINGS) as broker,
         rig.ptys(folder, PORTS) as ports,
-        rig.subscriber(tools.mosquitto_sub, port, *TOPICS) as sink,
-        rig.gateway(folder, port, batch_max) as process,
+        rig.subscriber(tools.mosquitto_sub, broker.port, *TOPICS) as sink,
+        rig.gateway(folder, broker.port, batch_max) as process,
     ):
         heard: set[bytes] = set()
         sink.on_payload = lambda text: heard.update(
@@ -67,21 +68,21 @@ def daemon(tools: Tools, folder: Path, batch_max: int) -> Iterator[Running]:
         while len(heard) < PORTS:
             if time.monotonic() > deadline_s:
                 raise rig.BenchError(f"the daemon reads {len(heard)} of {PORTS} ports")
-            feeds = [rig.Feed(pty.fd, memoryview(b'\n{"hello":1}\n')) for pty in ports]
+            feeds = [rig.Feed(pty.fileno(), memoryview(b'\n{"hello":1}\n')) for pty in ports]
             ends_s = time.monotonic() + 0.2
             rig.pump(feeds, sink, rig.after(ends_s))
         sink.on_payload = None
-        yield Running(process.pid, [pty.fd for pty in ports], sink)
+        yield Running(process.pid, [pty.fileno() for pty in ports], sink)
 
 
 @contextlib.contextmanager
 def mosquitto_pub(tools: Tools, folder: Path) -> Iterator[Running]:
     """Run broker, subscriber and `mosquitto_pub -q 1 -l`."""
     with (
-        rig.mosquitto(tools.mosquitto, folder) as port,
-        rig.subscriber(tools.mosquitto_sub, port, "bench/lines", "bench/ready") as sink,
+        Broker.running(tools.mosquitto, folder, settings=rig.BROKER_SETTINGS) as broker,
+        rig.subscriber(tools.mosquitto_sub, broker.port, "bench/lines", "bench/ready") as sink,
         rig.child(
-            *(tools.mosquitto_pub, "-h", "127.0.0.1", "-p", str(port)),
+            *(tools.mosquitto_pub, "-h", "127.0.0.1", "-p", str(broker.port)),
             *("-q", "1", "-l", "-t", "bench/lines"),
             stdin=subprocess.PIPE,
         ) as process,

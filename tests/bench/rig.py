@@ -1,17 +1,17 @@
-"""What every measurement stands on: a broker, a counting subscriber, ptys, and child processes."""
+"""What every measurement stands on: a counting subscriber, ports, and child processes."""
 
 import contextlib
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import time
-import tty
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from gateway.simulate.pty_port import PtyPort
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 DEADLINE_S = 120.0
@@ -19,13 +19,6 @@ DEADLINE_S = 120.0
 
 class BenchError(Exception):
     """A measurement could not be made."""
-
-
-def free_port() -> int:
-    """Return a loopback port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -44,24 +37,8 @@ def child(*command: str | Path, **kwargs: object) -> Iterator[subprocess.Popen[b
                 process.wait()
 
 
-@contextlib.contextmanager
-def mosquitto(binary: Path, folder: Path) -> Iterator[int]:
-    """Run a broker that queues without limit, as nothing may be lost in a measurement."""
-    port = free_port()
-    config = folder / "mosquitto.conf"
-    config.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
-        "max_queued_messages 0\nmax_inflight_messages 100\nlog_type error\n"
-    )
-    with child(binary, "-c", config) as process:
-        deadline_s = time.monotonic() + 10
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if process.poll() is not None or time.monotonic() > deadline_s:
-                raise BenchError("mosquitto does not start")
-            time.sleep(0.02)
-        yield port
+BROKER_SETTINGS = ("max_inflight_messages 100", "log_type error", "set_tcp_nodelay false")
+"""More in flight than mosquitto's 20; its log would be most of its work; the rest as it comes."""
 
 
 class Subscriber:
@@ -99,30 +76,17 @@ def subscriber(binary: Path, port: int, *topics: str) -> Iterator[Subscriber]:
         yield Subscriber(process)
 
 
-class Pty:
-    """A serial port whose far end the benchmark holds."""
-
-    def __init__(self, path: Path) -> None:
-        self.fd, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self.fd, False)
-        path.unlink(missing_ok=True)
-        path.symlink_to(os.ttyname(self._slave))
-
-    def close(self) -> None:
-        os.close(self.fd)
-        os.close(self._slave)
-
-
 @contextlib.contextmanager
-def ptys(folder: Path, count: int) -> Iterator[list[Pty]]:
-    """Make `count` ports in `folder`."""
-    ports = [Pty(folder / f"port{number}") for number in range(count)]
+def ptys(folder: Path, count: int) -> Iterator[list[PtyPort]]:
+    """Make `count` ports in `folder`, whose far ends the benchmark holds."""
+    ports = [PtyPort(folder / f"port{number}") for number in range(count)]
     try:
+        for port in ports:
+            port.plug()
         yield ports
     finally:
         for port in ports:
-            port.close()
+            port.unplug()
 
 
 @contextlib.contextmanager

@@ -41,6 +41,18 @@ def test_a_broker_that_cannot_start_shows_its_log(mosquitto_bin: Path, tmp_path:
     assert not broken.is_running
 
 
+def test_a_setting_takes_the_place_of_the_usual_one(mosquitto_bin: Path, tmp_path: Path) -> None:
+    with Broker.running(mosquitto_bin, tmp_path) as usual:
+        told = usual.log()
+    quiet_folder = tmp_path / "quiet"
+    quiet_folder.mkdir()
+    with Broker.running(mosquitto_bin, quiet_folder, settings=["log_type error"]) as quiet:
+        silence = quiet.log()
+
+    assert "running" in told
+    assert "running" not in silence
+
+
 DEAF_AT_FIRST = """#!{python}
 import signal, socket, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -41,7 +41,11 @@ class Broker:
         persistence: bool = False,
         settings: Sequence[str] = (),
     ) -> None:
-        """Prepare, without starting; `settings` are further lines of mosquitto.conf."""
+        """Prepare, without starting.
+
+        `settings` are further lines of mosquitto.conf; each takes the place of those here that
+        begin with the same word.
+        """
         self.host = HOST
         self.port = 0
         self.log_path = folder / "mosquitto.log"
@@ -160,7 +164,9 @@ class Broker:
         ]
         if os.geteuid() == 0:
             lines.append("user root")  # else it changes to a user that cannot write here
-        return "\n".join([*lines, *self._settings, ""])
+        replaced = {line.split()[0] for line in self._settings}
+        kept = [line for line in lines if line.split()[0] not in replaced]
+        return "\n".join([*kept, *self._settings, ""])
 
 
 def _be_let_go(port: int) -> None:
