@@ -15,7 +15,7 @@ from gateway.clock import Clock
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
-from gateway.health import memory_bytes, report, watch_loop_lag
+from gateway.health import call_every, memory_bytes, watch_loop_lag
 from gateway.links.serial_port import SerialLink, SerialOptions
 from gateway.links.serial_ports import FoundPort, PortWatch
 from gateway.model import Sensor, slug
@@ -36,6 +36,8 @@ PORTS_A_TURN = 4
 PORTS_PAUSE_S = 0.02
 """When hundreds of ports appear at once, as many are opened between two such pauses: each starts a
 thread, and boards that all introduce themselves in one turn of the loop would hold it up."""
+CLOCK_INTERVAL_S = 1.0
+"""How old the last look at a synchronised clock may be when somebody sets it by hand."""
 PORT_BACKOFF_CAP_S = 10.0
 BROKER_BACKOFF_CAP_S = 30.0
 
@@ -63,7 +65,7 @@ class App:
             timekeeper=self._timekeeper,
             status=self.status,
         )
-        self._pipeline = Pipeline(self.outbox, self._publisher, self.status, self._clock)
+        self._pipeline = Pipeline(self.outbox, self._publisher, self.status, self._timekeeper)
         self._book = DeliveryBook()
         self._links: dict[str, SerialLink] = {}
         self._is_crowded = False
@@ -83,7 +85,9 @@ class App:
                 serving = keep_running("broker", self._publisher.run, broker)
                 tasks.create_task(serving, name="broker")
                 tasks.create_task(watch_loop_lag(self.status), name="loop lag")
-                tasks.create_task(report(health_interval_s, self._publish_health), name="health")
+                tasks.create_task(call_every(CLOCK_INTERVAL_S, self._timekeeper.base), name="clock")
+                health = call_every(health_interval_s, self._publish_health)
+                tasks.create_task(health, name="health")
                 links = tasks.create_task(self._run_links(), name="links")
                 if ready is not None:
                     ready()
@@ -187,11 +191,10 @@ class App:
             topics.HEALTH,
             payloads.health(
                 self.status,
-                self._clock,
+                self._timekeeper,
                 memory_bytes=memory_bytes(),
                 outbox_size=self.outbox.size,
                 outbox_oldest_s=self.outbox.oldest_s(),
-                time_quality=self._timekeeper.base().quality,
             ),
         )
 

@@ -87,10 +87,6 @@ class Clock:
     is_synchronised: Callable[[], bool] = is_clock_synchronised
     """Whether somebody vouches for `unix_s` now."""
 
-    def unix_of(self, monotonic_s: float) -> float:
-        """Return the UTC seconds of a moment of this boot, by the wall clock as it stands now."""
-        return self.unix_s() - (self.monotonic_s() - monotonic_s)
-
 
 class TimeFormat:
     """Formats UTC seconds as ISO 8601; remembers the last second, as most repeat."""

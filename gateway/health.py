@@ -21,10 +21,10 @@ async def watch_loop_lag(status: Status) -> NoReturn:
         status.loop_lag_s.record(max(0.0, loop.time() - due_s))
 
 
-async def report(interval_s: float, publish: Callable[[], None]) -> NoReturn:
-    """Call `publish` now and every `interval_s` for ever."""
+async def call_every(interval_s: float, act: Callable[[], object]) -> NoReturn:
+    """Call `act` now and every `interval_s` for ever."""
     while True:
-        publish()
+        act()
         await asyncio.sleep(interval_s)
 
 

@@ -2,7 +2,6 @@
 
 import logging
 
-from gateway.clock import Clock
 from gateway.model import (
     ActuatorChanged,
     Description,
@@ -19,6 +18,7 @@ from gateway.mqtt import payloads, topics
 from gateway.mqtt.publisher import Publisher
 from gateway.status import DeviceStatus, Status
 from gateway.store.outbox import MemoryOutbox
+from gateway.timekeeper import TimeKeeper
 
 _log = logging.getLogger(__name__)
 
@@ -35,12 +35,16 @@ class Pipeline:
     """Where the events of all links meet; synchronous, so that order is kept without locks."""
 
     def __init__(
-        self, outbox: MemoryOutbox, publisher: Publisher, status: Status, clock: Clock
+        self,
+        outbox: MemoryOutbox,
+        publisher: Publisher,
+        status: Status,
+        timekeeper: TimeKeeper,
     ) -> None:
         self._outbox = outbox
         self._publisher = publisher
         self._status = status
-        self._clock = clock
+        self._timekeeper = timekeeper
         self._told_faults: set[tuple[str, str]] = set()
 
     def accept(self, link: str, events: list[Event]) -> None:
@@ -115,7 +119,7 @@ class Pipeline:
     def _take_log(self, link: str, line: DeviceLog) -> None:
         _log.log(_LOG_LEVELS[line.level], "%s: %s", line.device or link, line.text)
         if line.device:
-            now_unix_s = self._clock.unix_s()
+            now_unix_s = self._timekeeper.unix_s()
             self._publisher.post(topics.log(line.device), payloads.log(line, now_unix_s))
 
     def _take_fault(self, link: str, fault: Fault) -> None:

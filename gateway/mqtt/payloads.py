@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Literal
 
-from gateway.clock import Clock, TimeBase, TimeFormat, TimeQuality
+from gateway.clock import TimeBase, TimeFormat
 from gateway.model import Actuator, Description, DeviceLog, Gap, Sample, Value
 from gateway.status import Histogram, LinkStatus, Status
+from gateway.timekeeper import TimeKeeper
 
 HEARTBEAT_S = 60
 """How often the health topic is renewed at least; a subscriber may worry after two of them."""
@@ -125,31 +126,34 @@ def info(description: Description) -> bytes:
     )
 
 
-def health(  # noqa: PLR0913 - each keyword is one measurement
+def health(
     status: Status,
-    clock: Clock,
+    timekeeper: TimeKeeper,
     *,
     memory_bytes: int,
     outbox_size: int,
     outbox_oldest_s: float | None,
-    time_quality: TimeQuality = "unsynced",
 ) -> bytes:
     """Return the gateway's own measurements; counters count from its start.
 
     `outbox_oldest_s` is the monotonic time of the oldest waiting record.
     """
-    age_s = None if outbox_oldest_s is None else round(clock.monotonic_s() - outbox_oldest_s, 3)
+    base, now_s = timekeeper.base(), timekeeper.clock.monotonic_s()
     troubled_first = sorted(status.links.values(), key=lambda link: link.state == "open")
     return _json(
         {
-            "time": TimeFormat().text(clock.unix_s()),
-            "time_quality": time_quality,
+            "time": TimeFormat().text(now_s + base.offset_s),
+            "time_quality": base.quality,
+            "clock": {
+                "offset": timekeeper.source,
+                "synced_age_s": _age_s(timekeeper.synced_s, now_s),
+            },
             "memory_bytes": memory_bytes,
             "loop_lag_s": _quantiles(status.loop_lag_s),
             "latency_s": _quantiles(status.latency_s),
             "outbox": {
                 "records": outbox_size,
-                "oldest_age_s": age_s,
+                "oldest_age_s": _age_s(outbox_oldest_s, now_s),
             },
             "broker": {
                 "connects": status.broker.connects,
@@ -164,6 +168,10 @@ def health(  # noqa: PLR0913 - each keyword is one measurement
             "links": {link.name: _link(link) for link in islice(troubled_first, MAX_HEALTH_LINKS)},
         }
     )
+
+
+def _age_s(since_s: float | None, now_s: float) -> float | None:
+    return None if since_s is None else round(now_s - since_s, 3)
 
 
 def _link(link: LinkStatus) -> dict[str, object]:

@@ -28,7 +28,7 @@ from gateway.mqtt.shipments import FIRST_REST_S, LONGEST_REST_S
 from gateway.mqtt.suspicion import SMALLEST_LIMIT_BYTES
 from gateway.mqtt.topics import Topics
 from gateway.status import Status
-from gateway.timekeeper import TimeKeeper
+from gateway.timekeeper import OffsetSource, TimeKeeper
 from tests.support import exactly_once
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +130,9 @@ def test_every_key_of_a_document_is_explained() -> None:
     status = Status()
     status.link("x")
     info = payloads.info(description)
-    health = payloads.health(status, Clock(), memory_bytes=0, outbox_size=0, outbox_oldest_s=None)
+    health = payloads.health(
+        status, TimeKeeper(Clock()), memory_bytes=0, outbox_size=0, outbox_oldest_s=None
+    )
 
     def keys(document: object) -> set[str]:
         if isinstance(document, dict):
@@ -140,6 +142,12 @@ def test_every_key_of_a_document_is_explained() -> None:
 
     for key in keys(json.loads(info)) | keys(json.loads(health)):
         assert f"`{key}`" in TEXT, key
+
+
+def test_every_source_of_an_offset_is_explained() -> None:
+    health = PROSE[PROSE.index("`health`: ") :]
+
+    assert all(f"`{source}`" in health for source in get_args(OffsetSource))
 
 
 def test_every_cause_of_a_gap_is_explained() -> None:

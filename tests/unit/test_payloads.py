@@ -21,6 +21,8 @@ from gateway.model import (
 from gateway.mqtt import payloads
 from gateway.mqtt.payloads import MAX_HEALTH_LINKS, SamplePayloads
 from gateway.status import Status
+from gateway.timekeeper import TimeKeeper
+from tests.support.machine import Machine
 
 # 2026-11-22T07:00:00.123Z, the moment in the topic contract's example (`date -d ... +%s`).
 EXAMPLE_UNIX_S = 1795330800.123
@@ -227,14 +229,21 @@ def test_health_counts_what_the_status_board_knows() -> None:
     status.link("usb-1").bytes_in = 100
     status.link("usb-1").faults["bad_crc"] = 2
     status.latency_s.record(0.001)
-    clock = Clock(monotonic_s=lambda: 70.0, unix_s=lambda: EXAMPLE_UNIX_S)
+    clock = Clock(lambda: 70.0, lambda: EXAMPLE_UNIX_S, is_synchronised=lambda: True)
 
     document = strict(
-        payloads.health(status, clock, memory_bytes=30_000_000, outbox_size=3, outbox_oldest_s=69.5)
+        payloads.health(
+            status,
+            TimeKeeper(clock),
+            memory_bytes=30_000_000,
+            outbox_size=3,
+            outbox_oldest_s=69.5,
+        )
     )
 
     assert document["time"] == "2026-11-22T07:00:00.123Z"
-    assert document["time_quality"] == "unsynced"
+    assert document["time_quality"] == "synced"
+    assert document["clock"] == {"offset": "synced", "synced_age_s": 0.0}
     assert document["memory_bytes"] == 30_000_000
     assert document["outbox"] == {"records": 3, "oldest_age_s": 0.5}
     assert document["devices"] == {"total": 2, "online": 1}
@@ -250,13 +259,38 @@ def test_health_counts_what_the_status_board_knows() -> None:
     }
 
 
+def test_health_tells_how_old_the_offset_is_that_it_holds() -> None:
+    machine = Machine(EXAMPLE_UNIX_S)
+
+    def document() -> Any:  # noqa: ANN401 - whatever JSON holds
+        return strict(
+            payloads.health(Status(), keeper, memory_bytes=0, outbox_size=0, outbox_oldest_s=None)
+        )
+
+    keeper = TimeKeeper(machine.clock())
+    at_start = document()
+    machine.synchronise()
+    keeper.base()
+    machine.run(30.0)
+    machine.set_by_hand(0.0)
+    held = document()
+
+    assert at_start["time"] == "1970-01-01T00:00:00.000Z"
+    assert at_start["clock"] == {"offset": "wall", "synced_age_s": None}
+    assert held["time"] == "2026-11-22T07:00:30.123Z"
+    assert held["time_quality"] == "unsynced"
+    assert held["clock"] == {"offset": "held", "synced_age_s": 30.0}
+
+
 def test_health_lists_links_in_trouble_first_and_stays_short() -> None:
     status = Status()
     for number in range(500):
         status.link(f"usb-{number}").state = "open"
     status.link("usb-499").state = "lost"
 
-    payload = payloads.health(status, Clock(), memory_bytes=0, outbox_size=0, outbox_oldest_s=None)
+    payload = payloads.health(
+        status, TimeKeeper(Clock()), memory_bytes=0, outbox_size=0, outbox_oldest_s=None
+    )
 
     document = strict(payload)
     assert document["links_total"] == 500

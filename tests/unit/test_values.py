@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.backoff import Backoff
-from gateway.clock import Clock, TimeFormat
+from gateway.clock import TimeFormat
 from gateway.model import MAX_SLUG, RESERVED_DEVICES, device_slug, slug
 from gateway.status import MAX_DEVICES, Histogram, Status
 
@@ -81,12 +81,6 @@ def test_time_format_does_not_keep_a_stale_second() -> None:
         "1970-01-01T00:00:00.500Z",
         "2026-11-22T07:14:56.123Z",
     ]
-
-
-def test_clock_dates_a_past_moment_by_its_age() -> None:
-    clock = Clock(monotonic_s=lambda: 100.0, unix_s=lambda: 1_000_000.0)
-
-    assert clock.unix_of(97.5) == 999_997.5
 
 
 def test_backoff_grows_to_its_cap_and_starts_over_after_reset() -> None:
