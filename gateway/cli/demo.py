@@ -184,7 +184,7 @@ class _Demo:
         )
         app = self._app = App(settings)
         hint = (
-            f"boards run {self._interpreter.label}; "
+            f"boards run {self._interpreter.label}; from outside:\n"
             f"mosquitto_sub -h {broker.host} -p {broker.port} -t 'edge/#' -v"
         )
         try:
