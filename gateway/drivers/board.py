@@ -34,6 +34,7 @@ from gateway.protocol.session_events import (
     BoardTime,
     CommandEnded,
     Described,
+    Forgotten,
     Joined,
     Left,
     Logged,
@@ -131,7 +132,9 @@ class BoardDriver:
             case Received():
                 out.append(self._readings(event, now_s))
             case Missed():
-                out.append(self._gap(event, now_s))
+                out.append(self._gap(event, GapCause.RING_OVERFLOW, now_s))
+            case Forgotten():
+                out.append(self._gap(event, GapCause.POWER_LOSS, now_s))
             case BoardTime():
                 self._board_clock.note(event.mono_ms, now_s)
             case Joined() | Described() | Left():
@@ -151,9 +154,8 @@ class BoardDriver:
         level = LogLevel(min(max(logged.level, 1), 4))
         return DeviceLog(self.device, level, clean(logged.text, MAX_LOG))
 
-    def _gap(self, missed: Missed, now_s: float) -> Readings:
-        mark, first_seq, last_seq = missed.watermark, missed.first_seq, missed.last_seq
-        cause = GapCause.RING_OVERFLOW
+    def _gap(self, lost: Missed | Forgotten, cause: GapCause, now_s: float) -> Readings:
+        mark, first_seq, last_seq = lost.watermark, lost.first_seq, lost.last_seq
         gap = Gap(self.device, mark.epoch, first_seq, last_seq, cause, now_s)
         return Readings(self.device, (gap,), partial(mark.mark_safe, first_seq, last_seq))
 

@@ -66,6 +66,8 @@ class JoinedBoard:
                 self._on_read(message, now_s, events)
             case Ping():
                 self.pong = (Pong(message.mono_ms, *moment(unix_s)), mid)
+                if message.next_seq is not None:
+                    self.reception.watermark.claim(message.next_seq)
                 self.reception.ack_due = True  # in case the last ACK was lost
                 events.append(BoardTime(message.mono_ms))
             case Stream() | ActuatorReport():

@@ -1,5 +1,6 @@
 """Payloads in JSON: what is said seldom, and by people's names."""
 
+from collections.abc import Mapping
 from struct import Struct
 
 from gateway.protocol import fields
@@ -41,6 +42,7 @@ def decode_hello(payload: bytes) -> Hello:
     said = fields.load_object(payload)
     next_seq = fields.integer(said, "sq", 0, U32)
     unacked = fields.integer(said, "un", 0, next_seq)
+    previous_epoch, previous_next, previous_acked = _previous(said)
     return Hello(
         protocol=fields.integer(said, "p", 1, 255),
         id=fields.text(said, "id", _NAME),
@@ -62,7 +64,20 @@ def decode_hello(payload: bytes) -> Hello:
         trial=fields.flag(said, "trial"),
         capabilities=fields.texts(said, "caps", 32, _NAME),
         nonce=fields.integer(said, "n", 0, U32, 0),
+        is_closed=fields.flag(said, "cl"),
+        previous_epoch=previous_epoch,
+        previous_next=previous_next,
+        previous_acked=previous_acked,
     )
+
+
+def _previous(said: Mapping[str, Json]) -> tuple[int | None, int, int | None]:
+    """Return epoch, next seq and acked of the epoch before this one."""
+    if said.get("pe") is None:
+        return None, 0, None
+    next_seq = fields.integer(said, "ps", 0, U32)
+    acked = None if said.get("pa") is None else fields.integer(said, "pa", 0, next_seq)
+    return fields.integer(said, "pe", 0, U16), next_seq, acked
 
 
 def encode_hello(hello: Hello) -> bytes:
@@ -88,7 +103,10 @@ def encode_hello(hello: Hello) -> bytes:
         "trial": hello.trial or None,
         "caps": list(hello.capabilities) or None,
         "n": hello.nonce,
+        "cl": hello.is_closed or None,
     }
+    if hello.previous_epoch is not None:
+        said |= {"pe": hello.previous_epoch, "ps": hello.previous_next, "pa": hello.previous_acked}
     return fields.dump_known(said)
 
 

@@ -89,6 +89,14 @@ class Hello:
     capabilities: tuple[str, ...] = ()
     nonce: int = 0
     """Drawn anew whenever the board's RAM was lost; 0 from a board that draws none."""
+    is_closed: bool = False
+    """The epoch is over: what the board kept of it is delivered, and nothing is added."""
+    previous_epoch: int | None = None
+    """The epoch before this one, of which the board still knows how far it went; None: unknown."""
+    previous_next: int = 0
+    """The first seq that `previous_epoch` did not use."""
+    previous_acked: int | None = None
+    """What `acked` was in `previous_epoch`; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,8 @@ class Ping:
     """A board had nothing else to say for a heartbeat."""
 
     mono_ms: int
+    next_seq: int | None = None
+    """Seq of the next record it will take; None from a board that does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class ReceptionCounts:
     """Records that came again."""
     missed: int = 0
     """Records the board had to drop."""
+    forgotten: int = 0
+    """Records of earlier epochs that went with the board's memory."""
     unreadable: int = 0
     """Records that came and mean nothing."""
     holes: int = 0
@@ -118,6 +120,7 @@ class Reception:
     ) -> int | None:
         """Accept what is new of a batch; return the unknown stream that ended it, if one did."""
         mark = self.watermark
+        mark.claim(read.first_seq + read.record_count)
         if self._is_paused:
             if not self._grace:
                 self.refuse()

@@ -10,6 +10,7 @@ from gateway.protocol.frames import MAX_FRAME_ON_256, Frame, encode_frame
 from gateway.protocol.joined_board import JoinedBoard, moment
 from gateway.protocol.messages import (
     PROTOCOL,
+    U32,
     BadMessage,
     Bye,
     Command,
@@ -28,6 +29,7 @@ from gateway.protocol.reception import Reception, ReceptionCounts
 from gateway.protocol.requests import MAX_TTL_MS, Requests
 from gateway.protocol.session_events import (
     CommandEnded,
+    Forgotten,
     Joined,
     LeaveReason,
     Left,
@@ -197,22 +199,33 @@ class Session:
             return events
         self._refused_id = ""
         mark = self._book.watermark(device, hello.epoch)
-        if mark is not None and hello.next_seq < mark.received_next:
-            # Its flash was erased, or it is another board; nx beyond its sq tells it so.
+        if mark is not None and hello.next_seq < mark.claimed_next and not hello.is_closed:
+            # Its flash was erased, or it is another board; nx beyond any sq tells it so.
             events += self._leave(LeaveReason.REPLACED)
             events.append(Refused(SessionFault.EPOCH_REUSED, f"{hello.id}: epoch {hello.epoch}"))
-            self._put_welcome(mark.epoch, mark.received_next, unix_s)
+            self._put_welcome(mark.epoch, U32, unix_s)
             return events
+        if hello.previous_epoch is not None:
+            self._book.end(device, hello.previous_epoch, hello.previous_next, hello.previous_acked)
         oldest_seq = hello.next_seq - hello.unacked
         if mark is None:
             mark = self._book.start(device, hello.epoch, min(hello.acked, oldest_seq))
+        mark.skip_to(hello.acked)  # an earlier run of the gateway acknowledged it
+        mark.claim(hello.next_seq)
         self._put_welcome(mark.epoch, mark.safe_next, unix_s)
         self._board = self._join(hello, mark, now_s, events)
         events.append(Joined(device, hello))
+        events += self._past(device, hello.epoch)
         self._board.reception.expect(oldest_seq, events)
         if self._board.description.is_complete:
             events.append(self._board.description.described())
         return events
+
+    def _past(self, device: str, epoch: int) -> list[SessionEvent]:
+        """Give up what other epochs still owe: the board would have delivered it before."""
+        lost = self._book.give_up(device, epoch)
+        self.counts.forgotten += sum(last_seq - first_seq + 1 for _, first_seq, last_seq in lost)
+        return [Forgotten(*loss) for loss in lost]
 
     def _join(
         self, hello: Hello, mark: Watermark, now_s: float, events: list[SessionEvent]

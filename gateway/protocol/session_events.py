@@ -95,6 +95,17 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Records of an epoch that was over before they came: the board lost its memory."""
+
+    watermark: Watermark
+    """Of that epoch. Wants `mark_safe` of the range once the loss is published."""
+    first_seq: int
+    last_seq: int
+    """Inclusive."""
+
+
+@dataclass(frozen=True, slots=True)
 class BoardTime:
     """What the board's clock says now."""
 
@@ -148,6 +159,7 @@ SessionEvent: TypeAlias = (
     | Described
     | Received
     | Missed
+    | Forgotten
     | BoardTime
     | ActuatorStated
     | Logged

@@ -15,12 +15,16 @@ _ACK = Struct("<HIBB")
 
 def decode_ping(payload: bytes) -> Ping:
     """Undo `encode_ping`."""
-    return Ping(*_U32.unpack_from(payload))
+    (mono_ms,) = _U32.unpack_from(payload)
+    if len(payload) < 2 * _U32.size:
+        return Ping(mono_ms)
+    return Ping(mono_ms, *_U32.unpack_from(payload, _U32.size))
 
 
 def encode_ping(ping: Ping) -> bytes:
-    """Return mono_ms u32."""
-    return _U32.pack(ping.mono_ms)
+    """Return mono_ms u32 and, if it is known, next_seq u32."""
+    payload = _U32.pack(ping.mono_ms)
+    return payload if ping.next_seq is None else payload + _U32.pack(ping.next_seq)
 
 
 def decode_pong(payload: bytes) -> Pong:

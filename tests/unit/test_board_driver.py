@@ -212,6 +212,20 @@ def test_a_loss_is_published_as_a_gap_before_what_follows_it(rig: Rig) -> None:
     assert rig.heard() == [Ack(42, 8, 3, 0, 8)]
 
 
+def test_what_went_with_a_boards_memory_is_a_gap_of_the_epoch_it_was_in(rig: Rig) -> None:
+    rig.say(Ping(5000, next_seq=6))
+
+    events = rig.say(replace(HELLO, epoch=43, nonce=6), now_s=200.0)
+
+    (gap,) = [event for event in events if isinstance(event, Readings)]
+    assert gap.records == (Gap("greenhouse_7", 42, 0, 5, GapCause.POWER_LOSS, 200.0),)
+    assert gap.on_safe is not None
+    gap.on_safe()
+    mark = rig.book.watermark("greenhouse_7", 42)
+    assert mark is not None
+    assert mark.safe_next == 6
+
+
 def test_a_record_nobody_can_read_is_a_gap_in_its_place(rig: Rig) -> None:
     broken = pack("<BBIh", 8, 0, 4_000, 1)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.protocol.delivery import MAX_EPOCHS, DeliveryBook, Watermark
+from gateway.protocol.delivery import MAX_EPOCHS, DeliveryBook, Progress, Watermark
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -125,3 +125,101 @@ def test_numbers_never_repeat() -> None:
     book = DeliveryBook()
 
     assert len({book.next_number() for _ in range(100)}) == 100
+
+
+def test_skipping_takes_what_became_safe_out_of_order_along() -> None:
+    mark = Watermark(7, 0)
+    mark.mark_safe(5, 9)
+    mark.mark_safe(20, 24)
+
+    mark.skip_to(7)
+
+    assert (mark.safe_next, mark.received_next, mark.claimed_next) == (10, 10, 10)
+    mark.mark_safe(10, 19)
+    assert mark.safe_next == 25
+
+
+def test_what_becomes_safe_behind_the_watermark_changes_nothing() -> None:
+    mark = Watermark(7, 0)
+    mark.skip_to(10)
+    told: list[int] = []
+    mark.on_advance = lambda: told.append(mark.safe_next)
+
+    mark.mark_safe(2, 5)
+    mark.skip_to(9)
+
+    assert (mark.safe_next, told) == (10, [])
+    mark.mark_safe(8, 11)
+    assert (mark.safe_next, told) == (12, [12])
+
+
+def test_a_restored_epoch_stands_where_it_stood() -> None:
+    book = DeliveryBook()
+
+    book.restore("b1", 7, 100, 120)
+
+    mark = book.watermark("b1", 7)
+    assert mark is not None
+    assert (mark.safe_next, mark.received_next, mark.claimed_next) == (100, 100, 120)
+    assert book.changed() == []
+
+
+def test_what_is_known_by_now_is_not_restored() -> None:
+    book = DeliveryBook()
+    mark = book.start("b1", 7, 200)
+
+    book.restore("b1", 7, 100, 120)
+
+    assert book.watermark("b1", 7) is mark
+    assert mark.safe_next == 200
+
+
+def test_what_changed_is_told_once_and_as_it_stands_now() -> None:
+    book = DeliveryBook()
+    first, second = book.start("b1", 7, 0), book.start("b2", 1, 5)
+    assert book.changed() == [Progress("b1", 7, 0, 0), Progress("b2", 1, 5, 5)]
+
+    first.claim(9)
+    first.mark_safe(0, 3)
+    first.claim(8)
+    second.mark_safe(7, 8)  # out of order: nothing that would be written down
+
+    assert book.changed() == [Progress("b1", 7, 4, 9)]
+    assert book.changed() == []
+
+
+def test_what_was_forgotten_is_not_told() -> None:
+    book = DeliveryBook(max_devices=2)
+    gone = book.start("b1", 7, 0)
+    book.start("b2", 7, 0)
+    book.start("b3", 7, 0)
+
+    gone.mark_safe(0, 5)
+
+    assert [progress.device for progress in book.changed()] == ["b2", "b3"]
+
+
+def test_the_epoch_unseen_for_longest_is_forgotten_first() -> None:
+    book = DeliveryBook()
+    for epoch in (9, 8, 7, 6):  # restored in whatever order
+        book.restore("b1", epoch, 0, 0)
+    book.watermark("b1", 9)
+
+    book.start("b1", 10, 0)
+
+    assert book.watermark("b1", 8) is None
+    assert book.watermark("b1", 9) is not None
+
+
+def test_a_board_owes_what_its_other_epochs_used_and_did_not_deliver() -> None:
+    book = DeliveryBook()
+    book.restore("b1", 6, 3, 3)
+    book.restore("b1", 7, 10, 14)
+    present = book.start("b1", 8, 0)
+    present.claim(5)
+
+    lost = book.give_up("b1", 8)
+
+    assert [(mark.epoch, first, last) for mark, first, last in lost] == [(7, 10, 13)]
+    assert book.give_up("b1", 8) == []
+    assert present.received_next == 0

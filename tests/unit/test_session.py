@@ -39,6 +39,7 @@ from gateway.protocol.session_events import (
     BoardTime,
     CommandEnded,
     Described,
+    Forgotten,
     Joined,
     LeaveReason,
     Left,
@@ -320,9 +321,170 @@ def test_an_epoch_that_starts_over_is_refused_with_a_resume_point_beyond_it(join
     assert faults(events) == [SessionFault.EPOCH_REUSED]
     (welcome,) = joined.heard()
     assert isinstance(welcome, Welcome)
-    assert (welcome.epoch, welcome.next_seq) == (7, 5)
+    assert (welcome.epoch, welcome.next_seq) == (7, 2**32 - 1)
     assert joined.say(read(0, 4)) == []
     assert [event for event in joined.say(hello(epoch=8)) if isinstance(event, Joined)]
+
+
+def test_numbers_the_board_was_heard_to_use_are_not_used_again_in_the_same_epoch(
+    joined: Peer,
+) -> None:
+    joined.say(Ping(1000, next_seq=9))  # they never arrived
+
+    events = joined.say(hello(next_seq=8, unacked=8))
+
+    assert faults(events) == [SessionFault.EPOCH_REUSED]
+
+
+# ---- earlier lives of a board, earlier runs of the gateway
+
+
+def forgotten(events: Iterable[SessionEvent]) -> list[tuple[int, int, int]]:
+    return [
+        (event.watermark.epoch, event.first_seq, event.last_seq)
+        for event in events
+        if isinstance(event, Forgotten)
+    ]
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        hello(next_seq=5, unacked=3),
+        Ping(2000, next_seq=5),
+        read(4, 1),  # behind a hole
+    ],
+    ids=["hello", "ping", "read"],
+)
+def test_what_an_epoch_used_and_never_delivered_is_given_up_when_the_next_begins(
+    joined: Peer, claim: Message
+) -> None:
+    joined.say(read(0, 2), claim)
+
+    events = joined.say(hello(epoch=8, nonce=100))
+
+    assert forgotten(events) == [(7, 2, 4)]
+    assert isinstance(events[0], Joined), "a gap has a device"
+    assert joined.session.counts.forgotten == 3
+    assert forgotten(joined.say(hello(epoch=8, nonce=100))) == []
+
+
+def test_an_old_ping_claims_nothing(joined: Peer) -> None:
+    joined.say(read(0, 2), Ping(2000))
+
+    assert forgotten(joined.say(hello(epoch=8))) == []
+
+
+def test_what_was_given_up_is_safe_once_it_is_published(joined: Peer) -> None:
+    joined.say(Ping(2000, next_seq=5))
+    (lost,) = [event for event in joined.say(hello(epoch=8)) if isinstance(event, Forgotten)]
+
+    lost.watermark.mark_safe(lost.first_seq, lost.last_seq)
+
+    assert [(m.epoch, m.safe_next, m.claimed_next) for m in joined.book.changed()] == [
+        (7, 5, 5),
+        (8, 0, 0),
+    ]
+
+
+def test_a_board_that_knows_how_far_its_last_epoch_went_makes_the_loss_exact(joined: Peer) -> None:
+    joined.say(read(0, 2))
+
+    events = joined.say(hello(epoch=8, previous_epoch=7, previous_next=40))
+
+    assert forgotten(events) == [(7, 2, 39)]
+
+
+def test_an_epoch_nobody_heard_of_is_lost_from_where_the_board_was_told_it_is_safe(
+    peer: Peer,
+) -> None:
+    said = {"previous_epoch": 7, "previous_next": 40, "previous_acked": 30}
+
+    assert forgotten(peer.say(hello(epoch=8, **said))) == [(7, 30, 39)]
+    assert forgotten(peer.say(hello(epoch=8, **said))) == []
+
+
+def test_of_an_epoch_nobody_heard_of_nothing_is_guessed(peer: Peer) -> None:
+    assert forgotten(peer.say(hello(epoch=8, previous_epoch=7, previous_next=40))) == []
+
+
+def test_an_epoch_that_names_itself_as_the_one_before_means_nothing_by_it(peer: Peer) -> None:
+    said = {"previous_epoch": 7, "previous_next": 40, "previous_acked": 0}
+
+    assert forgotten(peer.say(hello(**said))) == []
+    peer.say(STREAM)
+    assert received(peer.say(read(0))) == [0, 1]
+
+
+def test_the_records_of_a_closed_epoch_are_taken_before_the_next_one(joined: Peer) -> None:
+    """The gateway knows of more than the board had written to flash when its power went."""
+    make_safe(joined.say(read(0, 4)))
+    joined.say(Ping(2000, next_seq=12))
+    closed = hello(next_seq=10, unacked=10, is_closed=True, nonce=100)
+
+    events = joined.say(closed, STREAM, read(0, 6), read(6, 4))
+    (welcome,) = [message for message in joined.heard() if isinstance(message, Welcome)]
+    after = joined.say(hello(epoch=8, nonce=100, previous_epoch=7, previous_next=10))
+
+    assert faults(events) == []
+    assert (welcome.epoch, welcome.next_seq) == (7, 4)
+    assert received(events) == [4, 5, 6, 7, 8, 9]
+    assert forgotten(after) == [(7, 10, 11)]
+
+
+def test_a_closed_epoch_may_have_less_than_what_arrived_before(joined: Peer) -> None:
+    make_safe(joined.say(read(0, 4)))
+    joined.heard()
+
+    events = joined.say(hello(next_seq=3, unacked=3, is_closed=True))
+
+    (welcome,) = joined.heard()
+    assert isinstance(welcome, Welcome)
+    assert faults(events) == []
+    assert (welcome.epoch, welcome.next_seq) == (7, 4)
+
+
+def restored(safe_next: int, claimed_next: int) -> Peer:
+    peer = Peer()
+    peer.book.restore("b1", 7, safe_next, claimed_next)
+    return peer
+
+
+def test_after_a_restart_of_the_gateway_a_board_resumes_where_it_was_safe() -> None:
+    peer = restored(10, 12)
+
+    events = peer.say(hello(next_seq=12, unacked=4, acked=8), STREAM)
+    (welcome, *_) = peer.heard()
+    events += peer.say(read(8, 4))
+
+    assert isinstance(welcome, Welcome)
+    assert welcome.next_seq == 10
+    assert received(events) == [10, 11]
+    assert not [event for event in events if isinstance(event, Missed | Forgotten)]
+
+
+def test_what_a_board_was_told_is_safe_after_the_watermark_was_written_is_no_gap() -> None:
+    peer = restored(10, 12)
+
+    events = peer.say(hello(next_seq=30, unacked=2, acked=28), STREAM, read(28))
+
+    assert not [event for event in events if isinstance(event, Missed)]
+    assert received(events) == [28, 29]
+    assert [tuple(progress) for progress in peer.book.changed()] == [("b1", 7, 28, 30)]
+
+
+def test_what_the_ring_dropped_behind_what_was_safe_is_still_a_gap_after_a_restart() -> None:
+    peer = restored(10, 12)
+
+    events = peer.say(hello(next_seq=30, unacked=2, acked=20))
+
+    assert [(e.first_seq, e.last_seq) for e in events if isinstance(e, Missed)] == [(20, 27)]
+
+
+def test_a_board_that_lost_its_power_while_the_gateway_was_down_is_missed_all_the_same() -> None:
+    peer = restored(10, 12)
+
+    assert forgotten(peer.say(hello(epoch=8))) == [(7, 10, 11)]
 
 
 # ---- records
