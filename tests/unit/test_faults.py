@@ -4,12 +4,15 @@ import pytest
 
 from gateway.errors import ConfigError
 from gateway.simulate.faults import (
+    BrokerAction,
+    BrokerRates,
     FaultPlan,
     LineFaults,
     LineRates,
     LinkAction,
     LinkRates,
     WireFaults,
+    broker_events,
     link_events,
     parse,
 )
@@ -35,6 +38,12 @@ def test_a_plan_is_read_from_text() -> None:
     )
 
 
+def test_a_plan_has_a_part_for_the_broker() -> None:
+    plan = parse("broker_cut_every_s=20,puback_drop=0.1")
+
+    assert plan == FaultPlan(broker=BrokerRates(broker_cut_every_s=20, puback_drop=0.1))
+
+
 def test_an_empty_text_is_no_faults() -> None:
     assert parse("") == FaultPlan()
     assert through(wire("")) == LINES
@@ -54,6 +63,7 @@ def test_an_empty_text_is_no_faults() -> None:
         ("seed=1.5", "the seed of faults is a whole number, not 1.5"),
         ("seed=inf", "the seed of faults is a whole number, not inf"),
         ("delay_s=-1", "fault 'delay_s' is a number of seconds, 0 or more, not -1"),
+        ("broker_cut_bytes=-1", "fault 'broker_cut_bytes' is a number of bytes, 0 or more, not -1"),
         ("unplug_every_s=inf", "fault 'unplug_every_s' is a number of seconds, 0 or more"),
     ],
 )
@@ -217,3 +227,21 @@ def test_failures_of_all_kinds_come_in_the_order_of_time() -> None:
 
 def test_a_wire_without_link_faults_never_fails() -> None:
     assert list(link_events(parse("drop=0.5"))) == []
+
+
+def test_the_broker_is_cut_off_and_stalled_in_the_order_of_time() -> None:
+    plan = parse("broker_cut_every_s=7,broker_cut_s=2,broker_stall_every_s=5")
+
+    events = list(islice(broker_events(plan), 200))
+    cuts = [e for e in events if e.action in {BrokerAction.CUT, BrokerAction.ACCEPT}]
+
+    assert [e.at_s for e in events] == sorted(e.at_s for e in events)
+    assert {event.action for event in events} == set(BrokerAction)
+    assert [b.at_s - a.at_s for a, b in zip(cuts[::2], cuts[1::2], strict=False)] == pytest.approx(
+        [2.0] * (len(cuts) // 2)
+    )
+    assert events == list(islice(broker_events(plan), 200))
+
+
+def test_a_broker_without_faults_never_fails() -> None:
+    assert list(broker_events(parse("drop=0.5,puback_drop=0.5"))) == []

@@ -60,7 +60,7 @@ class BrokerRates:
     broker_cut_every_s: float = _rate("all connections are reset")
     broker_cut_s: float = _rate("and refused for so long", 1.0)
     broker_cut_bytes: float = _rate(
-        "a connection is reset after about so many bytes, amid a packet", measure=Measure.BYTES
+        "a connection ends after about so many bytes, amid a packet", measure=Measure.BYTES
     )
     broker_stall_every_s: float = _rate("nothing passes, while the connections stay open")
     broker_stall_s: float = _rate("for so long", 1.0)
