@@ -13,9 +13,11 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gateway.cli.commands import OK
+from gateway.cli.faults import fault_help, proxied
 from gateway.cli.sim_boards import SENSORS, flash
 from gateway.cli.stopping import run_until_stopped
 from gateway.errors import ConfigError, LinkError
@@ -32,11 +34,14 @@ examples:
   edge-gateway run --port-pattern 'ports/*'                        in another terminal
   edge-gateway simulate --kind json --faults drop=0.1,corrupt=0.05,seed=7
   edge-gateway simulate --light --boards 100 --json
+  edge-gateway simulate --broker localhost:1883 --faults broker_cut_every_s=20,puback_drop=0.05
 
-The path of each port is printed on a line of its own once it is there. Ctrl-C ends the boards.
+The path of each port is printed on a line of its own once it is there; before them, with --broker,
+where the gateway finds the broker (edge-gateway run --broker ...). Ctrl-C ends it all.
 sensors: {", ".join(SENSORS)}
-faults (a share of the lines): drop corrupt duplicate delay truncate garbage, delay_s for seconds;
-  (seconds) unplug_every_s, unplug_s, stall_every_s, stall_s, restart_every_s; and seed
+
+faults, such as drop=0.1,unplug_every_s=30,seed=7; the same seed does the same at the same moments:
+{fault_help()}
 Exit codes: 0 stopped, 1 failed, 2 wrong usage.
 """
 
@@ -81,6 +86,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="milliseconds from sample to sample of each sensor (default: 1000)",
     )
     parser.add_argument("--faults", default="", metavar="SPEC", help="what goes wrong, see below")
+    parser.add_argument(
+        "--broker",
+        metavar="HOST:PORT",
+        help="stand in front of a broker, for faults on the way to it; alone with --boards 0",
+    )
+    parser.add_argument(
+        "--proxy-port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the port of --broker's stand-in (default: one that is free)",
+    )
     parser.add_argument("--name", default="sim", help="the boards are NAME-0, NAME-1 ...")
     parser.add_argument(
         "--link-dir",
@@ -98,19 +115,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Be boards until stopped."""
-    if not 1 <= arguments.boards <= _MAX_BOARDS:
-        raise ConfigError(f"--boards: from 1 to {_MAX_BOARDS}, not {arguments.boards}")
+    fewest = 1 if arguments.broker is None else 0
+    if not fewest <= arguments.boards <= _MAX_BOARDS:
+        raise ConfigError(f"--boards: from {fewest} to {_MAX_BOARDS}, not {arguments.boards}")
+    if not 0 <= arguments.proxy_port < 1 << 16:
+        raise ConfigError(f"--proxy-port: from 0 to 65535, not {arguments.proxy_port}")
     if arguments.interval_ms < 1:
         raise ConfigError(f"--interval-ms: 1 or more, not {arguments.interval_ms}")
     if "/" in arguments.name:
         raise ConfigError(f"--name: a part of a file's name, so without /, not {arguments.name!r}")
     plan = parse(arguments.faults)
     with _folder(arguments.link_dir) as folder:
-        if arguments.kind == "light":
-            run_until_stopped(_run_light(arguments, folder, plan))
+        if not arguments.boards:
+            run: Callable[[], Awaitable[None]] = _run_nothing
+        elif arguments.kind == "light":
+            run = partial(_run_light, arguments, folder, plan)
         else:
             offers = [_offer(arguments, folder, plan, n) for n in range(arguments.boards)]
-            run_until_stopped(_run(offers, as_json=arguments.json))
+            run = partial(_run, offers, as_json=arguments.json)
+        run_until_stopped(_run_with_broker(arguments, plan, run))
     return OK
 
 
@@ -148,6 +171,19 @@ def _offer(arguments: argparse.Namespace, folder: Path, plan: FaultPlan, number:
                 plan=plan,
             )
             return _Offer(name, path, board.run)
+
+
+async def _run_with_broker(
+    arguments: argparse.Namespace, plan: FaultPlan, run: Callable[[], Awaitable[None]]
+) -> None:
+    async with proxied(arguments.broker, arguments.proxy_port, plan) as url:
+        if url is not None:
+            print(json.dumps({"broker": url}) if arguments.json else url, flush=True)
+        await run()
+
+
+async def _run_nothing() -> None:
+    await asyncio.get_running_loop().create_future()
 
 
 async def _run(offers: list[_Offer], *, as_json: bool) -> None:

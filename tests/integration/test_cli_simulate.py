@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from gateway.protocol import messages as m
 from gateway.protocol.frames import Frame, open_frame
+from tests.support.broker import Broker, free_port
 from tests.support.commands import gateway, running
 
 HEARD_WITHIN_S = 20.0
@@ -101,12 +103,62 @@ def test_light_boards_share_a_process() -> None:
     assert done.code == 0
 
 
+def test_a_stand_in_for_the_broker_drops_what_the_plan_says(
+    broker: Broker, mosquitto_pub_bin: Path
+) -> None:
+    with running(
+        *("simulate", "--boards", "0", "--broker", f"localhost:{broker.port}", "--json"),
+        *("--faults", "puback_drop=1"),
+    ) as boards:
+        url = json.loads(boards.out.next())["broker"]
+        publish = [str(mosquitto_pub_bin), "-L", f"{url}/t", "-m", "x", "-q"]
+        doubtful = subprocess.Popen([*publish, "1"])
+        while "Sending PUBACK" not in broker.log() and doubtful.poll() is None:
+            time.sleep(0.02)
+        harmless = subprocess.run([*publish, "0"], check=False, timeout=30)
+        is_waiting = doubtful.poll() is None
+        doubtful.kill()
+        doubtful.wait()
+        done = boards.stop()
+
+    assert url.startswith("mqtt://127.0.0.1:")
+    assert harmless.returncode == 0
+    assert is_waiting
+    assert done.code == 0
+
+
+def test_boards_and_a_stand_in_for_the_broker_are_offered_together(broker: Broker) -> None:
+    port = free_port()
+    with running(
+        *("simulate", "--kind", "json", "--broker", f"localhost:{broker.port}"),
+        *("--proxy-port", str(port)),
+    ) as boards:
+        url, path = boards.out.next(), boards.out.next()
+        is_port = stat.S_ISCHR(os.stat(path).st_mode)
+        boards.stop()
+
+    assert url == f"mqtt://127.0.0.1:{port}"
+    assert is_port
+
+
+def test_a_port_that_is_taken_is_an_error(broker: Broker) -> None:
+    done = gateway("simulate", "--broker", "localhost", "--proxy-port", str(broker.port))
+
+    assert done.code == 1
+    assert f"broker proxy on port {broker.port}: Address already in use" in done.err
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["--sensors", "bmx"], "unknown sensor 'bmx'; there are bme280, sht3x"),
         (["--faults", "dorp=0.1"], "unknown fault 'dorp': did you mean 'drop'?"),
         (["--boards", "0"], "--boards: from 1 to 2000, not 0"),
+        (["--boards", "-1", "--broker", "h"], "--boards: from 0 to 2000, not -1"),
+        (["--faults", "puback_drop=1"], "those of the broker need --broker HOST:PORT"),
+        (["--broker", "mqtts://h"], "plain MQTT only, not of mqtts://"),
+        (["--broker", "h:x"], "broker: Port could not be cast"),
+        (["--broker", "h", "--proxy-port", "65536"], "--proxy-port: from 0 to 65535, not 65536"),
         (["--boards", "many"], "invalid int value: 'many'"),
         (["--interval-ms", "0"], "--interval-ms: 1 or more, not 0"),
         (["--name", "a b/c"], "--name: a part of a file's name, so without /, not 'a b/c'"),

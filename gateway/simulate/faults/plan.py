@@ -65,7 +65,9 @@ class BrokerRates:
     broker_stall_every_s: float = _rate("nothing passes, while the connections stay open")
     broker_stall_s: float = _rate("for so long", 1.0)
     broker_latency_s: float = _rate("everything takes so much longer, each way")
-    puback_drop: float = _share("a PUBACK never reaches the gateway: the broker has the message")
+    puback_drop: float = _share(
+        "this share of the PUBACKs never comes; the broker has the messages"
+    )
 
 
 @dataclass(frozen=True, slots=True)

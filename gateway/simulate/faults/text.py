@@ -25,10 +25,13 @@ class FaultKey:
     """lines, link or broker: what fails."""
     meaning: str
     measure: Measure
+    default: float
 
 
 KEYS: tuple[FaultKey, ...] = tuple(
-    FaultKey(f.name, section, f.metadata["meaning"], f.metadata["measure"])
+    FaultKey(
+        f.name, section, f.metadata["meaning"], f.metadata["measure"], getattr(rates(), f.name)
+    )
     for section, rates in SECTIONS.items()
     for f in fields(rates)
 )
