@@ -36,6 +36,16 @@ def test_make_targets_exist(path: Path) -> None:
     assert named <= targets
 
 
+def test_the_test_that_contributing_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    found = re.search(r"pytest -k (\w+) (tests/\w+)", text)
+    assert found
+
+    files = (ROOT / found[2]).glob("test_*.py")
+    names = [name for path in files for name in re.findall(r"def (test_\w+)", path.read_text())]
+    assert [name for name in names if found[1] in name]
+
+
 def test_every_command_is_in_the_readme_and_no_other() -> None:
     help_text = subprocess.run(
         [sys.executable, "-m", "gateway", "--help"], capture_output=True, text=True, check=True
