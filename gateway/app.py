@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
+from gateway.errors import StoreError
 from gateway.health import call_every, memory_bytes, watch_loop_lag
 from gateway.links.serial_port import SerialLink, SerialOptions
 from gateway.links.serial_ports import FoundPort, PortWatch
@@ -24,7 +25,9 @@ from gateway.mqtt.publisher import BrokerSettings, Publisher
 from gateway.pipeline import Pipeline
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
-from gateway.store.outbox import MemoryOutbox
+from gateway.store.keeper import Keeper, KeeperOptions
+from gateway.store.outbox import Outbox, OutboxOptions
+from gateway.store.store import Limits, Store
 from gateway.supervise import keep_running
 from gateway.timekeeper import TimeKeeper
 
@@ -32,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 SETTLE_S = 1.0
 """Time a clean stop gives the broker to take what waits, and the boards to hear of it."""
+LAST_WORDS_S = 0.05
+"""Time for the acknowledgements of what was made safe last to leave through the ports."""
 PORTS_A_TURN = 4
 PORTS_PAUSE_S = 0.02
 """When hundreds of ports appear at once, as many are opened between two such pauses: each starts a
@@ -54,7 +59,7 @@ class App:
         self._run = secrets.randbits(32)
         self._session = f"{self._run:08x}"
         self.status = Status()
-        self.outbox = MemoryOutbox(settings.outbox.max_records, self.status.counts)
+        self.outbox = Outbox(_outbox_options(settings), self.status.counts, self._clock)
         self._publisher = Publisher(
             _broker_settings(settings, password),
             gateway=settings.gateway.name,
@@ -67,6 +72,15 @@ class App:
         )
         self._pipeline = Pipeline(self.outbox, self._publisher, self.status, self._timekeeper)
         self._book = DeliveryBook()
+        self._keeper = Keeper(
+            Store(settings.outbox_path, _store_limits(settings)),
+            self.outbox,
+            _keeper_options(settings),
+            clock=self._clock,
+            time_base=self._timekeeper.base,
+            status=self.status.store,
+            watermarks=self._book.changed,
+        )
         self._links: dict[str, SerialLink] = {}
         self._is_crowded = False
         self.outbox.on_crowded = self._hold
@@ -80,7 +94,9 @@ class App:
         _collect_garbage_less_often()
         health_interval_s = self._settings.gateway.health_interval_s
         try:
+            await self._recall()
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keeper.run(), name="store")
                 broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
                 serving = keep_running("broker", self._publisher.run, broker)
                 tasks.create_task(serving, name="broker")
@@ -96,25 +112,40 @@ class App:
                 finally:
                     await self._settle(links, tasks)
         finally:
-            if self.outbox.size:
-                _log.warning(
-                    "stopped with %d samples the broker does not have; boards with our firmware "
-                    "keep theirs, others are lost",
-                    self.outbox.size,
+            await self._keeper.close()
+            if left := sum(len(parcel.records) for parcel in self.outbox.unsaved.values()):
+                _log.error(
+                    "stopped with %d samples that neither the broker nor the disk has; boards with "
+                    "our firmware keep theirs, others are lost",
+                    left,
                 )
+            if self.outbox.on_disk or self.outbox.in_memory > left:
+                _log.info("%d samples wait on disk", self.outbox.size - left)
+
+    async def _recall(self) -> None:
+        """Take up how far each board's samples are known to be safe."""
+        try:
+            entries = await self._keeper.open_ledger()
+        except StoreError as exc:
+            _log.error("%s; going on without it, and trying again", exc)
+            return
+        for entry in entries:
+            self._book.restore(entry.device, entry.boot, entry.safe_next, entry.claimed_next)
 
     async def _settle(self, links: asyncio.Task[None], tasks: asyncio.TaskGroup) -> None:
-        """Ask boards to keep their samples, deliver what is here, then close the ports.
+        """Ask boards to keep their samples, deliver or store what is here, then close the ports.
 
         The publisher leaves when the ports are closed: what they say last is published, too.
         """
         self.outbox.on_crowded = lambda _crowded: None  # from here on boards keep what they have
         self._hold(is_crowded=True)
-        if self.status.broker.connected:
+        if self.status.broker.connected and not self.outbox.on_disk:
             # Not asyncio.timeout(): on Python 3.11.2 it does not end what is being cancelled.
             emptied = tasks.create_task(self.outbox.wait_empty(), name="outbox")
             await asyncio.wait([emptied], timeout=SETTLE_S)
             emptied.cancel()
+        await self._keeper.flush(SETTLE_S)
+        await asyncio.sleep(LAST_WORDS_S)
         links.cancel()
         await asyncio.wait([links])
 
@@ -193,10 +224,33 @@ class App:
                 self.status,
                 self._timekeeper,
                 memory_bytes=memory_bytes(),
-                outbox_size=self.outbox.size,
+                outbox_in_memory=self.outbox.in_memory,
+                outbox_on_disk=self.outbox.on_disk,
                 outbox_oldest_s=self.outbox.oldest_s(),
             ),
         )
+
+
+def _outbox_options(settings: Settings) -> OutboxOptions:
+    outbox = settings.outbox
+    return OutboxOptions(
+        max_records=outbox.max_records,
+        live_s=outbox.spill_after_s,
+        drain_rate=outbox.drain_rate,
+        always_stores=outbox.durability == "always",
+    )
+
+
+def _store_limits(settings: Settings) -> Limits:
+    outbox = settings.outbox
+    return Limits(outbox.max_mb << 20, outbox.max_age_days * 86400.0)
+
+
+def _keeper_options(settings: Settings) -> KeeperOptions:
+    outbox = settings.outbox
+    return KeeperOptions(
+        outbox.spill_after_s, outbox.durability == "always", _store_limits(settings)
+    )
 
 
 def _broker_settings(settings: Settings, password: str | None) -> BrokerSettings:

@@ -3,7 +3,8 @@
 GatewayError
   ConfigError    the settings cannot be used; the process exits with 2
   LinkError      a port, a radio or the broker failed and may be opened again
-  StoreError     the outbox cannot be read or written
+  StoreError     the outbox's files cannot be read or written now
+    StoreDamagedError    what is in them cannot be right
 """
 
 
@@ -20,4 +21,8 @@ class LinkError(GatewayError):
 
 
 class StoreError(GatewayError):
-    """The outbox cannot be read or written."""
+    """The outbox's files cannot be read or written now; trying again may help."""
+
+
+class StoreDamagedError(StoreError):
+    """What is in the outbox's files cannot be right; trying again does not help, salvage does."""

@@ -17,7 +17,7 @@ from gateway.model import (
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.publisher import Publisher
 from gateway.status import DeviceStatus, Status
-from gateway.store.outbox import MemoryOutbox
+from gateway.store.outbox import Outbox
 from gateway.timekeeper import TimeKeeper
 
 _log = logging.getLogger(__name__)
@@ -35,11 +35,7 @@ class Pipeline:
     """Where the events of all links meet; synchronous, so that order is kept without locks."""
 
     def __init__(
-        self,
-        outbox: MemoryOutbox,
-        publisher: Publisher,
-        status: Status,
-        timekeeper: TimeKeeper,
+        self, outbox: Outbox, publisher: Publisher, status: Status, timekeeper: TimeKeeper
     ) -> None:
         self._outbox = outbox
         self._publisher = publisher

@@ -92,6 +92,22 @@ class BrokerStatus:
 
 
 @dataclass(slots=True)
+class StoreStatus:
+    """The outbox on disk."""
+
+    state: str = "off"
+    """off, opening, ok or failing."""
+    error: str = ""
+    """Why it is failing."""
+    bytes: int = 0
+    """How much of the file is in use."""
+    stored: int = 0
+    """Records committed since the start."""
+    commits: int = 0
+    failures: int = 0
+
+
+@dataclass(slots=True)
 class Status:
     """The one board everything writes to and the health topic, the demo and the tests read."""
 
@@ -100,6 +116,7 @@ class Status:
     links: dict[str, LinkStatus] = field(default_factory=dict)
     devices: dict[str, DeviceStatus] = field(default_factory=dict)
     broker: BrokerStatus = field(default_factory=BrokerStatus)
+    store: StoreStatus = field(default_factory=StoreStatus)
     loop_lag_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
     latency_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
     """From taking a sample to the broker's acknowledgement."""

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,19 @@ def broker(mosquitto_bin: Path, tmp_path: Path) -> Iterator[Broker]:
     folder.mkdir()
     with Broker.running(mosquitto_bin, folder) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give numbered names of folders that nobody else uses, and that need not be made."""
+    folder = tmp_path_factory.mktemp("state")
+    return (folder / str(number) for number in count())
+
+
+@pytest.fixture(autouse=True)
+def a_state_folder_of_its_own(states: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no gateway of a test use the outbox of another, or that of the user."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(next(states)))
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ OWNERS = {
     "aiomqtt": {"mqtt/connection.py"},
     "paho": {"mqtt/connection.py"},
     "amqtt": {"simulate/broker.py"},
-    "sqlite3": {"store/outbox.py"},
+    "sqlite3": {"store/database.py"},
     "pydantic": {"config/*"},
     "rich": {"cli/*"},
 }

@@ -180,6 +180,7 @@ class _Demo:
                 "gateway": {"name": "demo"},
                 "mqtt": embedded_settings(broker),
                 "serial": {"patterns": [f"{ports}/*"], "rescan_s": 0.2},
+                "outbox": {"path": str(ports.parent / "outbox.db")},
             },
         )
         app = self._app = App(settings)

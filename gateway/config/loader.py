@@ -113,6 +113,9 @@ def _syntax_report(message: str, text: str, path: Path | None) -> str:
 
 def _merged(content: dict[str, Any], overrides: Overrides, path: Path | None) -> dict[str, Any]:
     merged = dict(content)
+    outbox = content.get("outbox")
+    if path is not None and isinstance(outbox, dict) and isinstance(outbox.get("path"), str):
+        merged["outbox"] = outbox | {"path": str(path.parent / outbox["path"])}
     mqtt = content.get("mqtt")
     if path is not None and isinstance(mqtt, dict):
         files = {key: mqtt[key] for key in _FILE_KEYS if isinstance(mqtt.get(key), str)}

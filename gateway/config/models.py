@@ -1,11 +1,13 @@
 """The settings: every key of the configuration file with its meaning, unit, bounds and default."""
 
+import os
 import socket
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from gateway.config.fields import SECTION, Seconds, Whole
+from gateway.config.fields import SECTION, Seconds, Text, Whole
 from gateway.config.mqtt_models import MqttSettings
 from gateway.config.serial_models import SerialSettings
 from gateway.model import MAX_SLUG, slug
@@ -43,14 +45,61 @@ class OutboxSettings(BaseModel):
 
     model_config = SECTION
 
+    path: Text | None = Field(
+        default=None,
+        description=(
+            "File for samples the broker does not have yet; others belonging to it get longer "
+            "names. Default: `outbox.db` in the state folder systemd gives, otherwise in "
+            "`~/.local/state/edge-gateway/<gateway name>`."
+        ),
+    )
+    durability: Literal["spill", "always"] = Field(
+        default="spill",
+        description=(
+            "`spill`: only what the broker has not acknowledged within `spill_after_s` is written "
+            "to disk, so that a healthy broker spares the SD card. `always`: every sample is "
+            "written before it is published."
+        ),
+    )
+    spill_after_s: Seconds = Field(
+        default=2.0,
+        ge=0.1,
+        le=60,
+        description="Seconds after which a sample without acknowledgement goes to disk.",
+    )
+    drain_rate: Whole = Field(
+        default=2000,
+        ge=10,
+        le=1_000_000,
+        description=(
+            "Samples a second that are published of a backlog, besides as many as come in; live "
+            "ones go first."
+        ),
+    )
+    max_mb: Whole = Field(
+        default=256,
+        ge=1,
+        le=1_000_000,
+        description=(
+            "Most megabytes on disk, about 10,000 samples each; then the oldest are dropped, and "
+            "the loss is published."
+        ),
+    )
+    max_age_days: Seconds = Field(
+        default=30.0,
+        ge=0.01,
+        le=3650,
+        description="Days after which a stored sample is dropped, and the loss published.",
+    )
+
     max_records: Whole = Field(
         default=100_000,
         ge=100,
         le=10_000_000,
         description=(
-            "Most samples that wait, about 0.5 KB of memory each. Boards with our firmware are "
-            "asked to keep theirs before it is full; from others the oldest are dropped, and the "
-            "loss is published."
+            "Most samples in memory, about 0.5 KB each: as many gather only while the disk fails. "
+            "Boards with our firmware are asked to keep theirs before it is full; from others the "
+            "oldest are dropped, and the loss is published."
         ),
     )
 
@@ -88,6 +137,19 @@ class Settings(BaseModel):
     def base_topic(self) -> str:
         """What every topic starts with, after the default rule."""
         return self.mqtt.base_topic or f"edge/{self.gateway.name}"
+
+    @property
+    def outbox_path(self) -> Path:
+        """The outbox's file, after the default rule.
+
+        Source: systemd.exec(5), $STATE_DIRECTORY; the XDG Base Directory Specification.
+        """
+        if self.outbox.path is not None:
+            return Path(self.outbox.path)
+        if folder := os.environ.get("STATE_DIRECTORY"):
+            return Path(folder.partition(":")[0]) / "outbox.db"
+        state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+        return Path(state).expanduser() / "edge-gateway" / self.gateway.name / "outbox.db"
 
     @property
     def client_id(self) -> str:

@@ -126,12 +126,13 @@ def info(description: Description) -> bytes:
     )
 
 
-def health(
+def health(  # noqa: PLR0913 - each keyword is one measurement
     status: Status,
     timekeeper: TimeKeeper,
     *,
     memory_bytes: int,
-    outbox_size: int,
+    outbox_in_memory: int,
+    outbox_on_disk: int,
     outbox_oldest_s: float | None,
 ) -> bytes:
     """Return the gateway's own measurements; counters count from its start.
@@ -152,8 +153,17 @@ def health(
             "loop_lag_s": _quantiles(status.loop_lag_s),
             "latency_s": _quantiles(status.latency_s),
             "outbox": {
-                "records": outbox_size,
+                "records": outbox_in_memory + outbox_on_disk,
+                "on_disk": outbox_on_disk,
                 "oldest_age_s": _age_s(outbox_oldest_s, now_s),
+                "store": {
+                    "state": status.store.state,
+                    **_given({"error": status.store.error}),
+                    "bytes": status.store.bytes,
+                    "stored": status.store.stored,
+                    "commits": status.store.commits,
+                    "failures": status.store.failures,
+                },
             },
             "broker": {
                 "connects": status.broker.connects,

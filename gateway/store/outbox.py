@@ -1,125 +1,113 @@
-"""The outbox in memory: every record waits here until the broker has acknowledged it."""
+"""The outbox: every record waits here until the broker has acknowledged it."""
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from gateway.model import Batch, Gap, GapCause, Readings, Record, Sample
-
-MAX_READINGS = 100
-"""Most records of one `Readings` that stay together; MQTT.md's limit of a history message."""
+from gateway.clock import Clock
+from gateway.model import Batch, BatchKind, Gap, Readings, Sample
+from gateway.store.database import Stock
+from gateway.store.lanes import Lane, Tokens
+from gateway.store.outstanding import Epoch
+from gateway.store.parcels import MAX_RECORDS, Parcel, cut
+from gateway.store.retention import Dropped
+from gateway.store.store import Settled
 
 _CROWDED_SHARE = 0.8
 _RELAXED_SHARE = 0.6
 """Boards keep their samples from the first share of `max_records` on, until the second."""
 
-_MAX_LOST_CALLBACKS = 1024
-"""Dropped acknowledgements one gap carries; further ones are given at once, which keeps memory
-bounded: the source is then told that its sample is settled, as lost, before that is published."""
+_READS = 4
+"""Devices whose rows are read back at the same time; bounds what of a backlog is in memory."""
 
 
-_MAX_GAPS = 64
-"""Gaps a device can have waiting. Boards number their samples one by one, so there are few; where
-numbers jump, further losses of a boot widen its newest gap, which goes on counting exactly."""
+@dataclass(frozen=True, slots=True)
+class OutboxOptions:
+    """How records wait."""
+
+    max_records: int = 100_000
+    """Most records in memory; what is on disk does not count."""
+    batch_max: int = MAX_RECORDS
+    """Most records of a batch, unless a single parcel has more."""
+    live_s: float = 2.0
+    """What waited longer is backlog; in the mode `spill` it is committed, too."""
+    drain_rate: float = 2000.0
+    """Records of a backlog handed out a second, besides as many as come in."""
+    always_stores: bool = False
+    """Hand out only what is on disk (durability `always`)."""
 
 
-@dataclass(slots=True)
-class _Lane:
-    """The waiting records of one device, oldest first."""
-
-    device: str
-    waiting: deque[Readings] = field(default_factory=deque)
-    count: int = 0
-    """Records in `waiting`."""
-    lost: list[Gap] = field(default_factory=list)
-    """What was dropped: older than everything in `waiting`, and delivered before it."""
-    lost_on_safe: list[Callable[[], None]] = field(default_factory=list)
-    gaps_dropped: int = 0
-    """Gaps that found no room: the source changed its boot number with every sample."""
-    is_queued: bool = False
-    """Whether the lane stands in the queue of lanes that have something to take."""
-
-    def drop_oldest(self) -> int:
-        """Turn the oldest readings into gaps; return how many records that freed."""
-        readings = self.waiting.popleft()
-        self.count -= len(readings.records)
-        for record in readings.records:
-            self._lose(record)
-        if readings.on_safe is not None:
-            if len(self.lost_on_safe) < _MAX_LOST_CALLBACKS:
-                self.lost_on_safe.append(readings.on_safe)
-            else:
-                readings.on_safe()
-        return len(readings.records)
-
-    def take_lost(self) -> Readings | None:
-        """Return the gaps as readings and forget them; None when nothing was lost."""
-        if not self.lost:
-            return None
-        callbacks, self.lost_on_safe = self.lost_on_safe, []
-        gaps, self.lost = tuple(self.lost), []
-
-        def on_safe() -> None:
-            for callback in callbacks:
-                callback()
-
-        return Readings(self.device, gaps, on_safe)
-
-    def _lose(self, record: Record) -> None:
-        gap = record if isinstance(record, Gap) else self._gap_of(record)
-        last = self.lost[-1] if self.lost else None
-        if last is not None and (last.boot, last.cause) == (gap.boot, gap.cause):
-            if last.last_seq + 1 == gap.first_seq and last.missing is gap.missing is None:
-                self.lost[-1] = replace(last, last_seq=gap.last_seq)
-                return
-            if len(self.lost) >= _MAX_GAPS and gap.last_seq > last.last_seq:
-                missing = last.count + gap.count
-                self.lost[-1] = replace(last, last_seq=gap.last_seq, missing=missing)
-                return
-        if len(self.lost) >= _MAX_GAPS:
-            del self.lost[0]
-            self.gaps_dropped += 1
-        self.lost.append(gap)
-
-    def _gap_of(self, sample: Sample) -> Gap:
-        cause = GapCause.STORE_OVERFLOW
-        return Gap(self.device, sample.boot, sample.seq, sample.seq, cause, sample.taken_s)
-
-
-class MemoryOutbox:
+class Outbox:
     """Records in, batches out; bounded, fair among devices, in order for each device.
 
-    When it is full, the oldest records of the device that holds most make room, and a `Gap` takes
-    their place, so that what was dropped is published as dropped. `on_crowded` gives the sources
-    that can keep their samples the time to do so before that happens.
+    What waits too long goes to disk, and comes back from there, where a `Keeper` attends to it;
+    without one this is an outbox in memory.
+
+    When the memory is full, the oldest records of the device that holds most make room, and a `Gap`
+    takes their place, so that what was dropped is published as dropped. `on_crowded` gives the
+    sources that can keep their samples the time to do so before that happens.
     """
 
-    def __init__(self, max_records: int, counts: Counter[str]) -> None:
-        """Hold at most `max_records`; `samples_dropped` is counted in `counts`."""
-        self._max_records = max_records
+    def __init__(
+        self, options: OutboxOptions, counts: Counter[str], clock: Clock | None = None
+    ) -> None:
+        """`samples_dropped` and `gaps_dropped` are counted in `counts`."""
+        self.on_crowded: Callable[[bool], None] = lambda _crowded: None
+        """Called with True when the memory is nearly full, with False when there is room again."""
+        self.on_unsaved: Callable[[], None] | None = None
+        """Called when there is something to store or to delete; set by the keeper."""
+        self.on_read: Callable[[Lane], None] | None = None
+        """Called to read more rows of a lane; set by the keeper, which answers `read_back`."""
+        self.on_ask_newest: Callable[[Sequence[Lane]], None] | None = None
+        """Called to learn the newest samples of lanes; the keeper answers `newest_known`."""
+        self.unsaved: dict[int, Parcel] = {}
+        """What is only in memory, in flight or not, oldest first; empty without a keeper."""
+        self.settled: list[Settled] = []
+        """What the broker has, and the keeper does not know yet."""
+        self.stored_epochs: frozenset[Epoch] = frozenset()
+        """Epochs with something on disk."""
+        self._options = options
         self._counts = counts
-        self._lanes: dict[str, _Lane] = {}
-        self._queue: deque[_Lane] = deque()
+        self._monotonic_s = (clock or Clock()).monotonic_s
+        self._lanes: dict[str, Lane] = {}
+        self._live: deque[Lane] = deque()
+        self._backlog: deque[Lane] = deque()
+        self._previews: dict[str, None] = {}
+        self._tokens = Tokens(options.drain_rate, self._monotonic_s())
+        self._reads = 0
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
+        self._refill: asyncio.TimerHandle | None = None
         self._held: set[str] = set()
-        self._taken: dict[Batch, tuple[Readings, ...]] = {}
+        self._taken: dict[Batch, tuple[Parcel, ...]] = {}
+        self._resident: deque[Parcel] = deque()
+        self._next_n = 1
         self._in_flight = 0
         self._waiting = 0
+        self._on_disk = 0
         self._is_crowded = False
-        self.on_crowded: Callable[[bool], None] = lambda _crowded: None
-        """Called with True when the outbox is nearly full, with False when there is room again."""
+        self._stored_only = False
 
     @property
     def size(self) -> int:
-        """Records not yet acknowledged by the broker: waiting and in flight."""
+        """Records not yet acknowledged by the broker: waiting, in flight and on disk."""
+        return self._waiting + self._in_flight + self._on_disk
+
+    @property
+    def in_memory(self) -> int:
+        """Records in memory, of those."""
         return self._waiting + self._in_flight
 
     @property
+    def on_disk(self) -> int:
+        """Records that are on disk and not in memory."""
+        return self._on_disk
+
+    @property
     def has_waiting(self) -> bool:
-        """Whether `take` would return at once."""
-        return bool(self._queue)
+        """Whether there is something to take now or soon."""
+        return bool(self._live or self._backlog or self._previews)
 
     @property
     def lanes(self) -> int:
@@ -127,96 +115,111 @@ class MemoryOutbox:
         return len(self._lanes)
 
     def oldest_s(self) -> float | None:
-        """Return the monotonic time of the oldest waiting sample, or None when nothing waits."""
-        oldest = (lane.waiting[0].records[0] for lane in self._lanes.values() if lane.waiting)
+        """Return the monotonic time of the oldest sample waiting in memory, or None."""
+        oldest = (parcel.records[0] for lane in self._lanes.values() if (parcel := lane.oldest()))
         return min(
             (record.seen_s if isinstance(record, Gap) else record.taken_s for record in oldest),
             default=None,
         )
 
+    # ---- the sources ----
+
     def put(self, readings: Readings) -> None:
-        """Take over `readings`, at least one record; `on_safe` follows once the broker has all."""
-        if len(readings.records) > MAX_READINGS:
-            for part in _split(readings, MAX_READINGS):
-                self.put(part)
-            return
-        lane = self._lane(readings.device)
+        """Take over `readings`, at least one record; `on_safe` follows once all are safe."""
+        records = readings.records
+        count = len(records)
+        if count > MAX_RECORDS or (count > 1 and records[0].boot != records[-1].boot):
+            for part in cut(readings):
+                self._put(part)
+        else:
+            self._put(readings)
+
+    def _put(self, readings: Readings) -> None:
         count = len(readings.records)
-        if self.size + count > self._max_records:
-            self._make_room(count, lane)
-        lane.waiting.append(readings)
-        lane.count += count
+        lane = self._lane(readings.device)
+        now_s = self._monotonic_s()
+        if self._waiting + self._in_flight + count > self._options.max_records:
+            self._make_room(count, lane, now_s)
+        n = self._next_n
+        self._next_n = n + 1
+        parcel = Parcel(n, readings.device, readings.records, readings.on_safe, now_s)
+        is_backlog = lane.queue is self._backlog or lane.is_reading
+        lane.put(parcel)
         self._waiting += count
-        self._enqueue(lane)
-        if not self._is_crowded and self.size >= self._max_records * _CROWDED_SHARE:
+        if is_backlog:
+            self._tokens.came_in(count)
+            self._previews[lane.device] = None
+            self._filled.set()
+        elif lane.queue is None and not self._stored_only:
+            self._enqueue(lane)
+        if self.on_unsaved is not None:
+            self.unsaved[n] = parcel
+            if self._options.always_stores or len(self.unsaved) == 1:
+                self.on_unsaved()
+        in_memory = self._waiting + self._in_flight
+        if not self._is_crowded and in_memory >= self._options.max_records * _CROWDED_SHARE:
             self._is_crowded = True
             self.on_crowded(True)
 
-    def reconnected(self) -> None:
-        """Do nothing: samples in memory are all of now."""
+    # ---- the publisher ----
 
-    async def take(self, max_records: int = MAX_READINGS) -> Batch:
-        """Wait for records and return those of one device, at most `max_records`.
+    async def take(self) -> Batch:
+        """Wait for records and return those of one device.
 
-        Gaps of dropped records come on top, as they are few and older than the rest.
-        Devices take turns. The batch belongs to the caller until `delivered` or `returned`.
+        Devices take turns. The batch belongs to the caller until `delivered` or `returned`; one of
+        the kind PREVIEW needs neither.
         """
-        while not self._queue:
+        while (batch := self._next()) is None:
             self._filled.clear()
             await self._filled.wait()
-        lane = self._queue.popleft()
-        lane.is_queued = False
-        parts, count = self._cut(lane, max_records)
-        if lane.waiting:
-            self._enqueue(lane)
-        else:
-            del self._lanes[lane.device]  # a device that left must not cost memory for ever
-        batch = Batch(lane.device, tuple(record for part in parts for record in part.records))
-        self._taken[batch] = parts
-        self._in_flight += count
         return batch
 
     def delivered(self, batch: Batch) -> None:
         """Forget `batch`: the broker has it. Calls `on_safe` of all its readings."""
-        parts = self._taken.pop(batch)
+        parcels = self._taken.pop(batch)
         self._in_flight -= len(batch.records)
-        if self._is_crowded and self.size <= self._max_records * _RELAXED_SHARE:
+        if self._is_crowded and self.in_memory <= self._options.max_records * _RELAXED_SHARE:
             self._is_crowded = False
             self.on_crowded(False)
         if not self.size:
             self._emptied.set()
-        for readings in parts:
-            if readings.on_safe is not None:
-                readings.on_safe()
-
-    async def wait_empty(self) -> None:
-        """Wait until the broker has acknowledged everything."""
-        while self.size:
-            self._emptied.clear()
-            await self._emptied.wait()
+        for parcel in parcels:
+            self._settle(parcel)
+        for parcel in parcels:
+            parcel.tell_safe()
 
     def returned(self, batch: Batch) -> None:
         """Put `batch` back in front of its device's line; return several newest first."""
-        parts = self._taken.pop(batch)
+        parcels = self._taken.pop(batch)
         self._in_flight -= len(batch.records)
         lane = self._lane(batch.device)
-        if (lost := lane.take_lost()) is not None:
-            # These gaps were made while the batch was away: they are younger than it.
-            lane.waiting.appendleft(lost)
-            lane.count += len(lost.records)
-            self._waiting += len(lost.records)
-        lane.waiting.extendleft(reversed(parts))
-        lane.count += len(batch.records)
+        lane.give_back(parcels)
         self._waiting += len(batch.records)
         self._enqueue(lane)
+
+    def reconnected(self) -> None:
+        """Show the newest sample of every device that has a backlog, before anything else."""
+        since_s = self._monotonic_s() - self._options.live_s
+        unknown: list[Lane] = []
+        for lane in self._lanes.values():
+            lane.shown = None
+            if lane.is_backlog(since_s):
+                if lane.newest is not None:
+                    self._previews[lane.device] = None
+                elif lane.disk_rows:
+                    unknown.append(lane)
+        if self._previews:
+            self._filled.set()
+        if unknown and self.on_ask_newest is not None:
+            self.on_ask_newest(unknown)
 
     def hold(self, device: str) -> None:
         """Hand out nothing of `device` until `release`; what it sends goes on waiting."""
         self._held.add(device)
         lane = self._lanes.get(device)
-        if lane is not None and lane.is_queued:
-            lane.is_queued = False
-            self._queue.remove(lane)
+        if lane is not None and lane.queue is not None:
+            lane.queue.remove(lane)
+            lane.queue = None
 
     def release(self, device: str) -> None:
         """End `hold`."""
@@ -225,66 +228,308 @@ class MemoryOutbox:
         if lane is not None:
             self._enqueue(lane)
 
-    def _lane(self, device: str) -> _Lane:
+    async def wait_empty(self) -> None:
+        """Wait until the broker has acknowledged everything."""
+        while self.size:
+            self._emptied.clear()
+            await self._emptied.wait()
+
+    # ---- the keeper ----
+
+    def opened(self, stock: Iterable[Stock], last_n: int, epochs: frozenset[Epoch]) -> None:
+        """Take in what the store holds from before; numbers go on from there."""
+        for parcel in self.unsaved.values():
+            parcel.n += last_n
+        self.unsaved = {parcel.n: parcel for parcel in self.unsaved.values()}
+        self._next_n += last_n
+        self.restock(stock, epochs)
+
+    def restock(self, stock: Iterable[Stock], epochs: frozenset[Epoch]) -> None:
+        """Take in what the store holds, now that it was made anew; parcels in memory are known."""
+        self.stored_epochs = epochs
+        in_memory: Counter[str] = Counter()
+        settled: dict[str, int] = {}
+        first_fresh: dict[str, int] = {}
+        for parcel in self.stored_in_memory():
+            in_memory[parcel.device] += 1
+        for done in self.settled:
+            if done.n is not None:  # about to be deleted
+                in_memory[done.device] += 1
+                settled[done.device] = max(done.n, settled.get(done.device, 0))
+        for lane in self._lanes.values():
+            self._on_disk -= lane.disk_records
+            lane.disk_rows = lane.disk_records = 0
+            if stored := next((parcel for parcel in lane.fresh if parcel.is_stored), None):
+                first_fresh[lane.device] = stored.n
+        for each in stock:
+            lane = self._lane(each.device)
+            lane.disk_rows = max(0, each.rows - in_memory[each.device])
+            lane.disk_records = each.records if lane.disk_rows else 0
+            lane.last_disk_n = first_fresh.get(each.device, each.last_n + 1) - 1
+            lane.cursor = max(lane.cursor, each.first_n - 1, settled.get(each.device, 0))
+            self._on_disk += lane.disk_records
+            self._enqueue(lane)
+        if not self.size:
+            self._emptied.set()
+        for lane in [lane for lane in self._lanes.values() if not lane.has_any]:
+            self._forget(lane)
+
+    def stored_in_memory(self) -> Iterator[Parcel]:
+        """Return all parcels that are on disk as well as in memory, in flight or not."""
+        for lane in self._lanes.values():
+            for parcels in (lane.front, lane.fresh):
+                yield from (parcel for parcel in parcels if parcel.is_stored)
+        for parts in self._taken.values():
+            yield from (parcel for parcel in parts if parcel.is_stored)
+
+    def begin_saving(self, before_s: float) -> list[Parcel]:
+        """Return what arrived before a moment and is only in memory; it must not change now."""
+        parcels: list[Parcel] = []
+        for parcel in self.unsaved.values():
+            if parcel.put_s > before_s:
+                break
+            parcel.is_saving = True
+            parcels.append(parcel)
+        return parcels
+
+    def saved(self, parcels: Iterable[Parcel]) -> None:
+        """Note that parcels are on disk: they are safe."""
+        for parcel in parcels:
+            parcel.is_saving = False
+            parcel.is_stored = True
+            self.unsaved.pop(parcel.n, None)
+            if parcel.is_settled:
+                self.settled.append(_settled(parcel))
+                continue
+            self._resident.append(parcel)
+            parcel.tell_safe()
+            if self._options.always_stores and parcel.is_waiting:
+                lane = self._lanes[parcel.device]
+                if lane.queue is None:
+                    self._enqueue(lane)
+        self._evict()
+
+    def not_saved(self, parcels: Iterable[Parcel]) -> None:
+        """Note that a commit failed; parcels the broker has meanwhile need none."""
+        for parcel in parcels:
+            parcel.is_saving = False
+            if parcel.is_settled:
+                self.unsaved.pop(parcel.n, None)
+
+    def read_back(self, lane: Lane, parcels: list[Parcel]) -> None:
+        """Take in the answer to `on_read`."""
+        self._reads -= 1
+        lane.is_reading = False
+        records = lane.disk_records
+        lane.read_back(parcels)
+        if not parcels or lane.disk_rows < 0:
+            lane.disk_rows = lane.disk_records = 0
+        self._on_disk += lane.disk_records - records
+        self._waiting += sum(len(parcel.records) for parcel in parcels)
+        if not lane.has_any:
+            self._forget(lane)
+            if not self.size:
+                self._emptied.set()
+        elif lane.device not in self._held:
+            lane.queue = self._backlog
+            self._backlog.appendleft(lane)
+        self._filled.set()
+
+    def not_read(self, lane: Lane) -> None:
+        """Note that rows could not be read; they are asked for again at the next turn."""
+        self._reads -= 1
+        lane.is_reading = False
+        self._enqueue(lane)
+
+    def newest_known(self, parcels: Iterable[Parcel]) -> None:
+        """Take in the answer to `on_ask_newest`."""
+        for parcel in parcels:
+            lane = self._lanes.get(parcel.device)
+            sample = next((r for r in reversed(parcel.records) if isinstance(r, Sample)), None)
+            if lane is not None and lane.newest is None and sample is not None:
+                lane.newest, lane.newest_base = sample, parcel.time_base
+                self._previews[lane.device] = None
+                self._filled.set()
+
+    def dropped(self, losses: Iterable[Dropped]) -> None:
+        """Note what retention gave up."""
+        for loss in losses:
+            self._counts["samples_dropped"] += loss.samples
+            lane = self._lanes.get(loss.device)
+            if lane is not None:
+                lane.disk_rows -= loss.rows
+                lane.disk_records -= loss.records
+                self._on_disk -= loss.records
+
+    def cursors(self) -> dict[str, int]:
+        """Return for each device with rows on disk up to which of them it is in memory."""
+        return {lane.device: lane.cursor for lane in self._lanes.values() if lane.disk_rows}
+
+    def first_resident_n(self) -> int:
+        """Return the number from which on all is in memory."""
+        first = (lane.fresh[0].n for lane in self._lanes.values() if lane.fresh)
+        return min(first, default=self._next_n)
+
+    def hand_out_stored_only(self, stored_only: bool) -> None:  # noqa: FBT001 - the mode, on or off
+        """Hand out only what is on disk; or, while the disk fails, everything."""
+        self._stored_only = stored_only
+        if not stored_only:
+            for lane in self._lanes.values():
+                self._enqueue(lane)
+
+    # ---- inside ----
+
+    def _next(self) -> Batch | None:
+        now_s = self._monotonic_s()
+        while self._previews:
+            device, _ = self._previews.popitem()
+            if (batch := self._preview(device)) is not None:
+                return batch
+        since_s = now_s - self._options.live_s
+        while self._live:
+            lane = self._live.popleft()
+            lane.queue = None
+            if lane.is_backlog(since_s):
+                self._enqueue(lane)
+                return self._next()
+            if parts := lane.cut(self._options.batch_max, stored_only=self._stored_only):
+                return self._hand_out(lane, parts, BatchKind.LIVE)
+        return self._next_of_backlog(now_s, since_s)
+
+    def _next_of_backlog(self, now_s: float, since_s: float) -> Batch | None:
+        while self._backlog:
+            if (wait_s := self._tokens.wait_s(now_s)) > 0:
+                self._wake_in(wait_s)
+                return None
+            lane = self._backlog[0]
+            if lane.disk_rows and not lane.front:
+                if self._reads >= _READS or self.on_read is None:
+                    return None  # an answer is under way, and wakes the taker
+                self._backlog.popleft()
+                lane.queue = None
+                lane.is_reading = True
+                self._reads += 1
+                self.on_read(lane)
+                continue
+            self._backlog.popleft()
+            lane.queue = None
+            kind = BatchKind.BACKLOG if lane.is_backlog(since_s) else BatchKind.LIVE
+            if parts := lane.cut(self._options.batch_max, stored_only=self._stored_only):
+                batch = self._hand_out(lane, parts, kind)
+                self._tokens.spend(len(batch.records))
+                return batch
+        return None
+
+    def _hand_out(self, lane: Lane, parts: tuple[Parcel, ...], kind: BatchKind) -> Batch:
+        if len(parts) == 1:
+            records = tuple(parts[0].records)
+        else:
+            records = tuple([record for part in parts for record in part.records])
+        batch = Batch(lane.device, records, kind, parts[0].time_base)
+        self._taken[batch] = parts
+        self._waiting -= len(records)
+        self._in_flight += len(records)
+        if not lane.has_any:
+            self._forget(lane)
+        elif lane.front and kind is BatchKind.BACKLOG:
+            lane.queue = self._backlog  # its turn lasts until what was read back is gone
+            self._backlog.appendleft(lane)
+        else:
+            self._enqueue(lane)
+        return batch
+
+    def _preview(self, device: str) -> Batch | None:
+        lane = self._lanes.get(device)
+        if lane is None or lane.newest is None or lane.newest is lane.shown:
+            return None
+        if lane.queue is not self._backlog and not lane.is_reading:
+            return None  # its turn comes at once, or it is held
+        lane.shown = lane.newest
+        return Batch(device, (lane.newest,), BatchKind.PREVIEW, lane.newest_base)
+
+    def _settle(self, parcel: Parcel) -> None:
+        parcel.is_settled = True
+        if parcel.is_stored:
+            self.settled.append(_settled(parcel))
+        elif parcel.is_saving:
+            return  # `saved` comes
+        elif self.on_unsaved is not None:
+            self.unsaved.pop(parcel.n, None)
+            if (parcel.device, parcel.boot) in self.stored_epochs:
+                self.settled.append(_settled(parcel))
+        if len(self.settled) == 1 and self.on_unsaved is not None:
+            self.on_unsaved()
+
+    def _lane(self, device: str) -> Lane:
         lane = self._lanes.get(device)
         if lane is None:
-            lane = self._lanes[device] = _Lane(device)
+            lane = self._lanes[device] = Lane(device)
         return lane
 
-    def _enqueue(self, lane: _Lane) -> None:
-        if not lane.is_queued and lane.device not in self._held:
-            lane.is_queued = True
-            self._queue.append(lane)
-            self._filled.set()
+    def _forget(self, lane: Lane) -> None:
+        """A device that left must not cost memory for ever."""
+        if lane.queue is not None:
+            lane.queue.remove(lane)
+            lane.queue = None
+        if not lane.is_reading:
+            self._lanes.pop(lane.device, None)
 
-    def _cut(self, lane: _Lane, max_records: int) -> tuple[tuple[Readings, ...], int]:
-        parts: list[Readings] = []
-        count = 0
-        if (lost := lane.take_lost()) is not None:
-            parts.append(lost)
-            count = len(lost.records)
-        taken = 0
-        while lane.waiting:
-            size = len(lane.waiting[0].records)
-            if size > max_records:
-                lane.waiting.extendleft(reversed(_split(lane.waiting.popleft(), max_records)))
+    def _enqueue(self, lane: Lane) -> None:
+        if lane.queue is not None or lane.is_reading or not lane.has_any:
+            return
+        if lane.device in self._held:
+            return
+        since_s = self._monotonic_s() - self._options.live_s
+        if lane.is_backlog(since_s):
+            lane.queue = self._backlog
+            self._previews[lane.device] = None
+        else:
+            lane.queue = self._live
+        lane.queue.append(lane)
+        self._filled.set()
+
+    def _wake_in(self, delay_s: float) -> None:
+        if self._refill is not None:
+            self._refill.cancel()
+        self._refill = asyncio.get_running_loop().call_later(delay_s, self._filled.set)
+
+    def _evict(self) -> None:
+        """Let what is on disk and waits for long leave the memory."""
+        before_s = self._monotonic_s() - self._options.live_s / 2
+        while self._resident and self._resident[0].put_s <= before_s:
+            parcel = self._resident.popleft()
+            if parcel.is_settled or not parcel.is_waiting:
                 continue
-            if parts and count + size > max_records:
-                break
-            parts.append(lane.waiting.popleft())
-            count += size
-            taken += size
-        lane.count -= taken
-        self._waiting -= taken
-        return tuple(parts), count
+            lane = self._lanes[parcel.device]
+            if lane.evict(parcel):
+                count = len(parcel.records)
+                self._waiting -= count
+                self._on_disk += count
 
-    def _make_room(self, count: int, lane: _Lane) -> None:
-        while self.size + count > self._max_records:
-            fair_share = self._max_records // len(self._lanes)
+    def _make_room(self, count: int, lane: Lane, now_s: float) -> None:
+        while self.in_memory + count > self._options.max_records:
+            fair_share = self._options.max_records // len(self._lanes)
             if lane.count == 0 or lane.count < fair_share:
                 lane = max(self._lanes.values(), key=lambda lane: lane.count)
-            if not lane.waiting:
-                return  # everything is in flight; the window bounds that
-            freed = lane.drop_oldest()
-            self._waiting -= freed
-            self._counts["gaps_dropped"] += lane.gaps_dropped
-            lane.gaps_dropped = 0
-            self._counts["samples_dropped"] += freed
+            before = lane.count
+            dropped = lane.drop_oldest(now_s)
+            if dropped is None:
+                return  # the rest is in flight or being saved; both are bounded
+            self._waiting += lane.count - before
+            victim, loss, forgotten = dropped
+            if loss.n != victim.n:
+                self.unsaved.pop(victim.n, None)
+            elif self.on_unsaved is not None:
+                self.unsaved[loss.n] = loss
+            self._counts["samples_dropped"] += sum(
+                isinstance(record, Sample) for record in victim.records
+            )
+            if forgotten is not None:
+                self.unsaved.pop(forgotten.n, None)
+                self._counts["gaps_dropped"] += len(forgotten.records)
+                forgotten.tell_safe()
 
 
-def _split(readings: Readings, size: int) -> list[Readings]:
-    """Cut `readings` into parts of `size` records; the last of them to be safe calls `on_safe`."""
-    chunks = [
-        readings.records[start : start + size] for start in range(0, len(readings.records), size)
-    ]
-    if readings.on_safe is None:
-        return [Readings(readings.device, chunk) for chunk in chunks]
-    on_safe, unsafe = readings.on_safe, len(chunks)
-
-    def on_part_safe() -> None:
-        nonlocal unsafe
-        unsafe -= 1
-        if unsafe == 0:
-            on_safe()
-
-    return [Readings(readings.device, chunk, on_part_safe) for chunk in chunks]
+def _settled(parcel: Parcel) -> Settled:
+    n = parcel.n if parcel.is_stored else None
+    return Settled(parcel.device, parcel.boot, parcel.first_seq, parcel.last_seq, n)

@@ -22,7 +22,7 @@ from gateway.errors import LinkError
 from gateway.model import Gap, GapCause, Readings, Sample
 from gateway.mqtt.publisher import TICK_S, BrokerSettings, Publisher
 from gateway.status import Status
-from gateway.store.outbox import MemoryOutbox
+from gateway.store.outbox import Outbox, OutboxOptions
 from gateway.supervise import keep_running
 from gateway.timekeeper import TimeKeeper
 from tests.support.broker import Broker
@@ -78,7 +78,7 @@ class Rig:
             version=self.version,  # type: ignore[arg-type]  # parametrized
             base_topic=BASE,
         )
-        self.outbox = MemoryOutbox(100_000, self.status.counts)
+        self.outbox = Outbox(OutboxOptions(live_s=3600.0), self.status.counts)
         self.publisher = Publisher(
             replace(settings, **self.changes),
             gateway="test",

@@ -14,7 +14,7 @@ from gateway.model import Readings, Sample
 from gateway.mqtt.publisher import BrokerSettings, Publisher
 from gateway.mqtt.suspicion import STRIKES
 from gateway.status import Status
-from gateway.store.outbox import MemoryOutbox
+from gateway.store.outbox import Outbox, OutboxOptions
 from gateway.supervise import keep_running
 from gateway.timekeeper import TimeKeeper
 from tests.support.moody_broker import (
@@ -39,7 +39,7 @@ class Rig:
     status: Status = field(default_factory=Status)
 
     def __post_init__(self) -> None:
-        self.outbox = MemoryOutbox(100_000, self.status.counts)
+        self.outbox = Outbox(OutboxOptions(live_s=3600.0), self.status.counts)
         self._moved = asyncio.Event()
 
     @contextlib.asynccontextmanager

@@ -131,7 +131,12 @@ def test_every_key_of_a_document_is_explained() -> None:
     status.link("x")
     info = payloads.info(description)
     health = payloads.health(
-        status, TimeKeeper(Clock()), memory_bytes=0, outbox_size=0, outbox_oldest_s=None
+        status,
+        TimeKeeper(Clock()),
+        memory_bytes=0,
+        outbox_in_memory=0,
+        outbox_on_disk=0,
+        outbox_oldest_s=None,
     )
 
     def keys(document: object) -> set[str]:

@@ -236,7 +236,8 @@ def test_health_counts_what_the_status_board_knows() -> None:
             status,
             TimeKeeper(clock),
             memory_bytes=30_000_000,
-            outbox_size=3,
+            outbox_in_memory=3,
+            outbox_on_disk=30,
             outbox_oldest_s=69.5,
         )
     )
@@ -245,7 +246,12 @@ def test_health_counts_what_the_status_board_knows() -> None:
     assert document["time_quality"] == "synced"
     assert document["clock"] == {"offset": "synced", "synced_age_s": 0.0}
     assert document["memory_bytes"] == 30_000_000
-    assert document["outbox"] == {"records": 3, "oldest_age_s": 0.5}
+    assert document["outbox"] == {
+        "records": 33,
+        "on_disk": 30,
+        "oldest_age_s": 0.5,
+        "store": {"state": "off", "bytes": 0, "stored": 0, "commits": 0, "failures": 0},
+    }
     assert document["devices"] == {"total": 2, "online": 1}
     assert document["counts"] == {"samples_received": 12}
     assert document["latency_s"]["count"] == 1
@@ -264,7 +270,14 @@ def test_health_tells_how_old_the_offset_is_that_it_holds() -> None:
 
     def document() -> Any:  # noqa: ANN401 - whatever JSON holds
         return strict(
-            payloads.health(Status(), keeper, memory_bytes=0, outbox_size=0, outbox_oldest_s=None)
+            payloads.health(
+                Status(),
+                keeper,
+                memory_bytes=0,
+                outbox_in_memory=0,
+                outbox_on_disk=30,
+                outbox_oldest_s=None,
+            )
         )
 
     keeper = TimeKeeper(machine.clock())
@@ -289,7 +302,12 @@ def test_health_lists_links_in_trouble_first_and_stays_short() -> None:
     status.link("usb-499").state = "lost"
 
     payload = payloads.health(
-        status, TimeKeeper(Clock()), memory_bytes=0, outbox_size=0, outbox_oldest_s=None
+        status,
+        TimeKeeper(Clock()),
+        memory_bytes=0,
+        outbox_in_memory=0,
+        outbox_on_disk=30,
+        outbox_oldest_s=None,
     )
 
     document = strict(payload)

@@ -1,0 +1,305 @@
+"""The SQLite file: the one importer of sqlite3, called from the store's one thread."""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from gateway.clock import TimeBase, TimeQuality
+from gateway.errors import StoreDamagedError, StoreError
+from gateway.store.row_crc import row_crc
+from gateway.store.rows import Row
+
+PAGE_BYTES = 4096
+
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+_PRAGMAS = f"""
+PRAGMA page_size = {PAGE_BYTES};
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA journal_size_limit = 4194304;
+PRAGMA cache_size = -2000;
+PRAGMA temp_store = MEMORY;
+"""
+
+_MIGRATIONS = (
+    """
+CREATE TABLE records (
+    n INTEGER PRIMARY KEY, device TEXT, boot INTEGER, first_seq INTEGER, last_seq INTEGER,
+    count INTEGER, machine_boot INTEGER, taken_s REAL, body BLOB, crc INTEGER
+);
+CREATE INDEX records_by_device ON records (device, n, count);
+CREATE TABLE boots (machine_boot INTEGER PRIMARY KEY, offset_s REAL, quality TEXT);
+""",
+)
+"""Each brings the file from one `user_version` to the next, in one transaction."""
+
+_COLUMNS = "n, device, boot, first_seq, last_seq, count, machine_boot, taken_s, body, crc"
+
+
+class Stock(NamedTuple):
+    """What the file holds of one device."""
+
+    device: str
+    rows: int
+    records: int
+    first_n: int
+    last_n: int
+
+
+class Database:
+    """Rows in, rows out.
+
+    Every method may raise StoreError, and StoreDamagedError for what only salvage can mend.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the file; unless `read_only`, it is made and brought up to date as needed.
+
+        A file opened to be read only is left as it is, with its WAL, also when it is closed: what
+        SQLite would fold into a damaged file, or drop, salvage may still read.
+        """
+        self.path = path
+        self._connection = _connect(path, read_only=read_only)
+        with _told(path):
+            try:
+                if not read_only:
+                    self._connection.executescript(_PRAGMAS)
+                    self._migrate()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Fold the WAL into the file and let go of it."""
+        with _told(self.path):
+            self._connection.close()
+
+    def check(self) -> bool:
+        """Read all pages; tell whether there are tables yet.
+
+        Raises:
+            StoreDamagedError: something is wrong anywhere.
+        """
+        with _told(self.path):
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            (verdict,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise StoreDamagedError(f"{self.path}: {verdict}")
+            return bool(version)
+
+    def write(
+        self, rows: Iterable[Row], settled: Iterable[int], bases: dict[int, TimeBase]
+    ) -> None:
+        """Add rows, forget settled ones, note offsets of the machine's boots: one commit."""
+        with _told(self.path), self._transaction():
+            self._insert(rows)
+            self._connection.executemany("DELETE FROM records WHERE n = ?", ((n,) for n in settled))
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO boots VALUES (?, ?, ?)",
+                ((number, base.offset_s, base.quality) for number, base in bases.items()),
+            )
+
+    def replace(self, rows: Sequence[Row], dropped: Sequence[int]) -> None:
+        """Put rows in the place of others: one commit."""
+        with _told(self.path), self._transaction():
+            self._connection.executemany("DELETE FROM records WHERE n = ?", ((n,) for n in dropped))
+            self._insert(rows)
+
+    def read(self, device: str, after_n: int, last_n: int, records: int) -> list[Row]:
+        """Return the next rows of a device, up to and including `last_n`: about `records`."""
+        query = (
+            f"SELECT {_COLUMNS} FROM records "  # noqa: S608 - constants
+            "WHERE device = ? AND n > ? AND n <= ? ORDER BY n"
+        )
+        rows: list[Row] = []
+        with _told(self.path):
+            cursor = self._connection.execute(query, (device, after_n, last_n))
+            for raw in cursor:
+                rows.append(self._checked(raw))
+                records -= rows[-1].size
+                if records <= 0:
+                    break
+            cursor.close()
+        return rows
+
+    def rows(self) -> Iterator[Row]:
+        """Return all rows in the order of their arrival."""
+        with _told(self.path):
+            for raw in self._connection.execute(f"SELECT {_COLUMNS} FROM records ORDER BY n"):  # noqa: S608 - constants
+                yield self._checked(raw)
+
+    def newest(self, device: str, after_n: int) -> Row | None:
+        """Return the newest row of a device that came after `after_n`."""
+        with _told(self.path):
+            raw = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM records WHERE device = ? AND n > ? "  # noqa: S608 - constants
+                "ORDER BY n DESC LIMIT 1",
+                (device, after_n),
+            ).fetchone()
+            return None if raw is None else self._checked(raw)
+
+    def oldest(self, rows: int) -> list[Row]:
+        """Return the oldest rows of all devices."""
+        with _told(self.path):
+            query = f"SELECT {_COLUMNS} FROM records ORDER BY n LIMIT ?"  # noqa: S608 - constants
+            return [self._checked(raw) for raw in self._connection.execute(query, (rows,))]
+
+    def stock(self) -> list[Stock]:
+        """Return what there is of each device."""
+        with _told(self.path):
+            query = (
+                "SELECT device, COUNT(*), SUM(count), MIN(n), MAX(n) FROM records GROUP BY device"
+            )
+            return [Stock(*raw) for raw in self._connection.execute(query)]
+
+    def bases(self) -> dict[int, TimeBase]:
+        """Return the offsets of the machine's boots."""
+        with _told(self.path):
+            query = "SELECT machine_boot, offset_s, quality FROM boots"
+            return {
+                number: TimeBase(offset_s, _quality(quality))
+                for number, offset_s, quality in self._connection.execute(query)
+            }
+
+    def forget_bases(self, but: int) -> None:
+        """Forget the offsets of boots that no row needs any more."""
+        with _told(self.path), self._transaction():
+            self._connection.execute(
+                "DELETE FROM boots WHERE machine_boot != ? AND machine_boot NOT IN "
+                "(SELECT machine_boot FROM records)",
+                (but,),
+            )
+
+    def free_n(self, device: str, boot: int, before_seq: int) -> int:
+        """Return an arrival number for what belongs before the rows from `before_seq` on.
+
+        There is one where rows are missing: theirs. If there is none, the highest and one.
+        """
+        with _told(self.path):
+            (following,) = self._connection.execute(
+                "SELECT MIN(n) FROM records WHERE device = ? AND boot = ? AND first_seq >= ?",
+                (device, boot, before_seq),
+            ).fetchone()
+            (preceding,) = self._connection.execute(
+                "SELECT MAX(n) FROM records WHERE device = ? AND n < ?",
+                (device, following or 2**62),
+            ).fetchone()
+            if following is None:
+                return self.last_n() + 1
+            for n in range(following - 1, preceding or 0, -1):
+                if not self._connection.execute(
+                    "SELECT 1 FROM records WHERE n = ?", (n,)
+                ).fetchone():
+                    return n
+            return self.last_n() + 1
+
+    def last_n(self) -> int:
+        """Return the highest arrival number, 0 when there is none."""
+        with _told(self.path):
+            (n,) = self._connection.execute("SELECT MAX(n) FROM records").fetchone()
+            return n or 0
+
+    def size_bytes(self) -> int:
+        """Return how much of the file is in use, the WAL not counted."""
+        with _told(self.path):
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+            (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+            return int(pages - free) * PAGE_BYTES
+
+    def shrink(self) -> None:
+        """Give unused pages back to the file system; cheap when little is stored."""
+        with _told(self.path):
+            self._connection.execute("VACUUM")
+
+    def _insert(self, rows: Iterable[Row]) -> None:
+        # OR REPLACE: a commit that failed may have succeeded all the same, and is tried again.
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            ((*row, row_crc(*row)) for row in rows),
+        )
+
+    def _checked(self, raw: Sequence[Any]) -> Row:
+        row = Row._make(raw[:-1])
+        try:
+            is_right = row_crc(*row) == raw[-1]
+        except (TypeError, AttributeError, ValueError, OverflowError):
+            is_right = False
+        if not is_right:
+            raise StoreDamagedError(f"{self.path}: row {raw[0]} is damaged")
+        return row
+
+    def _migrate(self) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > len(_MIGRATIONS):
+            raise StoreError(
+                f"{self.path} was written by a newer edge-gateway (version {version} of the file, "
+                f"this one knows {len(_MIGRATIONS)}): update edge-gateway, or move the file away"
+            )
+        for number in range(version, len(_MIGRATIONS)):
+            with self._transaction():
+                for statement in _MIGRATIONS[number].split(";"):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {number + 1}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    with _told(path):
+        return sqlite3.connect(
+            uri, uri=True, timeout=1.0, isolation_level=None, check_same_thread=False
+        )
+
+
+def _quality(text: str) -> TimeQuality:
+    return "synced" if text == "synced" else "unsynced"
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Tell errors of SQLite and of the system in the store's own words."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+        # Without a code it is Python that stumbles: over text that is no UTF-8, for example.
+        if code in _DAMAGE or not isinstance(exc, sqlite3.OperationalError) or code == 1:
+            raise StoreDamagedError(f"{path}: {exc}") from exc
+        raise StoreError(f"{path}: {exc}") from exc
+    except OSError as exc:
+        raise StoreError(f"{path}: {exc.strerror or exc}") from exc
+
+
+def remove(path: Path) -> None:
+    """Remove a database with what belongs to it."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make names in the folder of `path` durable."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,320 @@
+"""Attends to the outbox with a store: commits what waits, deletes what is delivered, reads back."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NoReturn, ParamSpec, TypeVar
+
+from gateway.backoff import Backoff
+from gateway.clock import Clock, TimeBase
+from gateway.errors import StoreDamagedError, StoreError
+from gateway.status import StoreStatus
+from gateway.store.lanes import Lane
+from gateway.store.ledger import Entry
+from gateway.store.outbox import Outbox
+from gateway.store.parcels import Parcel
+from gateway.store.rows import Moment, machine_boot_number
+from gateway.store.store import Committed, Drop, Job, Limits, Opened, Settled, Store
+
+_log = logging.getLogger(__name__)
+
+COMMIT_PAUSE_S = 0.02
+"""From one commit to the next: what comes in meanwhile shares the next one."""
+DELETE_PAUSE_S = 1.0
+"""From one deletion of delivered rows to the next, unless a commit comes along that takes them."""
+WATERMARKS_S = 60.0
+"""From one note of the boards' watermarks to the next."""
+EXPIRY_S = 600.0
+READ_RECORDS = 500
+BACKOFF_CAP_S = 10.0
+CLOSE_TIMEOUT_S = 10.0
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+Watermark = tuple[str, int, int, int]
+"""Device, boot, safe_next, claimed_next."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperOptions:
+    """When to store."""
+
+    spill_after_s: float = 2.0
+    """What the broker has not acknowledged by then is committed."""
+    always_stores: bool = False
+    """Commit everything at once."""
+    limits: Limits = field(default_factory=Limits)
+
+
+class Keeper:
+    """Runs the store in a thread of its own, one job after the other."""
+
+    def __init__(  # noqa: PLR0913 - the composition root names each
+        self,
+        store: Store,
+        outbox: Outbox,
+        options: KeeperOptions,
+        *,
+        clock: Clock,
+        time_base: Callable[[], TimeBase],
+        status: StoreStatus,
+        watermarks: Callable[[], Sequence[Watermark]] = tuple,
+    ) -> None:
+        """`watermarks` tells which sessions moved since it was last asked."""
+        self._store = store
+        self._outbox = outbox
+        self._options = options
+        self._clock = clock
+        self._time_base = time_base
+        self._status = status
+        self._watermarks = watermarks
+        self._machine_boot = machine_boot_number(clock.boot_id)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._backoff = Backoff(cap_s=BACKOFF_CAP_S)
+        self._wake = asyncio.Event()
+        self._pending: asyncio.Future[Committed] | None = None
+        self._is_open = False
+        self._is_damaged = False
+        self._flushed: asyncio.Future[None] | None = None
+        """Everything is to be committed; done when it is."""
+        self._committed_s = self._deleted_s = self._marked_s = self._expired_s = float("-inf")
+        self._known_quality = ""
+        outbox.on_unsaved = self._wake.set
+        outbox.on_read = self._read
+        outbox.on_ask_newest = self._ask_newest
+
+    async def open_ledger(self) -> list[Entry]:
+        """Claim the store, and return what is known of each boot of each device.
+
+        Raises:
+            StoreError: the folder cannot be used, or another gateway uses it.
+        """
+        return await self._in_thread(self._store.open_ledger)
+
+    async def run(self) -> NoReturn:
+        """Open the store, and keep it, whatever the disk does."""
+        self._marked_s = self._expired_s = self._clock.monotonic_s()
+        while True:
+            try:
+                if not self._is_open:
+                    await self._open()
+                elif self._is_damaged:
+                    await self._rebuild()
+                else:
+                    await self._until_due()
+                    if not self._is_damaged:
+                        await self._commit()
+            except StoreDamagedError as exc:
+                _log.error("%s", exc)
+                self._is_damaged = self._is_open
+                await self._pause(exc)
+            except StoreError as exc:
+                await self._pause(exc)
+
+    async def flush(self, timeout_s: float) -> None:
+        """Commit all that is only in memory; give up after `timeout_s`."""
+        self._wake.set()
+        # Not asyncio.timeout(): on Python 3.11.2 it does not end what is being cancelled.
+        flushed = self._flushed = asyncio.get_running_loop().create_future()
+        if self._outbox.unsaved:
+            await asyncio.wait([flushed], timeout=timeout_s)
+
+    async def close(self) -> None:
+        """Commit what is left, note the watermarks, and let go of the files; `run` has ended."""
+        if self._pending is not None:
+            await asyncio.wait([self._pending], timeout=CLOSE_TIMEOUT_S)
+        try:
+            if self._is_open and not self._is_damaged:
+                parcels = self._outbox.begin_saving(float("inf"))
+                await asyncio.wait([self._submit(parcels)], timeout=CLOSE_TIMEOUT_S)
+            await self._in_thread(self._store.note_watermarks, self._watermarks())
+        except StoreError as exc:
+            _log.error("%s", exc)
+        finally:
+            try:
+                await self._in_thread(self._store.close)
+            except StoreError as exc:
+                _log.error("%s", exc)
+            self._thread.shutdown(wait=False)
+
+    # ---- opening ----
+
+    async def _open(self) -> None:
+        self._status.state = "opening"
+        opened = await self._in_thread(self._store.open, self._now())
+        self._outbox.opened(*opened[:2], opened.epochs)
+        self._is_open = True
+        records = sum(stock.records for stock in opened.stock)
+        if records:
+            _log.info("%d records of %d devices wait on disk", records, len(opened.stock))
+        self._is_sound(opened.size_bytes)
+
+    async def _rebuild(self) -> None:
+        parcels = list(self._outbox.stored_in_memory())
+        opened: Opened = await self._in_thread(self._store.rebuild, parcels, self._now())
+        self._outbox.restock(opened.stock, opened.epochs)
+        self._is_damaged = False
+        self._is_sound(opened.size_bytes)
+
+    # ---- the rhythm ----
+
+    async def _until_due(self) -> None:
+        while not self._is_damaged and (delay_s := self._due_in_s()) > 0:
+            self._wake.clear()
+            # What is due may have changed between looking and clearing: nothing runs in between.
+            await _wait(self._wake, delay_s)
+
+    def _due_in_s(self) -> float:
+        now_s = self._clock.monotonic_s()
+        outbox = self._outbox
+        due_s = min(self._marked_s + WATERMARKS_S, self._expired_s + EXPIRY_S)
+        if outbox.unsaved:
+            if self._options.always_stores or self._flushed is not None:
+                due_s = self._committed_s + COMMIT_PAUSE_S
+            else:
+                oldest = next(iter(outbox.unsaved.values()))
+                due_s = min(due_s, oldest.put_s + self._options.spill_after_s)
+        if outbox.settled:
+            due_s = min(due_s, self._deleted_s + DELETE_PAUSE_S)
+        return due_s - now_s
+
+    async def _commit(self) -> None:
+        now_s = self._clock.monotonic_s()
+        half_s = self._options.spill_after_s / 2  # so that a commit takes more than a few
+        is_all = self._options.always_stores or self._flushed is not None
+        parcels = self._outbox.begin_saving(now_s if is_all else now_s - half_s)
+        pending = self._submit(parcels)
+        await asyncio.wait([pending])
+        pending.result()
+        if self._flushed is not None and not self._outbox.unsaved:
+            self._flushed.set_result(None)
+            self._flushed = None
+
+    def _submit(self, parcels: list[Parcel]) -> asyncio.Future[Committed]:
+        """Start a commit; its end is noted even if nobody waits for it any more."""
+        outbox = self._outbox
+        now_s = self._clock.monotonic_s()
+        settled: list[Settled] = []
+        if outbox.settled and (not self._options.always_stores or self._is_deletion_due(now_s)):
+            settled, outbox.settled = outbox.settled, []
+            self._deleted_s = now_s
+        moment = self._now()
+        job = Job(moment, parcels, settled, self._what_to_drop(moment))
+        if now_s >= self._marked_s + WATERMARKS_S:
+            self._marked_s = now_s
+            job.watermarks = self._watermarks()
+        pending = self._start(self._store.commit, job)
+        pending.add_done_callback(partial(self._on_committed, job))
+        self._pending = pending
+        return pending
+
+    def _is_deletion_due(self, now_s: float) -> bool:
+        return now_s >= self._deleted_s + DELETE_PAUSE_S
+
+    def _what_to_drop(self, moment: Moment) -> Drop | None:
+        _, base, now_s = moment
+        is_time_for_age = now_s >= self._expired_s + EXPIRY_S
+        if is_time_for_age:
+            self._expired_s = now_s
+        elif self._status.bytes < self._options.limits.max_bytes * 0.9:
+            return None
+        unix_s = None
+        if is_time_for_age and base.quality == "synced":
+            unix_s = now_s + base.offset_s
+        return Drop(self._outbox.cursors(), self._outbox.first_resident_n(), unix_s)
+
+    def _on_committed(self, job: Job, pending: asyncio.Future[Committed]) -> None:
+        self._pending = None
+        self._committed_s = self._clock.monotonic_s()
+        if pending.cancelled() or pending.exception() is not None:  # told by whoever waits for it
+            self._outbox.settled = [*job.settled, *self._outbox.settled]
+            self._outbox.not_saved(job.parcels)
+            return
+        committed = pending.result()
+        if committed.epochs is not None:
+            self._outbox.stored_epochs = committed.epochs
+        self._status.commits += 1
+        self._status.stored += sum(len(parcel.records) for parcel in job.parcels)
+        self._outbox.saved(job.parcels)
+        self._outbox.dropped(committed.dropped)
+        self._is_sound(committed.size_bytes)
+
+    def _is_sound(self, size_bytes: int) -> None:
+        self._status.bytes = size_bytes
+        if self._status.state != "ok":
+            if self._status.error:
+                _log.info("the store works again")
+            self._status.state, self._status.error = "ok", ""
+            self._outbox.hand_out_stored_only(self._options.always_stores)
+        self._backoff.reset()
+
+    async def _pause(self, exc: StoreError) -> None:
+        """Try again later: nothing is acknowledged but what the broker has."""
+        self._status.failures += 1
+        if self._status.state != "failing":
+            _log.error("%s; until it works again only the broker's word counts", exc)
+        self._status.state, self._status.error = "failing", str(exc)
+        self._outbox.hand_out_stored_only(False)
+        await asyncio.sleep(self._backoff.next_delay_s())
+
+    # ---- reading back ----
+
+    def _read(self, lane: Lane) -> None:
+        span = (lane.device, lane.cursor, lane.last_disk_n)
+        reading = self._start(self._store.read, *span, READ_RECORDS, self._now())
+        reading.add_done_callback(partial(self._on_read, lane))
+
+    def _on_read(self, lane: Lane, reading: asyncio.Future[list[Parcel]]) -> None:
+        try:
+            parcels = reading.result()
+        except StoreDamagedError as exc:
+            _log.error("%s", exc)
+            self._is_damaged = True
+            self._wake.set()
+        except StoreError as exc:
+            if self._status.state != "failing":
+                _log.error("%s", exc)
+        else:
+            self._outbox.read_back(lane, parcels)
+            return
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._backoff.next_delay_s(), self._outbox.not_read, lane)
+
+    def _ask_newest(self, lanes: Sequence[Lane]) -> None:
+        asked = [(lane.device, lane.cursor) for lane in lanes]
+        asking = self._start(self._store.newest, asked, self._now())
+        asking.add_done_callback(self._on_newest)
+
+    def _on_newest(self, asking: asyncio.Future[list[Parcel]]) -> None:
+        try:
+            self._outbox.newest_known(asking.result())
+        except StoreError as exc:
+            _log.debug("%s", exc)  # whoever reads the rows themselves tells it
+
+    # ---- the thread ----
+
+    def _now(self) -> Moment:
+        return Moment(self._machine_boot, self._time_base(), self._clock.monotonic_s())
+
+    def _start(
+        self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> asyncio.Future[_T]:
+        return asyncio.wrap_future(self._thread.submit(function, *args, **kwargs))
+
+    async def _in_thread(
+        self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        future = self._start(function, *args, **kwargs)
+        return await asyncio.shield(future)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,95 @@
+"""Which stored samples the broker does not have yet, epoch by epoch; pure.
+
+An epoch is one boot of one device. What is kept for it, and written to the ledger, are two numbers:
+all its samples below `stored_next` were stored or never had to be, all below `settled_next` are
+delivered. A row may be deleted only once `settled_next` has passed it: so whatever happens to the
+database, the numbers between the two tell which rows it must have.
+"""
+
+from typing import NamedTuple, TypeAlias
+
+Epoch: TypeAlias = tuple[str, int]
+"""Device and boot."""
+
+
+class Marks(NamedTuple):
+    """What the ledger keeps of one epoch for the store."""
+
+    stored_next: int
+    settled_next: int
+
+
+class _Entry:
+    __slots__ = ("islands", "settled_next", "stored_next")
+
+    def __init__(self, stored_next: int, settled_next: int) -> None:
+        self.stored_next = stored_next
+        self.settled_next = settled_next
+        self.islands: dict[int, tuple[int, int | None]] = {}
+        """Delivered out of order: first_seq -> last_seq, and the row's n if it is stored."""
+
+
+class Outstanding:
+    """The epochs that have stored samples; the others cost nothing."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Epoch, _Entry] = {}
+        self._changed: set[Epoch] = set()
+
+    def __contains__(self, epoch: Epoch) -> bool:
+        return epoch in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def epochs(self) -> frozenset[Epoch]:
+        """Return all epochs that have stored samples."""
+        return frozenset(self._entries)
+
+    def restore(self, epoch: Epoch, marks: Marks) -> None:
+        """Take over what the ledger had."""
+        self._entries[epoch] = _Entry(*marks)
+
+    def stored(self, epoch: Epoch, first_seq: int, last_seq: int) -> None:
+        """Note that a row is on disk."""
+        entry = self._entries.get(epoch)
+        if entry is None:
+            # All before it was delivered without being stored.
+            entry = self._entries[epoch] = _Entry(first_seq, first_seq)
+        entry.stored_next = max(entry.stored_next, last_seq + 1)
+        entry.settled_next = min(entry.settled_next, first_seq)
+        self._changed.add(epoch)
+
+    def settled(self, epoch: Epoch, first_seq: int, last_seq: int, n: int | None) -> list[int]:
+        """Note that a range is delivered, `n` its row if it has one; return rows to be deleted."""
+        entry = self._entries.get(epoch)
+        if entry is None:
+            return [] if n is None else [n]
+        deletable: list[int] = []
+        if first_seq > entry.settled_next:
+            entry.islands[first_seq] = (last_seq, n)
+            return deletable
+        entry.settled_next = max(entry.settled_next, last_seq + 1)
+        if n is not None:
+            deletable.append(n)
+        while entry.islands:
+            first = min(entry.islands)
+            if first > entry.settled_next:
+                break
+            last, island_n = entry.islands.pop(first)
+            entry.settled_next = max(entry.settled_next, last + 1)
+            if island_n is not None:
+                deletable.append(island_n)
+        self._changed.add(epoch)
+        return deletable
+
+    def take_changed(self) -> dict[Epoch, Marks]:
+        """Return what the ledger must learn, and forget epochs of which nothing is left."""
+        changed: dict[Epoch, Marks] = {}
+        for epoch in self._changed:
+            entry = self._entries[epoch]
+            changed[epoch] = Marks(max(entry.stored_next, entry.settled_next), entry.settled_next)
+            if entry.settled_next >= entry.stored_next and not entry.islands:
+                del self._entries[epoch]
+        self._changed.clear()
+        return changed

@@ -1,0 +1,350 @@
+"""The store on disk: database, ledger and lock; synchronous, used from one thread."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.clock import TimeBase
+from gateway.errors import ConfigError, StoreDamagedError, StoreError
+from gateway.model import Gap
+from gateway.store import recovery, retention
+from gateway.store.database import Database, Stock
+from gateway.store.ledger import Entry, Ledger
+from gateway.store.outstanding import Epoch, Marks, Outstanding
+from gateway.store.parcels import Parcel
+from gateway.store.rows import Moment, Row, parcel_of, row_of
+
+_log = logging.getLogger(__name__)
+
+_SHRINK_BYTES = 4 << 20
+"""An empty file that is larger than this is made small when it is opened."""
+
+
+_LONG_BYTES = 32 << 20
+"""Salvaging more than this takes so long that its progress is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is kept for a broker that stays away."""
+
+    max_bytes: int = 256 << 20
+    max_age_s: float = 30 * 86400.0
+
+
+class Opened(NamedTuple):
+    """What a store holds when it begins its work."""
+
+    stock: list[Stock]
+    last_n: int
+    size_bytes: int
+    epochs: frozenset[Epoch]
+
+
+class Settled(NamedTuple):
+    """Numbers of one epoch the broker has; `n` is None if they were never stored."""
+
+    device: str
+    boot: int
+    first_seq: int
+    last_seq: int
+    n: int | None
+
+
+class Drop(NamedTuple):
+    """What retention may drop and must spare."""
+
+    cursors: Mapping[str, int]
+    """Of each device: what came up to this number is in memory, or on its way."""
+    before_n: int
+    """So is everything from this number on."""
+    unix_s: float | None
+    """The time now, if it is known: what is too old goes."""
+
+
+@dataclass(slots=True)
+class Job:
+    """What one commit does."""
+
+    moment: Moment
+    parcels: Sequence[Parcel] = ()
+    settled: Sequence[Settled] = ()
+    drop: Drop | None = None
+    watermarks: Sequence[tuple[str, int, int, int]] = field(default_factory=tuple)
+    """Device, boot, safe_next and claimed_next of sessions that moved."""
+
+
+class Committed(NamedTuple):
+    """What a commit came to."""
+
+    size_bytes: int
+    epochs: frozenset[Epoch] | None
+    """Epochs with something stored; None if they are the same as before."""
+    dropped: list[retention.Dropped]
+    """Given up, for want of room or because of its age."""
+
+
+class Store:
+    """Keeps parcels until the broker has them.
+
+    Every method may raise StoreError (try again later) and StoreDamagedError (call `rebuild`).
+    """
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path = path
+        self._limits = limits
+        self._database: Database | None = None
+        self._ledger: Ledger | None = None
+        self._lock: int | None = None
+        self._entries: dict[Epoch, Entry] = {}
+        self._outstanding = Outstanding()
+        self._unwritten: dict[Epoch, Marks] = {}
+        self._deletable: set[int] = set()
+        self._bases: dict[int, TimeBase] = {}
+        self._epochs: frozenset[Epoch] = frozenset()
+
+    def open_ledger(self) -> list[Entry]:
+        """Claim the files for this process, and return what is known of each epoch.
+
+        Raises:
+            ConfigError: another process has claimed them.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._claim()
+            self._ledger = Ledger.open(self.path.with_suffix(".ledger"))
+        except OSError as exc:
+            self._release()
+            raise StoreError(f"{exc.filename or self.path}: {exc.strerror or exc}") from exc
+        self._entries = {(entry.device, entry.boot): entry for entry in self._ledger.entries()}
+        return list(self._entries.values())
+
+    def open(self, moment: Moment) -> Opened:
+        """Open the database, and look whether it holds all it should; mend it if not."""
+        if self._ledger is None:
+            self.open_ledger()
+        recovery.finish_renaming(self.path)
+        try:
+            recovery.check(self.path, self._entries.values())
+            self._database = Database(self.path)
+        except StoreDamagedError as exc:
+            _log.error("%s; salvaging what can be read", exc)
+            return self.rebuild((), moment)
+        return self._begin()
+
+    def rebuild(self, parcels: Iterable[Parcel], moment: Moment) -> Opened:
+        """Make a new database of what can be read, and of the stored parcels in memory."""
+        self._close_database(is_damaged=True)
+        in_memory = [row_of(parcel, moment) for parcel in parcels]
+        report = recovery.rebuild(
+            self.path, self._entries, in_memory, moment, _progress_teller(self.path)
+        )
+        lost = sum(gap.count for gap in report.gaps)
+        _log.error(
+            "%s was damaged: %d rows are kept, %d samples are gone%s; the damaged file is now %s",
+            self.path,
+            report.rows,
+            lost,
+            f" ({_examples(report.gaps)})" if report.gaps else "",
+            report.set_aside.name,
+        )
+        self._database = Database(self.path)
+        return self._begin()
+
+    def commit(self, job: Job) -> Committed:
+        """Store and forget, durably, in one transaction."""
+        database, ledger = self._opened()
+        for each in job.settled:
+            epoch = (each.device, each.boot)
+            self._deletable.update(self._outstanding.settled(epoch, *each[2:]))
+        self._write_marks(ledger)
+        self._write_watermarks(ledger, job.watermarks)
+        if self._deletable:
+            self._sync(ledger)  # before the rows go: else a power cut would make them missing
+        rows = [row_of(parcel, job.moment) for parcel in job.parcels]
+        if rows or self._deletable or self._has_news(job.moment):
+            self._bases[job.moment.machine_boot] = job.moment.base
+            database.write(rows, self._deletable, self._bases_to_write(job.moment))
+            self._deletable = set()
+        for row in rows:
+            self._outstanding.stored((row.device, row.boot), row.first_seq, row.last_seq)
+        self._write_marks(ledger)
+        dropped = self._drop(database, job) if job.drop is not None else []
+        epochs = self._changed_epochs(rows or job.settled)
+        return Committed(database.size_bytes(), epochs, dropped)
+
+    def note_watermarks(self, watermarks: Sequence[tuple[str, int, int, int]]) -> None:
+        """Keep how far the sessions are, durably."""
+        if self._ledger is not None and watermarks:
+            self._write_watermarks(self._ledger, watermarks)
+            self._sync(self._ledger)
+
+    def read(
+        self, device: str, after_n: int, last_n: int, records: int, moment: Moment
+    ) -> list[Parcel]:
+        """Return the next parcels of a device, up to and including `last_n`."""
+        database, _ = self._opened()
+        rows = database.read(device, after_n, last_n, records)
+        return [self._parcel(row, moment) for row in rows]
+
+    def newest(self, asked: Iterable[tuple[str, int]], moment: Moment) -> list[Parcel]:
+        """Return the newest parcel of each device, if it came after the given number."""
+        database, _ = self._opened()
+        rows = (database.newest(device, after_n) for device, after_n in asked)
+        return [self._parcel(row, moment) for row in rows if row is not None]
+
+    def close(self) -> None:
+        """Let go of all files; harmless at any time."""
+        try:
+            if self._ledger is not None:
+                self._write_marks(self._ledger)
+                self._sync(self._ledger)
+        finally:
+            self._close_database()
+            self._release()
+
+    def _begin(self) -> Opened:
+        database, _ = self._opened()
+        self._outstanding = Outstanding()
+        for epoch, entry in self._entries.items():
+            if entry.stored_next > entry.settled_next:
+                self._outstanding.restore(epoch, Marks(entry.stored_next, entry.settled_next))
+        stock = database.stock()
+        if not stock and database.size_bytes() > _SHRINK_BYTES:
+            database.shrink()
+        self._bases = database.bases()
+        self._epochs = self._outstanding.epochs()
+        return Opened(stock, database.last_n(), database.size_bytes(), self._epochs)
+
+    def _opened(self) -> tuple[Database, Ledger]:
+        if self._database is None or self._ledger is None:
+            raise StoreError(f"{self.path} is not open")
+        return self._database, self._ledger
+
+    def _write_marks(self, ledger: Ledger) -> None:
+        self._unwritten.update(self._outstanding.take_changed())
+        if not self._unwritten:
+            return
+        for epoch, marks in self._unwritten.items():
+            entry = self._entry(epoch)
+            self._entries[epoch] = entry._replace(
+                stored_next=marks.stored_next, settled_next=marks.settled_next
+            )
+        self._put(ledger, self._unwritten)
+        self._unwritten = {}
+
+    def _write_watermarks(
+        self, ledger: Ledger, watermarks: Sequence[tuple[str, int, int, int]]
+    ) -> None:
+        for device, boot, safe_next, claimed_next in watermarks:
+            entry = self._entry((device, boot))
+            self._entries[device, boot] = entry._replace(
+                safe_next=safe_next, claimed_next=claimed_next
+            )
+        self._put(ledger, [(device, boot) for device, boot, _, _ in watermarks])
+
+    def _entry(self, epoch: Epoch) -> Entry:
+        return self._entries.get(epoch) or Entry(*epoch, 0, 0, 0, 0)
+
+    def _put(self, ledger: Ledger, epochs: Iterable[Epoch]) -> None:
+        try:
+            ledger.put(self._entries[epoch] for epoch in epochs)
+        except OSError as exc:
+            raise StoreError(f"{self.path}: its ledger: {exc.strerror or exc}") from exc
+
+    def _sync(self, ledger: Ledger) -> None:
+        try:
+            ledger.sync()
+        except OSError as exc:
+            raise StoreError(f"{self.path}: its ledger: {exc.strerror or exc}") from exc
+
+    def _drop(self, database: Database, job: Job) -> list[retention.Dropped]:
+        assert job.drop is not None  # noqa: S101 - the caller has looked
+        dropped = retention.drop(
+            database,
+            retention.Rules(
+                self._limits.max_bytes,
+                self._limits.max_age_s,
+                job.drop.cursors,
+                job.drop.before_n,
+                job.drop.unix_s,
+            ),
+            self._bases,
+            job.moment,
+        )
+        for each in dropped:
+            _log.warning("%s: %d samples given up: %s", each.device, each.samples, each.cause.value)
+        return dropped
+
+    def _has_news(self, moment: Moment) -> bool:
+        """Whether the offset of this boot became known since the rows of it were written."""
+        known = self._bases.get(moment.machine_boot)
+        return known is not None and known.quality != moment.base.quality
+
+    def _bases_to_write(self, moment: Moment) -> dict[int, TimeBase]:
+        return {moment.machine_boot: moment.base}
+
+    def _changed_epochs(self, is_changed: object) -> frozenset[Epoch] | None:
+        if not is_changed:
+            return None
+        epochs = self._outstanding.epochs()
+        if epochs == self._epochs:
+            return None
+        self._epochs = epochs
+        return epochs
+
+    def _parcel(self, row: Row, moment: Moment) -> Parcel:
+        try:
+            return parcel_of(row, moment, self._bases)
+        except ValueError as exc:
+            raise StoreDamagedError(f"{self.path}: {exc}") from exc
+
+    def _claim(self) -> None:
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ConfigError(
+                f"{self.path} is in use by another edge-gateway: stop it, or give this one "
+                "another [outbox] path"
+            ) from None
+        self._lock = lock
+
+    def _close_database(self, *, is_damaged: bool = False) -> None:
+        if self._database is not None:
+            database, self._database = self._database, None
+            with suppress(StoreError) if is_damaged else nullcontext():
+                database.close()
+
+    def _release(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _examples(gaps: Sequence[Gap]) -> str:
+    shown = ", ".join(f"{gap.device}/{gap.boot}/{gap.first_seq}-{gap.last_seq}" for gap in gaps[:5])
+    return f"{shown} and {len(gaps) - 5} more" if len(gaps) > 5 else shown  # noqa: PLR2004 - as above
+
+
+def _progress_teller(path: Path) -> Callable[[int, int], None]:
+    """Return what logs each tenth of a long salvage."""
+    told = 0
+
+    def tell(done_bytes: int, total_bytes: int) -> None:
+        nonlocal told
+        tenths = done_bytes * 10 // max(1, total_bytes)
+        if total_bytes >= _LONG_BYTES and tenths > told:
+            told = tenths
+            _log.info("%s: %d of %d MB read", path, done_bytes >> 20, total_bytes >> 20)
+
+    return tell
