@@ -8,7 +8,8 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from gateway.simulate.faults.plan import FaultPlan
 
-ActionT = TypeVar("ActionT", bound=Enum)
+ActionT = TypeVar("ActionT")
+EnumT = TypeVar("EnumT", bound=Enum)
 
 
 class Planned(NamedTuple, Generic[ActionT]):
@@ -77,8 +78,8 @@ def chance(seed: str) -> random.Random:
 
 
 def _failures(
-    seed: str, every_s: float, last_s: float, begin: ActionT, end: ActionT | None
-) -> Iterator[Planned[ActionT]]:
+    seed: str, every_s: float, last_s: float, begin: EnumT, end: EnumT | None
+) -> Iterator[Planned[EnumT]]:
     if not every_s:
         return
     rng = chance(f"{seed} {begin.value}")
