@@ -11,22 +11,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from gateway.store.row_crc import row_crc
-
-
-class RawRow(NamedTuple):
-    """A row whose checksum is right; its columns without the checksum, in the table's order."""
-
-    n: int
-    device: str
-    boot: int
-    first_seq: int
-    last_seq: int
-    size: int
-    """The column `count`: a tuple has a method of that name."""
-    machine_boot: int
-    taken_s: float
-    body: bytes
-
+from gateway.store.rows import Row
 
 MAX_BODY = 1 << 24
 """Longest body that is believed, in bytes: hundred lines of text of 8 KB each take a twentieth."""
@@ -109,7 +94,7 @@ def local_size(payload_size: int, usable: int) -> int:
     return size if size <= most else least
 
 
-def decode_row(record: RawRecord, payload: bytes) -> RawRow | None:
+def decode_row(record: RawRecord, payload: bytes) -> Row | None:
     """Return the row, given its whole payload; None when its checksum is wrong."""
     layout = record.layout
     try:
@@ -128,7 +113,7 @@ def decode_row(record: RawRecord, payload: bytes) -> RawRow | None:
     else:
         taken_s = float(layout.taken_type & 1)
     body = payload[layout.body]
-    row = RawRow(record.n, device, boot, first_seq, last_seq, size, machine_boot, taken_s, body)
+    row = Row(record.n, device, boot, first_seq, last_seq, size, machine_boot, taken_s, body)
     return row if row_crc(*row) == crc else None
 
 

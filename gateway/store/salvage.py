@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from zlib import crc32
 
 from gateway.store.raw_pages import RawFile, RawPages
-from gateway.store.raw_rows import RawRecord, RawRow, decode_row, find_records, local_size
+from gateway.store.raw_rows import RawRecord, decode_row, find_records, local_size
+from gateway.store.rows import Row
 
 _BYTES_PER_FAILURE = 64
 """A page may hold one wrong row for so many of its bytes before the rest of it is passed over.
@@ -24,7 +25,7 @@ _STEPS_OF_PROGRESS = 256
 
 def rows(
     database: RawFile, wal: RawFile, progress: Callable[[int, int], None] | None = None
-) -> Iterator[RawRow]:
+) -> Iterator[Row]:
     """Yield every row with a right checksum, each `n` once, its newest version; in no order.
 
     Rows of free pages, of old versions of pages and of transactions that never were committed are
@@ -51,7 +52,7 @@ class _Search:
         """Rows whose overflow pages were sought in vain: `n` and CRC-32 of what is in the page."""
         self._patience = _IMAGES_AT_LEAST + _IMAGES_PER_IMAGE * len(pages)
 
-    def rows_of(self, image: int) -> Iterator[RawRow]:
+    def rows_of(self, image: int) -> Iterator[Row]:
         page = self._pages.image(image)
         failures_left = 1 + self._pages.page_size // _BYTES_PER_FAILURE
         for record in find_records(page):
@@ -66,7 +67,7 @@ class _Search:
             if failures_left == 0:
                 return
 
-    def _row(self, record: RawRecord, page: bytes, image: int) -> RawRow | None:
+    def _row(self, record: RawRecord, page: bytes, image: int) -> Row | None:
         local = local_size(record.layout.size, self._usable)
         end = record.start + local
         if local == record.layout.size:
@@ -77,7 +78,7 @@ class _Search:
             return None
         return self._row_with_overflow(record, page[record.start : end + 4], image)
 
-    def _row_with_overflow(self, record: RawRecord, local: bytes, image: int) -> RawRow | None:
+    def _row_with_overflow(self, record: RawRecord, local: bytes, image: int) -> Row | None:
         name = (record.n, crc32(local))
         if name in self._given_up:
             return None
