@@ -87,6 +87,8 @@ class Database:
     def check(self) -> bool:
         """Read all pages; tell whether there are tables yet.
 
+        What is in the rows is looked at when they are read: a million of them take seconds.
+
         Raises:
             StoreDamagedError: something is wrong anywhere.
         """
@@ -137,6 +139,13 @@ class Database:
         with _told(self.path):
             for raw in self._connection.execute(f"SELECT {_COLUMNS} FROM records ORDER BY n"):  # noqa: S608 - constants
                 yield self._checked(raw)
+
+    def numbers(self) -> Iterator[tuple[str, int, int, int]]:
+        """Return device, boot, first and last number of all rows, in the order of their arrival."""
+        with _told(self.path):
+            yield from self._connection.execute(
+                "SELECT device, boot, first_seq, last_seq FROM records ORDER BY n"
+            )
 
     def newest(self, device: str, after_n: int) -> Row | None:
         """Return the newest row of a device that came after `after_n`."""

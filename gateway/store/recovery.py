@@ -42,17 +42,17 @@ class Recovered(NamedTuple):
 
 
 def check(path: Path, entries: Iterable[Entry]) -> None:
-    """Read every page and every row, and change nothing.
+    """Read every page, and change nothing.
 
     Raises:
-        StoreDamagedError: a page or a row is wrong, or one is missing.
+        StoreDamagedError: a page is wrong, or a row is missing.
         StoreError: the disk fails.
     """
     found: Ranges = {}
     if path.exists():
         with Database(path, read_only=True) as database:
             if database.check():
-                found = _ranges(database.rows())
+                found = _ranges(database.numbers())
     if gone := all_gone(entries, found):
         raise StoreDamagedError(f"{path}: samples of {len(gone)} boots are missing")
 
@@ -90,7 +90,7 @@ def rebuild(
         with _as_store_error(path):
             _copy(path, entries, database, progress)
         database.write(in_memory, (), bases)
-        found = _ranges(database.rows())
+        found = _ranges(database.numbers())
         gaps = _note_gone(database, all_gone(entries.values(), found), moment)
         rows = sum(stock.rows for stock in database.stock())
     with _as_store_error(path):
@@ -151,14 +151,14 @@ def _note_gone(
     return gaps
 
 
-def _ranges(rows: Iterable[Row]) -> Ranges:
+def _ranges(numbers: Iterable[tuple[str, int, int, int]]) -> Ranges:
     found: Ranges = {}
-    for row in rows:
-        ranges = found.setdefault((row.device, row.boot), [])
-        if ranges and ranges[-1][1] + 1 == row.first_seq:
-            ranges[-1] = (ranges[-1][0], row.last_seq)
+    for device, boot, first_seq, last_seq in numbers:
+        ranges = found.setdefault((device, boot), [])
+        if ranges and ranges[-1][1] + 1 == first_seq:
+            ranges[-1] = (ranges[-1][0], last_seq)
         else:
-            ranges.append((row.first_seq, row.last_seq))
+            ranges.append((first_seq, last_seq))
     return found
 
 
