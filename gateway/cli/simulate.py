@@ -125,6 +125,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if "/" in arguments.name:
         raise ConfigError(f"--name: a part of a file's name, so without /, not {arguments.name!r}")
     plan = parse(arguments.faults)
+    if plan.link.kill_every_s and arguments.kind != "firmware":
+        raise ConfigError("--faults: kill_every_s is for boards with the firmware")
     with _folder(arguments.link_dir) as folder:
         if not arguments.boards:
             run: Callable[[], Awaitable[None]] = _run_nothing

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from gateway.backoff import Backoff
 from gateway.errors import LinkError
 from gateway.simulate.child import ChildProcess
-from gateway.simulate.faults import FaultPlan
+from gateway.simulate.faults import FaultPlan, LinkAction
 from gateway.simulate.firmware import Interpreter, firmware_folder
 from gateway.simulate.pty_port import PtyPort
 from gateway.simulate.wire import Wire
@@ -54,6 +54,8 @@ class Ending(Enum):
     WATCHDOG = "watchdog"
     POWER_CUT = "power_cut"
     """By `restart`."""
+    KILLED = "killed"
+    """By `kill`."""
     CRASH = "crash"
     """Any other exit code."""
 
@@ -110,7 +112,8 @@ class FirmwareBoard:
         self.root = root
         self.endings: Counter[Ending] = Counter()
         """How often the firmware ended, and why; each but OFF was followed by a start."""
-        self.wire = Wire(PtyPort(path), self._on_input, plan, self.restart)
+        reactions = {LinkAction.RESTART: self.restart, LinkAction.KILL: self.kill}
+        self.wire = Wire(PtyPort(path), self._on_input, plan, reactions)
         self._name = path.name
         self._flash = flash
         self._interpreter = interpreter
@@ -118,7 +121,8 @@ class FirmwareBoard:
         board_id = board_id or hashlib.sha256(self._name.encode()).hexdigest()[:12]
         self._environment = {**os.environ, "BOARD_ID": board_id, "BOARD_LOG": "1"}
         self._child: ChildProcess | None = None
-        self._is_cut = False
+        self._forced: Ending | None = None
+        """How the present life is being ended from outside."""
         self._wake = asyncio.Event()
 
     @property
@@ -166,9 +170,15 @@ class FirmwareBoard:
 
     def restart(self) -> None:
         """Cut the power for a moment: what is not in its flash is gone."""
-        self._is_cut = True
+        self._forced = Ending.POWER_CUT
         self._wake.set()
         if self._child is not None:
+            self._child.kill()
+
+    def kill(self) -> None:
+        """Reset it amid whatever it does: what is in its RTC memory stays; nothing if it is off."""
+        if self._child is not None:
+            self._forced = self._forced or Ending.KILLED
             self._child.kill()
 
     def write_fakes(self, fakes: Mapping[str, Json]) -> None:
@@ -180,15 +190,15 @@ class FirmwareBoard:
         child = self._child = ChildProcess(self._name, self.wire.send)
         try:
             await child.start(command, self._environment)
-            if self._is_cut:
+            if self._forced is not None:
                 child.kill()
             await child.ended.wait()
         finally:
             await child.stop(_STOP_TIMEOUT_S)
             self._child = None
-        if self._is_cut:
-            self._is_cut = False
-            return Ending.POWER_CUT
+        if self._forced is not None:
+            ending, self._forced = self._forced, None
+            return ending
         ending = _EXIT_CODES.get(child.exit_code or 0, Ending.CRASH)
         if ending is Ending.CRASH:
             _log.warning("simulated board %s crashed: %s", self._name, child.last_words())
@@ -213,12 +223,12 @@ class FirmwareBoard:
     async def _sleep(self, pause_s: float) -> None:
         """Wait, unless the power is cut meanwhile: then a board starts at once."""
         self._wake.clear()
-        if pause_s > 0 and not self._is_cut:
+        if pause_s > 0 and self._forced is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
-        if self._is_cut:
-            self._is_cut = False
+        if self._forced is not None:
+            self._forced = None
             self.endings[Ending.POWER_CUT] += 1
             await asyncio.to_thread(self._forget)
 

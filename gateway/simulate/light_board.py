@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway import __version__
-from gateway.simulate.faults import FaultPlan
+from gateway.simulate.faults import FaultPlan, LinkAction
 from gateway.simulate.firmware import load_modules
 from gateway.simulate.pty_port import PtyPort
 from gateway.simulate.wire import Wire
@@ -123,7 +123,7 @@ class LightBoard:
         """Whether it takes samples; without, it goes on delivering what it has."""
         self.on_activity: Callable[[], None] | None = None
         """Called after it took a sample, or something arrived."""
-        self.wire = Wire(PtyPort(path), self._on_data, plan, self.power_cycle)
+        self.wire = Wire(PtyPort(path), self._on_data, plan, {LinkAction.RESTART: self.power_cycle})
         self._code = code
         self._interval_s = interval_s
         self._ring_bytes = ring_bytes

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from gateway.simulate.faults import FaultPlan
+from gateway.simulate.faults import FaultPlan, LinkAction
 from gateway.simulate.pty_port import PtyPort
 from gateway.simulate.wire import Wire
 
@@ -187,7 +187,7 @@ class TextBoard:
         self.path = path
         self.sketch = sketch
         self.restarts = 0
-        self.wire = Wire(PtyPort(path), self._on_data, plan, self.restart)
+        self.wire = Wire(PtyPort(path), self._on_data, plan, {LinkAction.RESTART: self.restart})
         self._input = b""
         self._timer: asyncio.TimerHandle | None = None
 

@@ -1,7 +1,7 @@
 """The serial line of a simulated board: a pty, and what goes wrong on the way."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.simulate.faults import (
@@ -47,15 +47,15 @@ class Wire:
         port: PtyPort,
         on_data: Callable[[bytes], None],
         plan: FaultPlan | None = None,
-        on_restart: Callable[[], None] | None = None,
+        reactions: Mapping[LinkAction, Callable[[], None]] | None = None,
     ) -> None:
-        """`on_restart` is called when the plan cuts the board's power."""
+        """`reactions` are what the board does when the plan says so: restart, or kill."""
         plan = plan or FaultPlan()
         faults = LineFaults(plan, port.link_path.name)
         self.status = WireStatus(faults.from_board.counts, faults.to_board.counts)
         self._port = port
         self._on_data = on_data
-        self._on_restart = on_restart
+        self._reactions = reactions or {}
         self._timeline = Timeline(link_events(plan, port.link_path.name), self._apply)
         self._out = _Delayed(faults.from_board, self._write)
         self._in = _Delayed(faults.to_board, self._deliver)
@@ -119,9 +119,9 @@ class Wire:
                 self._stalled = True
             case LinkAction.RESUME:
                 self._stalled = False
-            case LinkAction.RESTART:
-                if self._on_restart is not None:
-                    self._on_restart()
+            case LinkAction.RESTART | LinkAction.KILL:
+                if action in self._reactions:
+                    self._reactions[action]()
 
     def _plug(self) -> None:
         if not self._port.is_plugged:

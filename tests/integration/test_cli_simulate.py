@@ -155,6 +155,7 @@ def test_a_port_that_is_taken_is_an_error(broker: Broker) -> None:
         (["--faults", "dorp=0.1"], "unknown fault 'dorp': did you mean 'drop'?"),
         (["--boards", "0"], "--boards: from 1 to 2000, not 0"),
         (["--boards", "-1", "--broker", "h"], "--boards: from 0 to 2000, not -1"),
+        (["--faults", "kill_every_s=1", "--light"], "kill_every_s is for boards with the firmware"),
         (["--faults", "puback_drop=1"], "those of the broker need --broker HOST:PORT"),
         (["--broker", "mqtts://h"], "plain MQTT only, not of mqtts://"),
         (["--broker", "h:x"], "broker: Port could not be cast"),

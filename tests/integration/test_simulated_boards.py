@@ -176,6 +176,25 @@ async def test_a_power_cut_starts_a_new_epoch(make_board: MakeBoard) -> None:
     assert board.restarts == 1
 
 
+async def test_a_killed_board_is_back_at_once_and_keeps_what_only_a_power_cut_takes(
+    make_board: MakeBoard,
+) -> None:
+    board = make_board(plan=parse("kill_every_s=2,seed=2"))
+    async with switched_on(board) as gateway:
+        await gateway.until(lambda g: len(g.arrived) >= 5)
+        powered = board.root / "sleep.json"  # a board that does not sleep leaves it alone
+        powered.touch()
+        await gateway.until(lambda g: len({hello.nonce for hello in g.hellos}) >= 3)
+        is_kept = powered.exists()
+        board.restart()
+        await gateway.until(lambda g: len({hello.nonce for hello in g.hellos}) >= 4)
+
+    assert is_kept
+    assert not powered.exists()
+    assert board.endings[Ending.KILLED] >= 2
+    assert set(board.endings) == {Ending.KILLED, Ending.POWER_CUT}
+
+
 async def test_a_reset_command_restarts_the_board_at_once(make_board: MakeBoard) -> None:
     board = make_board()
     async with switched_on(board) as gateway:

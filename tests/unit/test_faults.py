@@ -215,7 +215,7 @@ def test_the_wire_fails_and_recovers_in_turn() -> None:
 
 
 def test_failures_of_all_kinds_come_in_the_order_of_time() -> None:
-    plan = parse("unplug_every_s=7,stall_every_s=5,restart_every_s=3")
+    plan = parse("unplug_every_s=7,stall_every_s=5,restart_every_s=3,kill_every_s=4")
 
     events = list(islice(link_events(plan, "a"), 300))
 

@@ -51,6 +51,9 @@ class LinkRates:
     stall_every_s: float = _rate("nothing passes in either direction, while the port stays there")
     stall_s: float = _rate("for so long", 1.0)
     restart_every_s: float = _rate("the board loses its power for a moment")
+    kill_every_s: float = _rate(
+        "a board with the firmware is reset amid whatever it does: its process is killed"
+    )
 
 
 @dataclass(frozen=True, slots=True)

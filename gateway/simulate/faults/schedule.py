@@ -28,6 +28,7 @@ class LinkAction(Enum):
     STALL = "stall"
     RESUME = "resume"
     RESTART = "restart"
+    KILL = "kill"
 
 
 class BrokerAction(Enum):
@@ -54,6 +55,7 @@ def link_events(plan: FaultPlan, name: str = "") -> Iterator[LinkEvent]:
         _failures(seed, rates.unplug_every_s, rates.unplug_s, LinkAction.UNPLUG, LinkAction.PLUG),
         _failures(seed, rates.stall_every_s, rates.stall_s, LinkAction.STALL, LinkAction.RESUME),
         _failures(seed, rates.restart_every_s, 0.0, LinkAction.RESTART, None),
+        _failures(seed, rates.kill_every_s, 0.0, LinkAction.KILL, None),
     )
 
 
