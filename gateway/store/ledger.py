@@ -106,6 +106,11 @@ class Ledger:
         """Return all entries, the least recently put first."""
         return [place.entry for place in self._places.values()]
 
+    def get(self, device: str, boot: int) -> Entry | None:
+        """Return an entry, if there is one and it had not to make room."""
+        place = self._places.get((device, boot))
+        return None if place is None else place.entry
+
     def put(self, entries: Iterable[Entry]) -> None:
         """Write what has changed; from then on it survives the end of the process.
 

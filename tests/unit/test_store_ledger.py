@@ -73,6 +73,9 @@ def test_what_was_put_is_there_after_opening_again(tmp_path: Path) -> None:
         ledger.sync()
 
     assert entries_at(path) == {first._replace(safe_next=9), longest}
+    with ledger_of(path) as ledger:
+        assert ledger.get("shed", 7) == first._replace(safe_next=9)
+        assert ledger.get("shed", 8) is None
 
 
 def test_what_was_dropped_is_not_there_after_opening_again(tmp_path: Path) -> None:
