@@ -15,7 +15,7 @@ define FOREGROUND
 if [ -t 0 ]; then exec bash -c 'set -m; "$$@"; exit $$?' -- $(1); else exec $(1); fi
 endef
 
-.PHONY: help venv demo parts check test bench clean
+.PHONY: help venv demo parts check test soak bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -41,6 +41,9 @@ else
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -m "not alone"
 	$(BIN)/pytest -m alone
 endif
+
+soak: $(DEV_STAMP) parts ## the tests that break things, for long, with a table of what they measured
+	SOAK=1 $(BIN)/pytest tests/faults $(PYTEST_ARGS)
 
 bench: $(DEV_STAMP) parts ## throughput and latency beside mosquitto_pub's, as ratios
 	$(BIN)/python -m tests.bench

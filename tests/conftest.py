@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.parts.catalogue import PartImpossibleError, PartMissingError, locate
+from tests.support import figures
 from tests.support.broker import Broker
 from tests.support.leaks import Holdings, left_behind, tasks_left
 from tests.support.slow_callbacks import slow_callbacks
@@ -43,7 +44,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say why; -ra has listed each with its reason."""
+    """Say what was measured, and which tests may not be skipped; -ra has listed their reasons."""
+    reports = [each for group in terminalreporter.stats.values() for each in group]
+    if measured := figures.collected(reports):
+        terminalreporter.section("figures")
+        for line in figures.table(measured):
+            terminalreporter.write_line(line)
     count = skipped_in_vain(config)
     if count:
         terminalreporter.write_line(f"{count} skipped, and {REQUIRED} is set: failed", red=True)
