@@ -130,7 +130,9 @@ class App:
             _log.error("%s; going on without it, and trying again", exc)
             return
         for entry in entries:
-            self._book.restore(entry.device, entry.boot, entry.safe_next, entry.claimed_next)
+            # What is stored is safe, too, and known to the moment; watermarks are noted seldom.
+            safe_next = max(entry.safe_next, entry.stored_next)
+            self._book.restore(entry.device, entry.boot, safe_next, entry.claimed_next)
 
     async def _settle(self, links: asyncio.Task[None], tasks: asyncio.TaskGroup) -> None:
         """Ask boards to keep their samples, deliver or store what is here, then close the ports.
@@ -226,9 +228,18 @@ class App:
                 memory_bytes=memory_bytes(),
                 outbox_in_memory=self.outbox.in_memory,
                 outbox_on_disk=self.outbox.on_disk,
-                outbox_oldest_s=self.outbox.oldest_s(),
+                outbox_oldest_s=self._oldest_s(),
             ),
         )
+
+    def _oldest_s(self) -> float | None:
+        """Return when the oldest waiting record was taken, in memory or on disk."""
+        oldest_s = self.outbox.oldest_s()
+        stored_unix_s = self.status.store.oldest_unix_s
+        if stored_unix_s is None:
+            return oldest_s
+        stored_s = stored_unix_s - self._timekeeper.base().offset_s
+        return stored_s if oldest_s is None else min(oldest_s, stored_s)
 
 
 def _outbox_options(settings: Settings) -> OutboxOptions:

@@ -101,6 +101,8 @@ class StoreStatus:
     """Why it is failing."""
     bytes: int = 0
     """How much of the file is in use."""
+    oldest_unix_s: float | None = None
+    """When the oldest record on disk was taken, as far as is known; None when there is none."""
     stored: int = 0
     """Records committed since the start."""
     commits: int = 0

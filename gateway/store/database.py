@@ -157,11 +157,12 @@ class Database:
             ).fetchone()
             return None if raw is None else self._checked(raw)
 
-    def oldest(self, rows: int) -> list[Row]:
-        """Return the oldest rows of all devices."""
+    def oldest(self) -> tuple[int, float] | None:
+        """Return the machine's boot and the monotonic time of the row that came first."""
         with _told(self.path):
-            query = f"SELECT {_COLUMNS} FROM records ORDER BY n LIMIT ?"  # noqa: S608 - constants
-            return [self._checked(raw) for raw in self._connection.execute(query, (rows,))]
+            query = "SELECT machine_boot, taken_s FROM records ORDER BY n LIMIT 1"
+            found: tuple[int, float] | None = self._connection.execute(query).fetchone()
+            return found
 
     def stock(self) -> list[Stock]:
         """Return what there is of each device."""

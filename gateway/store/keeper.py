@@ -131,15 +131,20 @@ class Keeper:
             if self._is_open and not self._is_damaged:
                 parcels = self._outbox.begin_saving(float("inf"))
                 await asyncio.wait([self._submit(parcels)], timeout=CLOSE_TIMEOUT_S)
-            await self._in_thread(self._store.note_watermarks, self._watermarks())
+            noting = self._start(self._store.note_watermarks, self._watermarks())
+            await asyncio.wait([noting], timeout=CLOSE_TIMEOUT_S)
+            if noting.done():
+                noting.result()
         except StoreError as exc:
             _log.error("%s", exc)
         finally:
-            try:
-                await self._in_thread(self._store.close)
-            except StoreError as exc:
-                _log.error("%s", exc)
+            closing = self._start(self._store.close)
+            await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_S)
             self._thread.shutdown(wait=False)
+            if not closing.done():
+                _log.error("the store is still busy; what it had committed is safe")
+            elif isinstance(error := closing.exception(), StoreError):
+                _log.error("%s", error)
 
     # ---- opening ----
 
@@ -241,6 +246,7 @@ class Keeper:
         self._status.stored += sum(len(parcel.records) for parcel in job.parcels)
         self._outbox.saved(job.parcels)
         self._outbox.dropped(committed.dropped)
+        self._status.oldest_unix_s = committed.oldest_unix_s
         self._is_sound(committed.size_bytes)
 
     def _is_sound(self, size_bytes: int) -> None:

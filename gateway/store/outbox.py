@@ -315,6 +315,8 @@ class Outbox:
             parcel.is_saving = False
             if parcel.is_settled:
                 self.unsaved.pop(parcel.n, None)
+                if (parcel.device, parcel.boot) in self.stored_epochs:
+                    self.settled.append(_settled(parcel))
 
     def read_back(self, lane: Lane, parcels: list[Parcel]) -> None:
         """Take in the answer to `on_read`."""
@@ -442,8 +444,10 @@ class Outbox:
         lane = self._lanes.get(device)
         if lane is None or lane.newest is None or lane.newest is lane.shown:
             return None
+        if device in self._held:
+            return None
         if lane.queue is not self._backlog and not lane.is_reading:
-            return None  # its turn comes at once, or it is held
+            return None  # its turn comes at once
         lane.shown = lane.newest
         return Batch(device, (lane.newest,), BatchKind.PREVIEW, lane.newest_base)
 

@@ -83,6 +83,8 @@ class Committed(NamedTuple):
     """What a commit came to."""
 
     size_bytes: int
+    oldest_unix_s: float | None
+    """When the oldest stored record was taken, as far as is known; None when there is none."""
     epochs: frozenset[Epoch] | None
     """Epochs with something stored; None if they are the same as before."""
     dropped: list[retention.Dropped]
@@ -176,7 +178,8 @@ class Store:
         self._write_marks(ledger)
         dropped = self._drop(database, job) if job.drop is not None else []
         epochs = self._changed_epochs(rows or job.settled)
-        return Committed(database.size_bytes(), epochs, dropped)
+        oldest_unix_s = self._oldest_unix_s(database, job.moment)
+        return Committed(database.size_bytes(), oldest_unix_s, epochs, dropped)
 
     def note_watermarks(self, watermarks: Sequence[tuple[str, int, int, int]]) -> None:
         """Keep how far the sessions are, durably."""
@@ -280,6 +283,16 @@ class Store:
         for each in dropped:
             _log.warning("%s: %d samples given up: %s", each.device, each.samples, each.cause.value)
         return dropped
+
+    def _oldest_unix_s(self, database: Database, moment: Moment) -> float | None:
+        oldest = database.oldest()
+        if oldest is None:
+            return None
+        machine_boot, taken_s = oldest
+        if machine_boot == moment.machine_boot:
+            return taken_s + moment.base.offset_s
+        base = self._bases.get(machine_boot)
+        return None if base is None else taken_s + base.offset_s
 
     def _has_news(self, moment: Moment) -> bool:
         """Whether the offset of this boot became known since the rows of it were written."""
