@@ -147,6 +147,25 @@ async def test_all_times_are_right_over_two_boots_and_steps_of_the_clock(
     assert worst_s(old + new + newest, board) < TOLERANCE_S
 
 
+async def test_what_was_learned_of_the_time_after_the_last_sample_is_remembered(
+    machine: Machine, board: DatedBoard, tmp_path: Path
+) -> None:
+    first = Gateway(machine, board, tmp_path)
+    async with first.running():
+        first.receive(10)  # 1970
+        await first.store()
+        machine.run(10.0)
+        machine.synchronise()
+
+    machine.boot(off_s=60.0)
+    second = Gateway(machine, board, tmp_path)
+    async with second.running():
+        old = await second.publish(10)
+
+    assert qualities(old) == {"synced"}
+    assert worst_s(old, board) < TOLERANCE_S
+
+
 async def test_an_earlier_boot_keeps_the_worth_its_clock_had(
     machine: Machine, board: DatedBoard, tmp_path: Path
 ) -> None:
