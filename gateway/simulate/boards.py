@@ -96,6 +96,7 @@ class FirmwareBoard:
         plan: FaultPlan | None = None,
         heap_size: str = "",
         board_id: str = "",
+        firmware: Path | None = None,
     ) -> None:
         """Describe a board.
 
@@ -107,6 +108,7 @@ class FirmwareBoard:
             plan: what goes wrong on its wire.
             heap_size: limit of MicroPython's heap, such as `56K`.
             board_id: what the chip's unique id is, in hex; made of the port's name by default.
+            firmware: a copy of `device_firmware` with drivers of your own; ours by default.
         """
         self.path = path
         self.root = root
@@ -118,6 +120,7 @@ class FirmwareBoard:
         self._flash = flash
         self._interpreter = interpreter
         self._heap_size = heap_size
+        self._firmware = firmware
         board_id = board_id or hashlib.sha256(self._name.encode()).hexdigest()[:12]
         self._environment = {**os.environ, "BOARD_ID": board_id, "BOARD_LOG": "1"}
         self._child: ChildProcess | None = None
@@ -147,7 +150,7 @@ class FirmwareBoard:
             ConfigError: the firmware is missing.
             LinkError: the interpreter or the port cannot be had.
         """
-        folder = firmware_folder()
+        folder = self._firmware or firmware_folder()
         command = self._interpreter.command(folder, self.root, self._heap_size)
         backoff = Backoff(base_s=0.2, cap_s=10.0)
         try:

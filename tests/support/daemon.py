@@ -92,15 +92,8 @@ async def running_daemon(
     `more` is further configuration, added to `[serial]`. Its gateway is called `test`. Ending the
     block ends it, and fails if it does not end well.
     """
-    config = _write_config(
-        folder,
-        f'[gateway]\nname = "test"\nhealth_interval_s = 1.0\n'
-        f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
-        '[log]\nlevel = "info"\n'
-        f'[serial]\npatterns = ["{patterns}"]\nsettle_s = 0.0\n{more}\n',
-    )
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "run", "--config", str(config)),
+        *daemon_command(folder, broker_port, patterns, more),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
@@ -125,8 +118,14 @@ async def running_daemon(
             assert exit_code == 0, f"exit code {exit_code}: {daemon.log()[-8000:]}"
 
 
-def _write_config(folder: Path, text: str) -> Path:
+def daemon_command(folder: Path, broker_port: int, patterns: str, more: str = "") -> list[str]:
+    """Write a configuration into `folder`; return the command that runs the daemon by it."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "gateway.toml"
-    config.write_text(text)
-    return config
+    config.write_text(
+        f'[gateway]\nname = "test"\nhealth_interval_s = 1.0\n'
+        f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
+        '[log]\nlevel = "info"\n'
+        f'[serial]\npatterns = ["{patterns}"]\nsettle_s = 0.0\n{more}\n'
+    )
+    return [sys.executable, "-m", "gateway", "run", "--config", str(config)]

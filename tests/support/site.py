@@ -1,0 +1,217 @@
+"""A whole installation whose parts can be killed: boards, gateway, broker, and a witness.
+
+The boards are the firmware in processes of their own, the gateway is the daemon, the broker is
+mosquitto. Whoever is killed is started again at once. The gateway reaches the broker through a
+proxy, which tests may use; a broker that was killed lets the gateway in after the witness: what it
+has acknowledged and keeps for somebody who is away, mosquitto loses when it is killed, and that is
+not the gateway's doing.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Self
+
+from gateway.simulate.faults.broker import BrokerProxy
+from gateway.simulate.faults.process import Victim
+from gateway.simulate.firmware import Interpreter
+from tests.support.account import Account, Ledger
+from tests.support.broker import Broker
+from tests.support.daemon import daemon_command
+from tests.support.journal_board import JournalBoard, firmware_with_journal
+from tests.support.witness import Witness
+
+BASE = "edge/test"
+_LOOK_S = 0.2
+_STOP_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is at the site."""
+
+    folder: Path
+    """Of all that it writes."""
+    mosquitto: Path
+    interpreters: Sequence[Interpreter]
+    """One for each board."""
+    readings: int
+    """Each board gives so many, and then no more."""
+    interval_ms: int = 50
+    """From one to the next."""
+    outbox: str = ""
+    """Further lines of `[outbox]`."""
+
+
+@dataclass(slots=True)
+class Gateway:
+    """The daemon, started again whenever it was killed."""
+
+    command: Sequence[str]
+    log_path: Path
+    starts: int = 0
+    process: asyncio.subprocess.Process | None = None
+    is_wanted: bool = True
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def run(self) -> None:
+        """Keep it running until it is no longer wanted; leave no process behind."""
+        try:
+            while self.is_wanted:
+                with self.log_path.open("ab") as log:
+                    self.process = await asyncio.create_subprocess_exec(
+                        *self.command, stdin=asyncio.subprocess.DEVNULL, stderr=log
+                    )
+                self.starts += 1
+                code = await self.process.wait()
+                if code not in {-signal.SIGKILL, 0}:
+                    raise AssertionError(f"the gateway ended with {code}:\n{self.log()[-4000:]}")
+        finally:
+            self.send(signal.SIGKILL)
+            if self.process is not None:
+                await self.process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(number)
+
+    def log(self) -> str:
+        """Return what it wrote, over all its lives."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+
+class Site:
+    """See the module; `async with Site.running(plan) as site`."""
+
+    def __init__(self, plan: Plan, broker: Broker, proxy: BrokerProxy, witness: Witness) -> None:
+        self.broker = broker
+        self.proxy = proxy
+        self.witness = witness
+        ports = plan.folder / "ports"
+        ports.mkdir()
+        firmware = firmware_with_journal(plan.folder / "firmware")
+        self.boards = [
+            JournalBoard(
+                *(number, ports, plan.folder / "flash", firmware, interpreter),
+                limit=plan.readings,
+                interval_ms=plan.interval_ms,
+            )
+            for number, interpreter in enumerate(plan.interpreters)
+        ]
+        more = f"rescan_s = 0.2\n[outbox]\npath = 'outbox.db'\n{plan.outbox}"
+        home = plan.folder / "gateway"
+        self.gateway = Gateway(daemon_command(home, proxy.port, f"{ports}/*", more), home / "log")
+        self.broker_deaths = 0
+        self._broker_killed = asyncio.Event()
+        self._ledger = Ledger()
+        self._turns = cycle(self.boards)
+        self._hit = self.boards[0]
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, plan: Plan) -> AsyncIterator[Self]:
+        """Run all of it for the length of the block."""
+        folder = plan.folder / "mosquitto"
+        folder.mkdir()
+        settings = ["autosave_interval 1", "autosave_on_changes true", "max_inflight_messages 0"]
+        broker = Broker(plan.mosquitto, folder, persistence=True, settings=settings)
+        await asyncio.to_thread(broker.start)
+        try:
+            async with (
+                Witness(broker.host, broker.port, BASE) as witness,
+                BrokerProxy(broker.host, broker.port) as proxy,
+                asyncio.TaskGroup() as tasks,
+            ):
+                site = cls(plan, broker, proxy, witness)
+                running = [
+                    tasks.create_task(site.gateway.run(), name="gateway"),
+                    tasks.create_task(site._run_broker(), name="broker"),
+                    *(tasks.create_task(b.board.run(), name=b.name) for b in site.boards),
+                ]
+                try:
+                    yield site
+                finally:
+                    for task in running:
+                        task.cancel()
+        finally:
+            await asyncio.to_thread(broker.kill)
+
+    def victims(self) -> Mapping[str, Victim]:
+        """Return who may be killed; of the boards it is one after the other."""
+        return {"gateway": self.gateway.send, "broker": self._hit_broker, "board": self._hit_board}
+
+    async def until_produced(self) -> None:
+        """Return once every board has given all its readings."""
+        await self._until(lambda: all(board.noted() >= board.limit for board in self.boards))
+
+    async def until_told(self, timeout_s: float, *, power_cuts: bool = False) -> list[Account]:
+        """Wait until all that was produced is delivered or published as lost; return the accounts.
+
+        After `timeout_s` they are returned as they are.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._until(
+                    lambda: all(a.is_exact for a in self.accounts(power_cuts=power_cuts))
+                )
+        return self.accounts(power_cuts=power_cuts)
+
+    def accounts(self, *, power_cuts: bool = False) -> list[Account]:
+        """Return the account of each board, as it stands."""
+        self._ledger.take(self.witness.heard)
+        return [self._ledger.settle(b.journal(), power_cuts=power_cuts) for b in self.boards]
+
+    async def stop_gateway(self) -> None:
+        """Ask the gateway to end, for good.
+
+        Raises:
+            AssertionError: it did not end well.
+        """
+        self.gateway.is_wanted = False
+        process = self.gateway.process
+        assert process is not None
+        self.gateway.send(signal.SIGTERM)
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            code = await process.wait()
+        log = self.gateway.log()
+        assert code == 0, log[-4000:]
+        assert "Traceback" not in log, log[log.index("Traceback") - 1000 :][:8000]
+
+    def _hit_broker(self, number: signal.Signals) -> None:
+        if number is signal.SIGKILL:
+            self._broker_killed.set()
+        elif self.broker.is_running:
+            os.kill(self.broker.pid, number)
+
+    def _hit_board(self, number: signal.Signals) -> None:
+        if number is not signal.SIGCONT:
+            self._hit = next(self._turns)
+        if number is signal.SIGKILL:
+            self._hit.board.kill()
+        elif self._hit.board.pid:
+            os.kill(self._hit.board.pid, number)
+
+    async def _run_broker(self) -> None:
+        """Kill the broker when somebody wants that, and start it again."""
+        while True:
+            await self._broker_killed.wait()
+            self._broker_killed.clear()
+            self.broker_deaths += 1
+            connections = self.witness.connections
+            self.proxy.refuse()
+            await asyncio.to_thread(self.broker.kill)
+            await asyncio.to_thread(self.broker.start)
+            await self.witness.wait_connections(connections + 1)
+            self.proxy.accept()
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        """Files and messages are looked at now and then, for nobody tells of both."""
+        while not reached():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(_LOOK_S)
