@@ -9,7 +9,7 @@ from functools import partial
 from typing import NoReturn, ParamSpec, TypeVar
 
 from gateway.backoff import Backoff
-from gateway.clock import Clock, TimeBase
+from gateway.clock import Clock, TimeBase, TimeQuality
 from gateway.errors import StoreDamagedError, StoreError
 from gateway.status import StoreStatus
 from gateway.store.lanes import Lane
@@ -82,7 +82,8 @@ class Keeper:
         self._flushed: asyncio.Future[None] | None = None
         """Everything is to be committed; done when it is."""
         self._committed_s = self._deleted_s = self._marked_s = self._expired_s = float("-inf")
-        self._known_quality = ""
+        self._dated: TimeQuality = "unsynced"
+        """What is noted of the offset of this boot, to which the times of its rows belong."""
         outbox.on_unsaved = self._wake.set
         outbox.on_read = self._read
         outbox.on_ask_newest = self._ask_newest
@@ -185,6 +186,8 @@ class Keeper:
                 due_s = min(due_s, oldest.put_s + self._options.spill_after_s)
         if outbox.settled:
             due_s = min(due_s, self._deleted_s + DELETE_PAUSE_S)
+        if self._dated == "unsynced" and outbox.on_disk:
+            due_s = now_s if self._time_base().quality == "synced" else min(due_s, now_s + 1.0)
         return due_s - now_s
 
     async def _commit(self) -> None:
@@ -242,6 +245,7 @@ class Keeper:
         committed = pending.result()
         if committed.epochs is not None:
             self._outbox.stored_epochs = committed.epochs
+        self._dated = job.moment.base.quality
         self._status.commits += 1
         self._status.stored += sum(len(parcel.records) for parcel in job.parcels)
         self._outbox.saved(job.parcels)

@@ -44,8 +44,9 @@ class Lane:
         "last_disk_n",
         "newest",
         "newest_base",
+        "newest_n",
         "queue",
-        "shown",
+        "shown_n",
     )
 
     def __init__(self, device: str) -> None:
@@ -62,8 +63,10 @@ class Lane:
         self.newest: Sample | None = None
         """The newest sample that is known; it may be delivered."""
         self.newest_base: TimeBase | None = None
-        self.shown: Sample | None = None
-        """The newest sample that was shown ahead of the backlog."""
+        self.newest_n = 0
+        """The parcel that has it."""
+        self.shown_n = 0
+        """The parcel whose newest sample was shown ahead of the backlog, on this connection."""
         self.queue: deque[Lane] | None = None
         """Where it stands in line for the publisher."""
         self.is_held = False
@@ -92,7 +95,7 @@ class Lane:
         self.count += len(parcel.records)
         last = parcel.records[-1]
         if isinstance(last, Sample):
-            self.newest, self.newest_base = last, None
+            self.newest, self.newest_base, self.newest_n = last, None, parcel.n
 
     def give_back(self, parcels: tuple[Parcel, ...]) -> None:
         """Put parcels in front of all others."""

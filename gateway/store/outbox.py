@@ -202,7 +202,7 @@ class Outbox:
         since_s = self._monotonic_s() - self._options.live_s
         unknown: list[Lane] = []
         for lane in self._lanes.values():
-            lane.shown = None
+            lane.shown_n = 0
             if lane.is_backlog(since_s):
                 if lane.newest is not None:
                     self._previews[lane.device] = None
@@ -240,6 +240,9 @@ class Outbox:
         """Take in what the store holds from before; numbers go on from there."""
         for parcel in self.unsaved.values():
             parcel.n += last_n
+        for lane in self._lanes.values():
+            lane.newest_n += last_n
+            lane.shown_n += last_n
         self.unsaved = {parcel.n: parcel for parcel in self.unsaved.values()}
         self._next_n += last_n
         self.restock(stock, epochs)
@@ -349,7 +352,7 @@ class Outbox:
             lane = self._lanes.get(parcel.device)
             sample = next((r for r in reversed(parcel.records) if isinstance(r, Sample)), None)
             if lane is not None and lane.newest is None and sample is not None:
-                lane.newest, lane.newest_base = sample, parcel.time_base
+                lane.newest, lane.newest_base, lane.newest_n = sample, parcel.time_base, parcel.n
                 self._previews[lane.device] = None
                 self._filled.set()
 
@@ -423,6 +426,8 @@ class Outbox:
         return None
 
     def _hand_out(self, lane: Lane, parts: tuple[Parcel, ...], kind: BatchKind) -> Batch:
+        if parts[-1].n < lane.shown_n:
+            kind = BatchKind.BACKLOG  # a newer sample was shown: `state` must not go back
         if len(parts) == 1:
             records = tuple(parts[0].records)
         else:
@@ -442,13 +447,13 @@ class Outbox:
 
     def _preview(self, device: str) -> Batch | None:
         lane = self._lanes.get(device)
-        if lane is None or lane.newest is None or lane.newest is lane.shown:
+        if lane is None or lane.newest is None or lane.newest_n <= lane.shown_n:
             return None
         if device in self._held:
             return None
         if lane.queue is not self._backlog and not lane.is_reading:
             return None  # its turn comes at once
-        lane.shown = lane.newest
+        lane.shown_n = lane.newest_n
         return Batch(device, (lane.newest,), BatchKind.PREVIEW, lane.newest_base)
 
     def _settle(self, parcel: Parcel) -> None:

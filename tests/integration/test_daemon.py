@@ -1,6 +1,7 @@
 """What the composition root joins: ports and their settings, faults, logs, crowding, leaving."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -207,7 +208,7 @@ async def test_what_the_broker_does_not_have_at_a_stop_waits_on_disk_for_the_nex
             port.write(b'{"t":2}\n{"t":3}\n' + b"x\n" * 40 + b"{broken\n")
             await daemon.wait_for_log("bad_json")
             assert await daemon.stop() == 0
-            assert "2 samples wait on disk" in daemon.log()
+            assert re.search(r": [23] samples wait on disk", daemon.log())
 
         await asyncio.to_thread(broker.start)
         async with (
@@ -217,6 +218,7 @@ async def test_what_the_broker_does_not_have_at_a_stop_waits_on_disk_for_the_nex
             await again.wait_for(lambda _: again.on("edge/test/+/history"))
 
     samples = [sample for message in again.on("edge/test/+/history") for sample in message.json()]
-    assert [sample["t"] for sample in samples] == [2, 3]
+    # The line before them may have been sent once more when it was on MQTT already.
+    assert [sample["t"] for sample in samples if sample["t"] > 1] == [2, 3]
     assert samples[0]["id"].rpartition("/")[0] != "ttya"
     assert len({sample["id"].rpartition("/")[0] for sample in samples}) == 1, "of one boot"

@@ -4,7 +4,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.model import Batch, Gap, GapCause, Readings, Record, Sample
+from gateway.clock import Clock
+from gateway.model import Batch, BatchKind, Gap, GapCause, Readings, Record, Sample
 from gateway.store.outbox import Outbox, OutboxOptions
 from gateway.store.parcels import MAX_RECORDS
 
@@ -284,3 +285,22 @@ def test_whatever_happens_each_number_comes_out_once_in_order_as_sample_or_gap(
     assert model.delivered == {d: list(range(count)) for d, count in model.produced.items()}
     assert len(model.safe) == model.puts
     assert model.outbox.size == 0
+
+
+async def test_what_state_shows_never_goes_back_while_a_backlog_ends() -> None:
+    now_s = 100.0
+    outbox = Outbox(OutboxOptions(live_s=2.0), Counter(), Clock(monotonic_s=lambda: now_s))
+    outbox.put(readings("a", 0, 50))
+    outbox.put(readings("a", 50, 100))
+    now_s += 5.0
+    outbox.reconnected()
+    for seq in range(150, 500, 50):
+        outbox.put(readings("a", seq, 50))
+
+    batches = await take_all(outbox)
+
+    shown = [numbers(b.records)[-1] for b in batches if b.kind is not BatchKind.BACKLOG]
+    assert shown == sorted(shown)
+    assert shown[0] == shown[-1] == 499
+    published = [b for b in batches if b.kind is not BatchKind.PREVIEW]
+    assert [seq for b in published for seq in numbers(b.records)] == list(range(500))
