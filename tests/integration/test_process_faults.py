@@ -86,7 +86,7 @@ def test_a_process_that_has_ended_is_beyond_all_blows() -> None:
         HeldProcess(victim.pid)
 
 
-@pytest.mark.parametrize("pid", [-1, 0, 1, os.getpid()])
+@pytest.mark.parametrize("pid", [-1, 0, 1, os.getpid()], ids=["all", "group", "init", "self"])
 def test_nobody_kills_himself_a_group_or_init(pid: int) -> None:
     with pytest.raises(ValueError, match="none to be killed"):
         HeldProcess(pid)
