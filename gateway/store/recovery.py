@@ -49,6 +49,8 @@ def check(path: Path, entries: Iterable[Entry]) -> None:
         StoreError: the disk fails.
     """
     found: Ranges = {}
+    if _is_empty(path) and not _is_empty(_wal(path)):
+        raise StoreDamagedError(f"{path} is empty, and its WAL is not")
     if path.exists():
         with Database(path, read_only=True) as database:
             if database.check():
@@ -122,7 +124,7 @@ def _copy(
     into: Database,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    with _mapped(path) as database, _mapped(Path(f"{path}-wal")) as wal:
+    with _mapped(path) as database, _mapped(_wal(path)) as wal:
         batch: list[Row] = []
         for raw in salvage.rows(database, wal, progress):
             row = Row._make(raw)
@@ -164,9 +166,19 @@ def _ranges(numbers: Iterable[tuple[str, int, int, int]]) -> Ranges:
 
 def _bases_of(path: Path) -> dict[int, TimeBase]:
     """Return the offsets of the machine's boots, if they can still be read; rows have their own."""
+    if _is_empty(path):
+        return {}  # SQLite would remove the WAL, though it is to read only
     with suppress(StoreError), Database(path, read_only=True) as database:
         return database.bases()
     return {}
+
+
+def _wal(path: Path) -> Path:
+    return Path(f"{path}-wal")
+
+
+def _is_empty(path: Path) -> bool:
+    return not path.exists() or not path.stat().st_size
 
 
 def _set_aside(path: Path) -> Path:
@@ -189,7 +201,7 @@ def _keep_few(path: Path) -> None:
 @contextmanager
 def _mapped(path: Path) -> Iterator[RawFile]:
     """Give the bytes of a file; none where there is no file."""
-    if not path.exists() or not path.stat().st_size:
+    if _is_empty(path):
         yield b""
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
