@@ -273,6 +273,15 @@ def test_boots_with_stored_samples_stay_until_these_are_delivered(tmp_path: Path
     assert {kept.boot for kept in entries_at(tmp_path / "ledger")} == {4, 5, 6, 7}
 
 
+def test_a_boot_that_begins_while_others_wait_for_delivery_is_kept(tmp_path: Path) -> None:
+    waiting = [Entry("shed", boot, 0, 0, 10, 0) for boot in range(1, MAX_BOOTS + 3)]
+    begun = Entry("shed", 99, 0, 0, 0, 0)
+    with ledger_of(tmp_path / "ledger") as ledger:
+        ledger.put([*waiting, begun])
+
+        assert list(ledger.entries()) == [*waiting, begun]
+
+
 def test_a_full_ledger_forgets_settled_entries_first(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     waiting = Entry("first_of_all", 1, 0, 0, 10, 0)

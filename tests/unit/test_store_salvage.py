@@ -229,6 +229,62 @@ def test_the_newest_version_of_a_row_wins(tmp_path: Path) -> None:
     assert seen == [{1: first}, {1: second}, {1: third}]
 
 
+def test_what_is_left_of_an_earlier_run_of_the_wal_is_older_than_the_database(
+    tmp_path: Path,
+) -> None:
+    rng = random.Random(1)
+    path = tmp_path / "outbox.db"
+    old, new = row(1, 300, rng), row(1, 300, rng)
+    with closing(open_store(path)) as connection:
+        write_rows(connection, [row(2, 100_000, rng)])
+        write_rows(connection, [old])
+        connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        connection.execute("DELETE FROM records WHERE n = 1")
+        write_rows(connection, [new])
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        wal = Path(f"{path}-wal").read_bytes()
+        assert old[8] in wal
+        assert found_in(path.read_bytes(), wal)[1] == new
+        without_newest = wal[: 32 + 24] + bytes(4 * PAGE) + wal[32 + 24 + 4 * PAGE :]
+        assert new[8] not in without_newest
+        assert found_in(path.read_bytes(), without_newest)[1] == new
+
+
+def test_rows_of_old_frames_are_found_though_their_pages_were_used_again(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    stored = {n: row(n, 10 * PAGE, rng) for n in range(1, 41)}
+    path = tmp_path / "outbox.db"
+    with closing(open_store(path)) as connection:
+        for n, each in stored.items():
+            connection.execute("DELETE FROM records WHERE n < ?", (n,))
+            write_rows(connection, [each])
+        wal = Path(f"{path}-wal").read_bytes()
+
+        assert found_in(path.read_bytes(), wal) == stored
+
+
+def test_a_row_that_nothing_can_mend_does_not_use_up_the_time_of_others(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    lost, kept = row(2, 5000, rng), row(1, 5000, rng)
+    path = tmp_path / "outbox.db"
+    with closing(open_store(path)) as connection:
+        write_rows(connection, [kept])
+        write_rows(connection, [lost])
+        wal = Path(f"{path}-wal").read_bytes()
+    frames = [wal[at : at + 24 + PAGE] for at in range(32, len(wal), 24 + PAGE)]
+    (leaf,) = (frame for frame in frames if lost[8][:200] in frame)
+    (tail,) = (frame for frame in frames if lost[8][-200:] in frame)
+    (kept_leaf,) = (frame for frame in frames if kept[8][:200] in frame and frame != leaf)
+    (kept_tail,) = (frame for frame in frames if kept[8][-200:] in frame)
+    assert kept[8][:200] in leaf
+    leaf = leaf.replace(kept[8][:200], bytes(200))
+    tails = [tail[:1000] + n.to_bytes(2, "big") + tail[1002:] for n in range(300)]
+
+    found = found_in(b"", b"".join([wal[:32], kept_leaf, kept_tail, *tails, *[leaf] * 300]))
+
+    assert found == {1: kept}
+
+
 def test_numbers_at_the_edges_of_what_sqlite_holds_are_found(tmp_path: Path) -> None:
     edges = [
         0,
