@@ -16,6 +16,8 @@ PAGE_BYTES = 4096
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
+# secure_delete, which Debian's SQLite has on, would fill deleted rows with zeros: 6.6 MB of WAL
+# instead of 0.4 MB for the deletion of 1,000 rows of 6 KB.
 _PRAGMAS = f"""
 PRAGMA page_size = {PAGE_BYTES};
 PRAGMA journal_mode = WAL;
@@ -23,6 +25,7 @@ PRAGMA synchronous = FULL;
 PRAGMA journal_size_limit = 4194304;
 PRAGMA cache_size = -2000;
 PRAGMA temp_store = MEMORY;
+PRAGMA secure_delete = OFF;
 """
 
 _MIGRATIONS = (

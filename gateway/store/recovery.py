@@ -4,7 +4,6 @@ The ledger says which samples must be there, the rows say which are. What is mis
 with the cause `corrupt_store`, in its place in the order of its device.
 """
 
-import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from gateway.store.database import Database, remove, sync_folder
 from gateway.store.ledger import Entry
 from gateway.store.missing import missing
 from gateway.store.outstanding import Epoch
-from gateway.store.raw_pages import RawFile
+from gateway.store.readable_file import ReadableFile
 from gateway.store.rows import Moment, Row, gap_row
 
 Ranges: TypeAlias = dict[Epoch, list[tuple[int, int]]]
@@ -124,10 +123,9 @@ def _copy(
     into: Database,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    with _mapped(path) as database, _mapped(_wal(path)) as wal:
+    with ReadableFile(path) as database, ReadableFile(_wal(path)) as wal:
         batch: list[Row] = []
-        for raw in salvage.rows(database, wal, progress):
-            row = Row._make(raw)
+        for row in salvage.rows(database, wal, progress):
             entry = entries.get((row.device, row.boot))
             if entry is not None and row.last_seq < entry.settled_next:
                 continue  # an old page still has it, but the broker has it too
@@ -196,16 +194,6 @@ def _keep_few(path: Path) -> None:
     names = sorted(each for each in path.parent.glob(f"{path.name}.damaged-*Z"))
     for old in names[:-_KEPT]:
         remove(old)
-
-
-@contextmanager
-def _mapped(path: Path) -> Iterator[RawFile]:
-    """Give the bytes of a file; none where there is no file."""
-    if _is_empty(path):
-        yield b""
-        return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        yield mapped
 
 
 @contextmanager

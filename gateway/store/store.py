@@ -103,7 +103,6 @@ class Store:
         self._database: Database | None = None
         self._ledger: Ledger | None = None
         self._lock: int | None = None
-        self._entries: dict[Epoch, Entry] = {}
         self._outstanding = Outstanding()
         self._unwritten: dict[Epoch, Marks] = {}
         self._deletable: set[int] = set()
@@ -123,8 +122,7 @@ class Store:
         except OSError as exc:
             self._release()
             raise StoreError(f"{exc.filename or self.path}: {exc.strerror or exc}") from exc
-        self._entries = {(entry.device, entry.boot): entry for entry in self._ledger.entries()}
-        return list(self._entries.values())
+        return list(self._ledger.entries())
 
     def open(self, moment: Moment) -> Opened:
         """Open the database, and look whether it holds all it should; mend it if not."""
@@ -132,7 +130,7 @@ class Store:
             self.open_ledger()
         recovery.finish_renaming(self.path)
         try:
-            recovery.check(self.path, self._entries.values())
+            recovery.check(self.path, self._known().values())
             self._database = Database(self.path)
         except StoreDamagedError as exc:
             _log.error("%s; salvaging what can be read", exc)
@@ -144,7 +142,7 @@ class Store:
         self._close_database(is_damaged=True)
         in_memory = [row_of(parcel, moment) for parcel in parcels]
         report = recovery.rebuild(
-            self.path, self._entries, in_memory, moment, _progress_teller(self.path)
+            self.path, self._known(), in_memory, moment, _progress_teller(self.path)
         )
         lost = sum(gap.count for gap in report.gaps)
         _log.error(
@@ -214,7 +212,7 @@ class Store:
     def _begin(self) -> Opened:
         database, _ = self._opened()
         self._outstanding = Outstanding()
-        for epoch, entry in self._entries.items():
+        for epoch, entry in self._known().items():
             if entry.stored_next > entry.settled_next:
                 self._outstanding.restore(epoch, Marks(entry.stored_next, entry.settled_next))
         stock = database.stock()
@@ -233,30 +231,34 @@ class Store:
         self._unwritten.update(self._outstanding.take_changed())
         if not self._unwritten:
             return
-        for epoch, marks in self._unwritten.items():
-            entry = self._entry(epoch)
-            self._entries[epoch] = entry._replace(
-                stored_next=marks.stored_next, settled_next=marks.settled_next
-            )
-        self._put(ledger, self._unwritten)
+        marked = [
+            self._entry(ledger, epoch)._replace(**marks._asdict())
+            for epoch, marks in self._unwritten.items()
+        ]
+        self._put(ledger, marked)
         self._unwritten = {}
 
     def _write_watermarks(
         self, ledger: Ledger, watermarks: Sequence[tuple[str, int, int, int]]
     ) -> None:
-        for device, boot, safe_next, claimed_next in watermarks:
-            entry = self._entry((device, boot))
-            self._entries[device, boot] = entry._replace(
+        marked = [
+            self._entry(ledger, (device, boot))._replace(
                 safe_next=safe_next, claimed_next=claimed_next
             )
-        self._put(ledger, [(device, boot) for device, boot, _, _ in watermarks])
+            for device, boot, safe_next, claimed_next in watermarks
+        ]
+        self._put(ledger, marked)
 
-    def _entry(self, epoch: Epoch) -> Entry:
-        return self._entries.get(epoch) or Entry(*epoch, 0, 0, 0, 0)
+    def _known(self) -> dict[Epoch, Entry]:
+        entries = [] if self._ledger is None else self._ledger.entries()
+        return {(entry.device, entry.boot): entry for entry in entries}
 
-    def _put(self, ledger: Ledger, epochs: Iterable[Epoch]) -> None:
+    def _entry(self, ledger: Ledger, epoch: Epoch) -> Entry:
+        return ledger.get(*epoch) or Entry(*epoch, 0, 0, 0, 0)
+
+    def _put(self, ledger: Ledger, entries: Sequence[Entry]) -> None:
         try:
-            ledger.put(self._entries[epoch] for epoch in epochs)
+            ledger.put(entries)
         except OSError as exc:
             raise StoreError(f"{self.path}: its ledger: {exc.strerror or exc}") from exc
 
