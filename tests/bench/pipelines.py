@@ -52,13 +52,15 @@ def line(number: int) -> bytes:
 
 
 @contextlib.contextmanager
-def daemon(tools: Tools, folder: Path, batch_max: int) -> Iterator[Running]:
+def daemon(
+    tools: Tools, folder: Path, batch_max: int, durability: str = "spill"
+) -> Iterator[Running]:
     """Run broker, subscriber, ports and daemon until all ports are read."""
     with (
         Broker.running(tools.mosquitto, folder, settings=rig.BROKER_SETTINGS) as broker,
         rig.ptys(folder, PORTS) as ports,
         rig.subscriber(tools.mosquitto_sub, broker.port, *TOPICS) as sink,
-        rig.gateway(folder, broker.port, batch_max) as process,
+        rig.gateway(folder, broker.port, batch_max, durability) as process,
     ):
         heard: set[bytes] = set()
         sink.on_payload = lambda text: heard.update(

@@ -90,13 +90,16 @@ def ptys(folder: Path, count: int) -> Iterator[list[PtyPort]]:
 
 
 @contextlib.contextmanager
-def gateway(folder: Path, broker_port: int, batch_max: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the daemon as a user would, on the ports in `folder`."""
+def gateway(
+    folder: Path, broker_port: int, batch_max: int, durability: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the daemon as a user would, on the ports in `folder`, its outbox there as well."""
     config = folder / "gateway.toml"
     config.write_text(
         f'[gateway]\nname = "bench"\n[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
         f'batch_max = {batch_max}\n[serial]\npatterns = ["{folder}/port*"]\nrescan_s = 0.2\n'
-        '[outbox]\nmax_records = 1000000\n[log]\nlevel = "error"\n'
+        f'[outbox]\nmax_records = 1000000\ndurability = "{durability}"\n'
+        f'path = "{folder}/outbox.db"\n[log]\nlevel = "error"\n'
     )
     with child(sys.executable, "-m", "gateway", "run", "--config", config) as process:
         yield process
