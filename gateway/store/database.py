@@ -59,18 +59,22 @@ class Database:
     Every method may raise StoreError, and StoreDamagedError for what only salvage can mend.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, is_draft: bool = False) -> None:
         """Open the file; unless `read_only`, it is made and brought up to date as needed.
 
         A file opened to be read only is left as it is, with its WAL, also when it is closed: what
-        SQLite would fold into a damaged file, or drop, salvage may still read.
+        SQLite would fold into a damaged file, or drop, salvage may still read. Of a draft nothing
+        is durable before it is closed.
         """
         self.path = path
+        self._is_draft = is_draft
         self._connection = _connect(path, read_only=read_only)
         with _told(path):
             try:
                 if not read_only:
                     self._connection.executescript(_PRAGMAS)
+                    if is_draft:
+                        self._connection.execute("PRAGMA synchronous = OFF")
                     self._migrate()
             except BaseException:
                 self._connection.close()
@@ -86,6 +90,8 @@ class Database:
         """Fold the WAL into the file and let go of it."""
         with _told(self.path):
             self._connection.close()
+            if self._is_draft:
+                _sync(self.path)
 
     def check(self) -> bool:
         """Read all pages; tell whether there are tables yet.
@@ -99,7 +105,7 @@ class Database:
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             (verdict,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
             if verdict != "ok":
-                raise StoreDamagedError(f"{self.path}: {verdict}")
+                raise StoreDamagedError(f"{self.path}: {' '.join(verdict.split())}")
             return bool(version)
 
     def write(
@@ -193,28 +199,39 @@ class Database:
                 (but,),
             )
 
-    def free_n(self, device: str, boot: int, before_seq: int) -> int:
-        """Return an arrival number for what belongs before the rows from `before_seq` on.
-
-        There is one where rows are missing: theirs. If there is none, the highest and one.
-        """
+    def rows_of(self, device: str) -> Iterator[tuple[int, int, int]]:
+        """Return n, boot and first number of all rows of a device, in the order of arrival."""
         with _told(self.path):
-            (following,) = self._connection.execute(
-                "SELECT MIN(n) FROM records WHERE device = ? AND boot = ? AND first_seq >= ?",
-                (device, boot, before_seq),
-            ).fetchone()
-            (preceding,) = self._connection.execute(
-                "SELECT MAX(n) FROM records WHERE device = ? AND n < ?",
-                (device, following or 2**62),
-            ).fetchone()
-            if following is None:
-                return self.last_n() + 1
-            for n in range(following - 1, preceding or 0, -1):
-                if not self._connection.execute(
-                    "SELECT 1 FROM records WHERE n = ?", (n,)
-                ).fetchone():
-                    return n
-            return self.last_n() + 1
+            yield from self._connection.execute(
+                "SELECT n, boot, first_seq FROM records WHERE device = ? ORDER BY n", (device,)
+            )
+
+    def first_n(self, device: str, boot: int) -> int:
+        """Return the number of the first row of an epoch, which has one."""
+        with _told(self.path):
+            query = "SELECT MIN(n) FROM records WHERE device = ? AND boot = ?"
+            (n,) = self._connection.execute(query, (device, boot)).fetchone()
+            return int(n)
+
+    def ranges_of(self, device: str, boot: int) -> list[tuple[int, int, int]]:
+        """Return first and last number and n of all rows of an epoch."""
+        with _told(self.path):
+            query = "SELECT first_seq, last_seq, n FROM records WHERE device = ? AND boot = ?"
+            return self._connection.execute(query, (device, boot)).fetchall()
+
+    def free_n_below(self, end_n: int) -> int:
+        """Return the highest arrival number below another that no row has; 0 if there is none."""
+        free = end_n - 1
+        with _told(self.path):
+            cursor = self._connection.execute(
+                "SELECT n FROM records WHERE n < ? ORDER BY n DESC", (end_n,)
+            )
+            for (n,) in cursor:
+                if n != free:
+                    break
+                free -= 1
+            cursor.close()
+        return max(free, 0)
 
     def last_n(self) -> int:
         """Return the highest arrival number, 0 when there is none."""
@@ -311,7 +328,11 @@ def remove(path: Path) -> None:
 
 def sync_folder(path: Path) -> None:
     """Make names in the folder of `path` durable."""
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

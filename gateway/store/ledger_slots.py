@@ -2,7 +2,7 @@
 
 Header: magic, version u32, size of a slot u32, CRC-32 of these; zeros up to the size of a slot.
 Slot: generation, boot, safe_next, claimed_next, stored_next, settled_next (u64), size of the device
-u8, device (64 bytes), zeros, CRC-32. A slot of zeros is free.
+u8, device (64 bytes), zeros, first_n (u64), CRC-32. A slot of zeros is free.
 """
 
 import struct
@@ -18,7 +18,7 @@ VERSION = 1
 
 _MAGIC = b"EGLEDGER"
 _HEADER = struct.Struct("<8sII")
-_SLOT = struct.Struct("<6QB64s11x")
+_SLOT = struct.Struct("<6QB64s3xQ")
 _CRC = struct.Struct("<I")
 _SALT = crc32(_MAGIC + bytes([VERSION]))
 """Where a slot's CRC starts: a slot of another version is never right in a file of this one."""
@@ -38,6 +38,8 @@ class Entry(NamedTuple):
     """All below were committed to the store or never needed it."""
     settled_next: int
     """All stored ones below are delivered."""
+    first_n: int = 0
+    """Arrival number of its first row that waited: of a device's boots the lower came first."""
 
     @property
     def is_settled(self) -> bool:
@@ -95,7 +97,7 @@ def encode_slot(entry: Entry, generation: int) -> bytes:
     if not 0 < len(device) <= MAX_DEVICE_BYTES:
         raise ValueError(f"no slot holds the device {entry.device!r}")
     try:
-        slot = _SLOT.pack(generation, *entry[1:], len(device), device)
+        slot = _SLOT.pack(generation, *entry[1:-1], len(device), device, entry.first_n)
     except struct.error as exc:
         raise ValueError(f"no slot holds {entry}: {exc}") from exc
     return slot + _CRC.pack(crc32(slot, _SALT))
@@ -133,8 +135,8 @@ def _decode_slot(raw: bytes, number: int) -> Slot | None:
         raw[: _SLOT.size], _SALT
     ):
         return None
-    generation, *numbers, size, device = _SLOT.unpack_from(raw)
+    generation, *numbers, size, device, first_n = _SLOT.unpack_from(raw)
     try:
-        return Slot(generation, number, Entry(device[:size].decode(), *numbers))
+        return Slot(generation, number, Entry._make((device[:size].decode(), *numbers, first_n)))
     except UnicodeDecodeError:
         return None

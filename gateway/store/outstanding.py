@@ -17,14 +17,17 @@ class Marks(NamedTuple):
 
     stored_next: int
     settled_next: int
+    first_n: int
+    """Arrival number of its first row."""
 
 
 class _Entry:
-    __slots__ = ("islands", "settled_next", "stored_next")
+    __slots__ = ("first_n", "islands", "settled_next", "stored_next")
 
-    def __init__(self, stored_next: int, settled_next: int) -> None:
+    def __init__(self, stored_next: int, settled_next: int, first_n: int) -> None:
         self.stored_next = stored_next
         self.settled_next = settled_next
+        self.first_n = first_n
         self.islands: dict[int, tuple[int, int | None]] = {}
         """Delivered out of order: first_seq -> last_seq, and the row's n if it is stored."""
 
@@ -50,12 +53,12 @@ class Outstanding:
         """Take over what the ledger had."""
         self._entries[epoch] = _Entry(*marks)
 
-    def stored(self, epoch: Epoch, first_seq: int, last_seq: int) -> None:
-        """Note that a row is on disk."""
+    def stored(self, epoch: Epoch, first_seq: int, last_seq: int, n: int) -> None:
+        """Note that the row `n` is on disk."""
         entry = self._entries.get(epoch)
         if entry is None:
             # All before it was delivered without being stored.
-            entry = self._entries[epoch] = _Entry(first_seq, first_seq)
+            entry = self._entries[epoch] = _Entry(first_seq, first_seq, n)
         entry.stored_next = max(entry.stored_next, last_seq + 1)
         entry.settled_next = min(entry.settled_next, first_seq)
         self._changed.add(epoch)
@@ -88,7 +91,8 @@ class Outstanding:
         changed: dict[Epoch, Marks] = {}
         for epoch in self._changed:
             entry = self._entries[epoch]
-            changed[epoch] = Marks(max(entry.stored_next, entry.settled_next), entry.settled_next)
+            stored_next = max(entry.stored_next, entry.settled_next)
+            changed[epoch] = Marks(stored_next, entry.settled_next, entry.first_n)
             if entry.settled_next >= entry.stored_next and not entry.islands:
                 del self._entries[epoch]
         self._changed.clear()

@@ -4,10 +4,13 @@ The ledger says which samples must be there, the rows say which are. What is mis
 with the cause `corrupt_store`, in its place in the order of its device.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from gateway.clock import TimeBase
@@ -18,6 +21,7 @@ from gateway.store.database import Database, remove, sync_folder
 from gateway.store.ledger import Entry
 from gateway.store.missing import missing
 from gateway.store.outstanding import Epoch
+from gateway.store.places import places
 from gateway.store.readable_file import ReadableFile
 from gateway.store.rows import Moment, Row, gap_row
 
@@ -32,6 +36,8 @@ _KEPT = 2
 class Recovered(NamedTuple):
     """What became of a damaged store."""
 
+    found: Ranges
+    """What is there now, gaps included."""
     rows: int
     """Rows that are still there."""
     gaps: list[Gap]
@@ -40,8 +46,22 @@ class Recovered(NamedTuple):
     """Where the damaged file is now."""
 
 
-def check(path: Path, entries: Iterable[Entry]) -> None:
-    """Read every page, and change nothing.
+class InMemory(NamedTuple):
+    """What the outbox has of a store that turned out to be damaged while it was in use."""
+
+    rows: Sequence[Row] = ()
+    """Stored ones that wait in memory: they are written anew."""
+    cursors: Mapping[str, int] = MappingProxyType({})
+    """Up to which number the rows of devices were read back."""
+    end_n: int | None = None
+    """From this number on they belong to what is not stored yet; None if nothing has one."""
+
+
+NOTHING = InMemory()
+
+
+def check(path: Path, entries: Iterable[Entry]) -> Ranges:
+    """Read every page, and change nothing; return what is there.
 
     Raises:
         StoreDamagedError: a page is wrong, or a row is missing.
@@ -56,11 +76,12 @@ def check(path: Path, entries: Iterable[Entry]) -> None:
                 found = _ranges(database.numbers())
     if gone := all_gone(entries, found):
         raise StoreDamagedError(f"{path}: samples of {len(gone)} boots are missing")
+    return found
 
 
-def all_gone(entries: Iterable[Entry], found: Ranges) -> dict[Epoch, list[tuple[int, int]]]:
-    """Return the numbers that must be there and are not, by epoch."""
-    gone: dict[Epoch, list[tuple[int, int]]] = {}
+def all_gone(entries: Iterable[Entry], found: Ranges) -> Ranges:
+    """Return the numbers that must be there and are not."""
+    gone: Ranges = {}
     for entry in entries:
         epoch = (entry.device, entry.boot)
         if ranges := missing(entry, found.get(epoch, ())):
@@ -71,8 +92,8 @@ def all_gone(entries: Iterable[Entry], found: Ranges) -> dict[Epoch, list[tuple[
 def rebuild(
     path: Path,
     entries: Mapping[Epoch, Entry],
-    in_memory: Iterable[Row],
     moment: Moment,
+    in_memory: InMemory = NOTHING,
     progress: Callable[[int, int], None] | None = None,
 ) -> Recovered:
     """Make a new store of all that can be read of the one at `path`, and of the rows in memory.
@@ -83,38 +104,44 @@ def rebuild(
     Raises:
         StoreError: the disk is full or fails.
     """
-    fresh = path.with_name(f"{path.name}.new")
+    draft, whole = path.with_name(f"{path.name}.new"), _whole(path)
     with _as_store_error(path):
-        remove(fresh)
+        remove(draft)
     bases = _bases_of(path)
-    with Database(fresh) as database:
-        with _as_store_error(path):
-            _copy(path, entries, database, progress)
-        database.write(in_memory, (), bases)
+    with Database(draft, is_draft=True) as database:
+        _copy(path, entries, database, progress)
+        database.write(in_memory.rows, (), bases)
+        _drop_repeated(database, {row.n for row in in_memory.rows})
+        gaps = _fill(path, entries, database, in_memory, moment)
         found = _ranges(database.numbers())
-        gaps = _note_gone(database, all_gone(entries.values(), found), moment)
         rows = sum(stock.rows for stock in database.stock())
     with _as_store_error(path):
+        draft.rename(whole)
+        sync_folder(path)
         set_aside = _set_aside(path)
-        fresh.rename(path)
+        whole.rename(path)
         sync_folder(path)
         _keep_few(path)
-    return Recovered(rows, gaps, set_aside)
+    return Recovered(found, rows, gaps, set_aside)
 
 
 def finish_renaming(path: Path) -> None:
-    """Complete what a power cut may have interrupted in `rebuild`.
+    """Complete what was interrupted when `rebuild` had all but renamed the files.
 
     Raises:
         StoreError: the disk fails.
     """
-    fresh = path.with_name(f"{path.name}.new")
+    whole = _whole(path)
     with _as_store_error(path):
-        if fresh.exists():
-            if path.exists():
-                remove(fresh)  # perhaps not complete; the damaged one still is what it was
-            else:
-                fresh.rename(path)
+        if whole.exists():
+            _set_aside(path)
+            whole.rename(path)
+            sync_folder(path)
+
+
+def _whole(path: Path) -> Path:
+    """Return the name of a new store once it is complete."""
+    return path.with_name(f"{path.name}.whole")
 
 
 def _copy(
@@ -123,32 +150,103 @@ def _copy(
     into: Database,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    with ReadableFile(path) as database, ReadableFile(_wal(path)) as wal:
-        batch: list[Row] = []
-        for row in salvage.rows(database, wal, progress):
-            entry = entries.get((row.device, row.boot))
-            if entry is not None and row.last_seq < entry.settled_next:
-                continue  # an old page still has it, but the broker has it too
-            batch.append(row)
-            if len(batch) >= _ROWS_A_COMMIT:
-                into.write(batch, (), {})
-                batch = []
+    def is_wanted(row: Row) -> bool:
+        entry = entries.get((row.device, row.boot))
+        # An old page still has rows the broker has, too.
+        return entry is None or row.last_seq >= entry.settled_next
+
+    rows = _salvaged(path, is_wanted, progress)
+    while batch := list(islice(rows, _ROWS_A_COMMIT)):
         into.write(batch, (), {})
 
 
-def _note_gone(
+def _drop_repeated(database: Database, kept: AbstractSet[int]) -> None:
+    """Drop rows that lie within others: retention had replaced them, or they were sent again."""
+    for device, boot in _overlapping(database.numbers()):
+        repeated: list[int] = []
+        newest = -1
+        ranges = database.ranges_of(device, boot)
+        for _, last_seq, n in sorted(ranges, key=lambda one: (one[0], -one[1], one[2])):
+            if last_seq <= newest and n not in kept:
+                repeated.append(n)
+            newest = max(newest, last_seq)
+        database.replace((), repeated)
+
+
+def _fill(
+    path: Path,
+    entries: Mapping[Epoch, Entry],
     database: Database,
-    gone: Mapping[Epoch, list[tuple[int, int]]],
+    in_memory: InMemory,
     moment: Moment,
 ) -> list[Gap]:
-    gaps: list[Gap] = []
-    for (device, boot), ranges in gone.items():
-        for first_seq, last_seq in ranges:
-            gap = Gap(device, boot, first_seq, last_seq, GapCause.CORRUPT_STORE, moment.now_s)
-            n = database.free_n(device, boot, first_seq)
-            database.write((gap_row(gap, n, moment),), (), {})
-            gaps.append(gap)
+    """Put in place of what is missing what was hidden, and gaps; return these."""
+    found = _ranges(database.numbers())
+    if not (gone := all_gone(entries.values(), found)):
+        return []
+    hidden = _hidden(path, gone)
+    for row in hidden:
+        found.setdefault((row.device, row.boot), []).append((row.first_seq, row.last_seq))
+    gaps = [
+        Gap(*epoch, first_seq, last_seq, GapCause.CORRUPT_STORE, moment.now_s)
+        for epoch, ranges in all_gone(entries.values(), found).items()
+        for first_seq, last_seq in ranges
+    ]
+    first_n = {epoch: entry.first_n for epoch, entry in entries.items()}
+    lowest_n: dict[str, int] = {}
+    for place in places([*hidden, *gaps], database.rows_of, first_n, in_memory.cursors):
+        piece = place.piece
+        ends = (place.before_n, lowest_n.get(piece.device), in_memory.end_n)
+        end_n = min((n for n in ends if n is not None), default=None)
+        n = 0 if end_n is None else database.free_n_below(end_n)
+        if n <= place.after_n:  # all is taken, or there is no end
+            n = max(place.after_n, database.last_n()) + 1
+        lowest_n[piece.device] = n
+        row = piece._replace(n=n) if isinstance(piece, Row) else gap_row(piece, n, moment)
+        database.write((row,), (), {})
     return gaps
+
+
+def _hidden(path: Path, gone: Ranges) -> list[Row]:
+    """Return rows of what is gone: another one, of the same number, was found before them."""
+
+    def is_wanted(row: Row) -> bool:
+        ranges = gone.get((row.device, row.boot), ())
+        return any(first <= row.first_seq and row.last_seq <= last for first, last in ranges)
+
+    rows: list[Row] = []
+    newest: dict[Epoch, int] = {}
+    found = _salvaged(path, is_wanted)
+    for row in sorted(found, key=lambda row: (row.first_seq, -row.last_seq)):
+        if row.first_seq > newest.get((row.device, row.boot), -1):
+            newest[row.device, row.boot] = row.last_seq
+            rows.append(row)
+    return rows
+
+
+def _salvaged(
+    path: Path,
+    is_wanted: Callable[[Row], bool],
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Row]:
+    with (
+        _as_store_error(path),
+        ReadableFile(path) as database,
+        ReadableFile(_wal(path)) as wal,
+    ):
+        yield from salvage.rows(database, wal, progress, is_wanted)
+
+
+def _overlapping(numbers: Iterable[tuple[str, int, int, int]]) -> set[Epoch]:
+    """Return the epochs of which a row does not begin behind the others."""
+    found: set[Epoch] = set()
+    newest: dict[Epoch, int] = {}
+    for device, boot, first_seq, last_seq in numbers:
+        before = newest.get((device, boot), -1)
+        if first_seq <= before:
+            found.add((device, boot))
+        newest[device, boot] = max(before, last_seq)
+    return found
 
 
 def _ranges(numbers: Iterable[tuple[str, int, int, int]]) -> Ranges:

@@ -24,16 +24,22 @@ _STEPS_OF_PROGRESS = 256
 
 
 def rows(
-    database: RawFile, wal: RawFile, progress: Callable[[int, int], None] | None = None
+    database: RawFile,
+    wal: RawFile,
+    progress: Callable[[int, int], None] | None = None,
+    is_wanted: Callable[[Row], bool] = lambda _row: True,
 ) -> Iterator[Row]:
     """Yield every row with a right checksum, each `n` once, its newest version; in no order.
+
+    Numbers are used again once the store was empty: an unwanted row does not hide another one that
+    has, or had, the same number.
 
     Rows of free pages, of old versions of pages and of transactions that never were committed are
     among them: which of them still matter is for the caller to know. Any bytes will do, none raise;
     the time is linear in their number. `progress` gets bytes done, then bytes in all.
     """
     pages = RawPages(database, wal)
-    search = _Search(pages)
+    search = _Search(pages, is_wanted)
     total = len(database) + len(wal)
     for done, image in enumerate(pages.newest_first()):
         if progress is not None and done % _STEPS_OF_PROGRESS == 0:
@@ -44,8 +50,9 @@ def rows(
 
 
 class _Search:
-    def __init__(self, pages: RawPages) -> None:
+    def __init__(self, pages: RawPages, is_wanted: Callable[[Row], bool]) -> None:
         self._pages = pages
+        self._is_wanted = is_wanted
         self._usable = pages.usable
         self._found = _Numbers()
         self._given_up: set[tuple[int, int]] = set()
@@ -60,8 +67,9 @@ class _Search:
                 continue
             row = self._row(record, page, image)
             if row is not None:
-                self._found.add(row.n)
-                yield row
+                if self._is_wanted(row):
+                    self._found.add(row.n)
+                    yield row
                 continue
             failures_left -= 1
             if failures_left == 0:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from gateway.clock import TimeBase
@@ -130,20 +131,38 @@ class Store:
             self.open_ledger()
         recovery.finish_renaming(self.path)
         try:
-            recovery.check(self.path, self._known().values())
+            found = recovery.check(self.path, self._known().values())
             self._database = Database(self.path)
         except StoreDamagedError as exc:
             _log.error("%s; salvaging what can be read", exc)
             return self.rebuild((), moment)
-        return self._begin()
+        return self._begin(found)
 
-    def rebuild(self, parcels: Iterable[Parcel], moment: Moment) -> Opened:
-        """Make a new database of what can be read, and of the stored parcels in memory."""
+    def rebuild(
+        self,
+        parcels: Iterable[Parcel],
+        moment: Moment,
+        settled: Iterable[Settled] = (),
+        cursors: Mapping[str, int] = MappingProxyType({}),
+        end_n: int | None = None,
+    ) -> Opened:
+        """Make a new database of what can be read, and of what is known in memory.
+
+        Args:
+            parcels: Those in memory that are stored.
+            moment: Now.
+            settled: What the broker has.
+            cursors: Up to which number the rows of each device are in memory, or were.
+            end_n: Numbers from here on are those of parcels that are not stored.
+        """
+        if self._ledger is not None:
+            self._settle(self._ledger, settled)
+            self._sync(self._ledger)
         self._close_database(is_damaged=True)
-        in_memory = [row_of(parcel, moment) for parcel in parcels]
-        report = recovery.rebuild(
-            self.path, self._known(), in_memory, moment, _progress_teller(self.path)
-        )
+        rows = [row_of(parcel, moment) for parcel in parcels]
+        in_memory = recovery.InMemory(rows, cursors, end_n)
+        progress = _progress_teller(self.path)
+        report = recovery.rebuild(self.path, self._known(), moment, in_memory, progress)
         lost = sum(gap.count for gap in report.gaps)
         _log.error(
             "%s was damaged: %d rows are kept, %d samples are gone%s; the damaged file is now %s",
@@ -154,15 +173,12 @@ class Store:
             report.set_aside.name,
         )
         self._database = Database(self.path)
-        return self._begin()
+        return self._begin(report.found)
 
     def commit(self, job: Job) -> Committed:
         """Store and forget, durably, in one transaction."""
         database, ledger = self._opened()
-        for each in job.settled:
-            epoch = (each.device, each.boot)
-            self._deletable.update(self._outstanding.settled(epoch, *each[2:]))
-        self._write_marks(ledger)
+        self._settle(ledger, job.settled)
         self._write_watermarks(ledger, job.watermarks)
         if self._deletable:
             self._sync(ledger)  # before the rows go: else a power cut would make them missing
@@ -172,7 +188,7 @@ class Store:
             database.write(rows, self._deletable, self._bases_to_write(job.moment))
             self._deletable = set()
         for row in rows:
-            self._outstanding.stored((row.device, row.boot), row.first_seq, row.last_seq)
+            self._outstanding.stored((row.device, row.boot), row.first_seq, row.last_seq, row.n)
         self._write_marks(ledger)
         dropped = self._drop(database, job) if job.drop is not None else []
         epochs = self._changed_epochs(rows or job.settled)
@@ -209,12 +225,18 @@ class Store:
             self._close_database()
             self._release()
 
-    def _begin(self) -> Opened:
+    def _begin(self, found: recovery.Ranges) -> Opened:
         database, _ = self._opened()
         self._outstanding = Outstanding()
-        for epoch, entry in self._known().items():
+        self._deletable = set()
+        known = self._known()
+        for epoch, entry in known.items():
             if entry.stored_next > entry.settled_next:
-                self._outstanding.restore(epoch, Marks(entry.stored_next, entry.settled_next))
+                marks = Marks(entry.stored_next, entry.settled_next, entry.first_n)
+                self._outstanding.restore(epoch, marks)
+        for epoch in found.keys() - known.keys():  # their slots of the ledger were damaged
+            first_seq, last_seq = found[epoch][-1]
+            self._outstanding.stored(epoch, first_seq, last_seq, database.first_n(*epoch))
         stock = database.stock()
         if not stock and database.size_bytes() > _SHRINK_BYTES:
             database.shrink()
@@ -226,6 +248,12 @@ class Store:
         if self._database is None or self._ledger is None:
             raise StoreError(f"{self.path} is not open")
         return self._database, self._ledger
+
+    def _settle(self, ledger: Ledger, settled: Iterable[Settled]) -> None:
+        for each in settled:
+            epoch = (each.device, each.boot)
+            self._deletable.update(self._outstanding.settled(epoch, *each[2:]))
+        self._write_marks(ledger)
 
     def _write_marks(self, ledger: Ledger) -> None:
         self._unwritten.update(self._outstanding.take_changed())

@@ -23,7 +23,7 @@ NUMBERS = st.integers(0, 2**64 - 1)
 ENTRIES = st.builds(
     lambda key, numbers: Entry(*key, *numbers),
     st.sampled_from(KEYS),
-    st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
 )
 
 
@@ -64,8 +64,8 @@ def test_a_new_ledger_holds_nothing(tmp_path: Path) -> None:
 
 def test_what_was_put_is_there_after_opening_again(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
-    first = Entry("shed", 7, 1, 2, 3, 4)
-    longest = Entry("x" * 64, 2**64 - 1, 2**64 - 1, 0, 5, 5)
+    first = Entry("shed", 7, 1, 2, 3, 4, 5)
+    longest = Entry("x" * 64, 2**64 - 1, 2**64 - 1, 0, 5, 5, 2**64 - 1)
 
     with ledger_of(path) as ledger:
         ledger.put([first, longest])
@@ -352,6 +352,7 @@ def test_where_it_cannot_grow_what_it_holds_can_still_change(tmp_path: Path) -> 
         Entry("é" * 33, 1, 0, 0, 0, 0),
         Entry("shed", -1, 0, 0, 0, 0),
         Entry("shed", 1, 2**64, 0, 0, 0),
+        Entry("shed", 1, 0, 0, 0, 0, -1),
     ],
 )
 def test_what_fits_no_slot_is_refused_and_changes_nothing(tmp_path: Path, bad: Entry) -> None:
@@ -381,10 +382,10 @@ step = 0
 while True:
     step += 1
     device = rng.randrange(40)
-    ledger.put([Entry(f"board_{device:05}", 1, step, step, step, step)])
+    ledger.put([Entry(f"board_{device:05}", 1, step, step, step, step, step)])
     if rng.random() < 0.1:
         ledger.drop([(f"board_{rng.randrange(40, 50):05}", 1)])
-        ledger.put([Entry(f"board_{rng.randrange(40, 50):05}", 1, step, step, step, step)])
+        ledger.put([Entry(f"board_{rng.randrange(40, 50):05}", 1, *[step] * 5)])
     sys.stdout.write(f"{device} {step}\\n")
     sys.stdout.flush()
 """
