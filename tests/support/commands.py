@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
+from tests.support.slow_callbacks import without_complaints
+
 TIMEOUT_S = 60.0
 """Far above what any command takes on a busy machine; a test must not hang."""
 
@@ -32,7 +34,7 @@ def gateway(*words: str, stdin: bytes = b"", environment: Mapping[str, str] | No
         timeout=TIMEOUT_S,
         check=False,
     )
-    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+    return Done(done.returncode, done.stdout.decode(), without_complaints(done.stderr.decode()))
 
 
 class Running:
@@ -55,7 +57,7 @@ class Running:
     def wait(self) -> Done:
         """Wait for the end."""
         code = self._process.wait(TIMEOUT_S)
-        return Done(code, self.out.rest(), self.err.rest())
+        return Done(code, self.out.rest(), without_complaints(self.err.rest()))
 
 
 @contextmanager
