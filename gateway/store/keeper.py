@@ -160,9 +160,18 @@ class Keeper:
         self._is_sound(opened.size_bytes)
 
     async def _rebuild(self) -> None:
-        parcels = list(self._outbox.stored_in_memory())
-        opened: Opened = await self._in_thread(self._store.rebuild, parcels, self._now())
-        self._outbox.restock(opened.stock, opened.epochs)
+        outbox = self._outbox
+        settled, outbox.settled = outbox.settled, []
+        parcels = list(outbox.stored_in_memory())
+        numbers = (outbox.cursors(), outbox.first_unsaved_n())
+        try:
+            opened: Opened = await self._in_thread(
+                self._store.rebuild, parcels, self._now(), settled, *numbers
+            )
+        except StoreError:
+            outbox.settled = [*settled, *outbox.settled]
+            raise
+        outbox.restock(opened.stock, opened.epochs)
         self._is_damaged = False
         self._is_sound(opened.size_bytes)
 

@@ -375,6 +375,10 @@ class Outbox:
         first = (lane.fresh[0].n for lane in self._lanes.values() if lane.fresh)
         return min(first, default=self._next_n)
 
+    def first_unsaved_n(self) -> int:
+        """Return the number from which on nothing is on disk."""
+        return next(iter(self.unsaved), self._next_n)
+
     def hand_out_stored_only(self, stored_only: bool) -> None:  # noqa: FBT001 - the mode, on or off
         """Hand out only what is on disk; or, while the disk fails, everything."""
         self._stored_only = stored_only
