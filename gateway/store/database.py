@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -93,6 +93,18 @@ class Database:
             if self._is_draft:
                 _sync(self.path)
 
+    def abandon(self) -> None:
+        """Let go of a damaged file and leave its WAL as it is, for salvage to read."""
+        # SQLite folds the WAL when nobody else has the file open, and pages of either may be wrong.
+        with (
+            suppress(sqlite3.Error, StoreError),
+            closing(_connect(self.path, read_only=True)) as witness,
+        ):
+            witness.execute("PRAGMA user_version").fetchone()
+            self._connection.close()
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
     def check(self) -> bool:
         """Read all pages; tell whether there are tables yet.
 
@@ -133,28 +145,26 @@ class Database:
             "WHERE device = ? AND n > ? AND n <= ? ORDER BY n"
         )
         rows: list[Row] = []
-        with _told(self.path):
-            cursor = self._connection.execute(query, (device, after_n, last_n))
-            for raw in cursor:
+        with self._selected(query, device, after_n, last_n) as selected:
+            for raw in selected:
                 rows.append(self._checked(raw))
                 records -= rows[-1].size
                 if records <= 0:
                     break
-            cursor.close()
         return rows
 
     def rows(self) -> Iterator[Row]:
         """Return all rows in the order of their arrival."""
-        with _told(self.path):
-            for raw in self._connection.execute(f"SELECT {_COLUMNS} FROM records ORDER BY n"):  # noqa: S608 - constants
+        query = f"SELECT {_COLUMNS} FROM records ORDER BY n"  # noqa: S608 - constants
+        with self._selected(query) as selected:
+            for raw in selected:
                 yield self._checked(raw)
 
     def numbers(self) -> Iterator[tuple[str, int, int, int]]:
         """Return device, boot, first and last number of all rows, in the order of their arrival."""
-        with _told(self.path):
-            yield from self._connection.execute(
-                "SELECT device, boot, first_seq, last_seq FROM records ORDER BY n"
-            )
+        query = "SELECT device, boot, first_seq, last_seq FROM records ORDER BY n"
+        with self._selected(query) as selected:
+            yield from selected
 
     def newest(self, device: str, after_n: int) -> Row | None:
         """Return the newest row of a device that came after `after_n`."""
@@ -175,19 +185,16 @@ class Database:
 
     def stock(self) -> list[Stock]:
         """Return what there is of each device."""
-        with _told(self.path):
-            query = (
-                "SELECT device, COUNT(*), SUM(count), MIN(n), MAX(n) FROM records GROUP BY device"
-            )
-            return [Stock(*raw) for raw in self._connection.execute(query)]
+        query = "SELECT device, COUNT(*), SUM(count), MIN(n), MAX(n) FROM records GROUP BY device"
+        with self._selected(query) as selected:
+            return [Stock(*raw) for raw in selected]
 
     def bases(self) -> dict[int, TimeBase]:
         """Return the offsets of the machine's boots."""
-        with _told(self.path):
-            query = "SELECT machine_boot, offset_s, quality FROM boots"
+        with self._selected("SELECT machine_boot, offset_s, quality FROM boots") as selected:
             return {
                 number: TimeBase(offset_s, _quality(quality))
-                for number, offset_s, quality in self._connection.execute(query)
+                for number, offset_s, quality in selected
             }
 
     def forget_bases(self, but: int) -> None:
@@ -201,10 +208,9 @@ class Database:
 
     def rows_of(self, device: str) -> Iterator[tuple[int, int, int]]:
         """Return n, boot and first number of all rows of a device, in the order of arrival."""
-        with _told(self.path):
-            yield from self._connection.execute(
-                "SELECT n, boot, first_seq FROM records WHERE device = ? ORDER BY n", (device,)
-            )
+        query = "SELECT n, boot, first_seq FROM records WHERE device = ? ORDER BY n"
+        with self._selected(query, device) as selected:
+            yield from selected
 
     def first_n(self, device: str, boot: int) -> int:
         """Return the number of the first row of an epoch, which has one."""
@@ -222,15 +228,12 @@ class Database:
     def free_n_below(self, end_n: int) -> int:
         """Return the highest arrival number below another that no row has; 0 if there is none."""
         free = end_n - 1
-        with _told(self.path):
-            cursor = self._connection.execute(
-                "SELECT n FROM records WHERE n < ? ORDER BY n DESC", (end_n,)
-            )
-            for (n,) in cursor:
+        query = "SELECT n FROM records WHERE n < ? ORDER BY n DESC"
+        with self._selected(query, end_n) as selected:
+            for (n,) in selected:
                 if n != free:
                     break
                 free -= 1
-            cursor.close()
         return max(free, 0)
 
     def last_n(self) -> int:
@@ -250,6 +253,12 @@ class Database:
         """Give unused pages back to the file system; cheap when little is stored."""
         with _told(self.path):
             self._connection.execute("VACUUM")
+
+    @contextmanager
+    def _selected(self, query: str, *parameters: object) -> Iterator[sqlite3.Cursor]:
+        # Closed, because an exception that is kept anywhere would keep the file open with it.
+        with _told(self.path), closing(self._connection.execute(query, parameters)) as cursor:
+            yield cursor
 
     def _insert(self, rows: Iterable[Row]) -> None:
         # OR REPLACE: a commit that failed may have succeeded all the same, and is tried again.

@@ -79,6 +79,8 @@ class Keeper:
         self._pending: asyncio.Future[Committed] | None = None
         self._is_open = False
         self._is_damaged = False
+        self._unread: list[Lane] = []
+        """Lanes that go on once the store is mended."""
         self._flushed: asyncio.Future[None] | None = None
         """Everything is to be committed; done when it is."""
         self._committed_s = self._deleted_s = self._marked_s = self._expired_s = float("-inf")
@@ -171,6 +173,8 @@ class Keeper:
         except StoreError:
             outbox.settled = [*settled, *outbox.settled]
             raise
+        while self._unread:
+            outbox.not_read(self._unread.pop())
         outbox.restock(opened.stock, opened.epochs)
         self._is_damaged = False
         self._is_sound(opened.size_bytes)
@@ -292,16 +296,16 @@ class Keeper:
             parcels = reading.result()
         except StoreDamagedError as exc:
             _log.error("%s", exc)
+            self._unread.append(lane)
             self._is_damaged = True
             self._wake.set()
         except StoreError as exc:
             if self._status.state != "failing":
                 _log.error("%s", exc)
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._backoff.next_delay_s(), self._outbox.not_read, lane)
         else:
             self._outbox.read_back(lane, parcels)
-            return
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._backoff.next_delay_s(), self._outbox.not_read, lane)
 
     def _ask_newest(self, lanes: Sequence[Lane]) -> None:
         asked = [(lane.device, lane.cursor) for lane in lanes]

@@ -4,7 +4,6 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -362,7 +361,9 @@ class Store:
     def _close_database(self, *, is_damaged: bool = False) -> None:
         if self._database is not None:
             database, self._database = self._database, None
-            with suppress(StoreError) if is_damaged else nullcontext():
+            if is_damaged:
+                database.abandon()
+            else:
                 database.close()
 
     def _release(self) -> None:
