@@ -20,6 +20,7 @@ from typing import Self
 
 from gateway.simulate.faults.broker import BrokerProxy
 from gateway.simulate.faults.process import Victim
+from gateway.simulate.faults.schedule import chance
 from gateway.simulate.firmware import Interpreter
 from tests.support.account import Account, Ledger
 from tests.support.broker import Broker
@@ -47,6 +48,13 @@ class Plan:
     """From one to the next."""
     outbox: str = ""
     """Further lines of `[outbox]`."""
+    store: str = "store"
+    """The folder of the gateway's files, in `folder`."""
+    wrap: Callable[[Sequence[str]], Sequence[str]] = list
+    """Changes the command that starts the gateway."""
+    broker_away_s: float = 0.0
+    """The longest time that the broker is away after it was killed."""
+    seed: int = 1
 
 
 @dataclass(slots=True)
@@ -54,22 +62,24 @@ class Gateway:
     """The daemon, started again whenever it was killed."""
 
     command: Sequence[str]
-    log_path: Path
     starts: int = 0
     process: asyncio.subprocess.Process | None = None
     is_wanted: bool = True
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    lines: list[str] = field(default_factory=list)
+    """What it logged, over all its lives."""
 
     async def run(self) -> None:
         """Keep it running until it is no longer wanted; leave no process behind."""
         try:
             while self.is_wanted:
-                with self.log_path.open("ab") as log:
-                    self.process = await asyncio.create_subprocess_exec(
-                        *self.command, stdin=asyncio.subprocess.DEVNULL, stderr=log
-                    )
+                self.process = process = await asyncio.create_subprocess_exec(
+                    *self.command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+                )
                 self.starts += 1
-                code = await self.process.wait()
+                assert process.stderr is not None
+                async for line in process.stderr:
+                    self.lines.append(line.decode(errors="replace"))
+                code = await process.wait()
                 if code not in {-signal.SIGKILL, 0}:
                     raise AssertionError(f"the gateway ended with {code}:\n{self.log()[-4000:]}")
         finally:
@@ -77,14 +87,20 @@ class Gateway:
             if self.process is not None:
                 await self.process.wait()
 
+    @property
+    def pid(self) -> int:
+        """The process, which must run."""
+        assert self.process is not None
+        return self.process.pid
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it runs."""
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(number)
 
     def log(self) -> str:
-        """Return what it wrote, over all its lives."""
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        """Return what it logged, over all its lives."""
+        return "".join(self.lines)
 
 
 class Site:
@@ -105,11 +121,14 @@ class Site:
             )
             for number, interpreter in enumerate(plan.interpreters)
         ]
-        more = f"rescan_s = 0.2\n[outbox]\npath = 'outbox.db'\n{plan.outbox}"
+        outbox = plan.folder / plan.store / "outbox.db"
+        more = f"rescan_s = 0.2\n[outbox]\npath = '{outbox}'\n{plan.outbox}"
         home = plan.folder / "gateway"
-        self.gateway = Gateway(daemon_command(home, proxy.port, f"{ports}/*", more), home / "log")
+        self.gateway = Gateway(plan.wrap(daemon_command(home, proxy.port, f"{ports}/*", more)))
         self.broker_deaths = 0
         self._broker_killed = asyncio.Event()
+        self._broker_away_s = plan.broker_away_s
+        self._chance = chance(f"{plan.seed} site")
         self._ledger = Ledger()
         self._turns = cycle(self.boards)
         self._hit = self.boards[0]
@@ -151,6 +170,25 @@ class Site:
         """Return once every board has given all its readings."""
         await self._until(lambda: all(board.noted() >= board.limit for board in self.boards))
 
+    async def until_heard(self, count: int) -> None:
+        """Return once so many messages have arrived."""
+        await self.witness.wait_for(lambda: len(self.witness.heard) >= count)
+
+    async def until_noted(self, count: int) -> None:
+        """Return once every board has given so many more readings."""
+        enough = [board.noted() + count for board in self.boards]
+        await self._until(
+            lambda: all(b.noted() >= n for b, n in zip(self.boards, enough, strict=True))
+        )
+
+    async def until_logged(self, text: str, times: int = 1) -> None:
+        """Return once the gateway has logged a text so often."""
+        await self._until(lambda: self.gateway.log().count(text) >= times)
+
+    async def until_started(self, times: int) -> None:
+        """Return once the gateway runs, and was started so often."""
+        await self._until(lambda: self.gateway.starts >= times)
+
     async def until_told(self, timeout_s: float, *, power_cuts: bool = False) -> list[Account]:
         """Wait until all that was produced is delivered or published as lost; return the accounts.
 
@@ -167,6 +205,15 @@ class Site:
         """Return the account of each board, as it stands."""
         self._ledger.take(self.witness.heard)
         return [self._ledger.settle(b.journal(), power_cuts=power_cuts) for b in self.boards]
+
+    def take_broker_away(self) -> None:
+        """Let the gateway lose the broker, which goes on for others."""
+        self.proxy.refuse()
+        self.proxy.cut()
+
+    def bring_broker_back(self) -> None:
+        """End that."""
+        self.proxy.accept()
 
     async def stop_gateway(self) -> None:
         """Ask the gateway to end, for good.
@@ -207,6 +254,7 @@ class Site:
             connections = self.witness.connections
             self.proxy.refuse()
             await asyncio.to_thread(self.broker.kill)
+            await asyncio.sleep(self._chance.uniform(0, self._broker_away_s))
             await asyncio.to_thread(self.broker.start)
             await self.witness.wait_connections(connections + 1)
             self.proxy.accept()
