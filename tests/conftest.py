@@ -7,12 +7,18 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.parts.catalogue import PartImpossibleError, PartMissingError, locate
 from tests.support import figures
 from tests.support.broker import Broker
 from tests.support.leaks import Holdings, left_behind, tasks_left
 from tests.support.slow_callbacks import slow_callbacks
+
+# The same examples in every run, so that a failure can be repeated; `--hypothesis-seed=random`
+# looks for others. No deadline for an example: a shared machine may hold up any of them.
+settings.register_profile("project", deadline=None, derandomize=True)
+settings.load_profile("project")
 
 REQUIRED = "REQUIRE_REAL_PARTS"
 """Set by `.ci/run`: there no test may be skipped, be it for want of a part or of anything else."""

@@ -49,6 +49,7 @@ def test_a_board_joins_describes_itself_and_delivers_in_order(every_bench: Bench
     assert code == 0
 
 
+@pytest.mark.alone
 def test_records_carry_the_time_of_their_reading(bench: Bench) -> None:
     bench.configure(sensors=[COUNTER])
 
