@@ -309,9 +309,12 @@ from machine import I2C
 i2c = I2C(0)
 def get(register, count=1):
     return list(i2c.readfrom_mem(0x76, register, count))
-i2c.writeto_mem(0x76, 0xE0, bytes((0xB6,)))
+for _ in range(20):  # the copying takes 2 ms: a busy machine may look too late
+    i2c.writeto_mem(0x76, 0xE0, bytes((0xB6,)))
+    copying = get(0xF3)[0] & 1
+    if copying:
+        break
 reset = get(0xF7, 8)
-copying = get(0xF3)[0] & 1
 time.sleep_ms(4)
 copied = get(0xF3)[0] & 1
 i2c.writeto_mem(0x76, 0xF4, bytes((0x25,)))

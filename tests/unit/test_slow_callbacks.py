@@ -34,7 +34,12 @@ SLOW = "Executing <Handle A.cb() created at /x/gateway/a.py:8> took {} seconds\n
 def test_what_debug_mode_adds_to_a_commands_output_is_left_out() -> None:
     logged = f"2026-11-23T01:09:08.213 WARNING asyncio: {SLOW.format('0.150')}"
 
-    assert without_complaints(f"a\n{logged}b\n{SLOW.format('0.999')}") == "a\nb\n"
+    killed = (
+        "2026-11-23T01:27:22.118 WARNING asyncio: Close running child process: kill "
+        "<_UnixSubprocessTransport closed pid=17533 running>\n"
+    )
+
+    assert without_complaints(f"a\n{logged}b\n{killed}{SLOW.format('0.999')}") == "a\nb\n"
 
 
 def test_a_command_that_was_held_up_for_a_second_is_not_excused() -> None:
