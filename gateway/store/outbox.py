@@ -251,10 +251,12 @@ class Outbox:
         """Take in what the store holds, now that it was made anew; parcels in memory are known."""
         self.stored_epochs = epochs
         in_memory: Counter[str] = Counter()
+        records: Counter[str] = Counter()
         settled: dict[str, int] = {}
         first_fresh: dict[str, int] = {}
         for parcel in self.stored_in_memory():
             in_memory[parcel.device] += 1
+            records[parcel.device] += len(parcel.records)
         for done in self.settled:
             if done.n is not None:  # about to be deleted
                 in_memory[done.device] += 1
@@ -267,7 +269,7 @@ class Outbox:
         for each in stock:
             lane = self._lane(each.device)
             lane.disk_rows = max(0, each.rows - in_memory[each.device])
-            lane.disk_records = each.records if lane.disk_rows else 0
+            lane.disk_records = each.records - records[each.device] if lane.disk_rows else 0
             lane.last_disk_n = first_fresh.get(each.device, each.last_n + 1) - 1
             lane.cursor = max(lane.cursor, each.first_n - 1, settled.get(each.device, 0))
             self._on_disk += lane.disk_records
@@ -327,7 +329,7 @@ class Outbox:
         lane.is_reading = False
         records = lane.disk_records
         lane.read_back(parcels)
-        if not parcels or lane.disk_rows < 0:
+        if not parcels or lane.disk_rows <= 0:
             lane.disk_rows = lane.disk_records = 0
         self._on_disk += lane.disk_records - records
         self._waiting += sum(len(parcel.records) for parcel in parcels)
