@@ -85,6 +85,11 @@ def mosquitto_sub_bin() -> Path:
 
 
 @pytest.fixture(scope="session")
+def strace_bin() -> Path:
+    return real_part("strace")
+
+
+@pytest.fixture(scope="session")
 def micropython_bin() -> Path:
     return real_part("micropython")
 

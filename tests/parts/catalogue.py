@@ -51,6 +51,7 @@ class Part:
 
 _BROKER_OLDEST = (2, 0)
 _MICROPYTHON_OLDEST = (1, 25)
+_STRACE_OLDEST = (5, 0)
 
 PARTS = (
     Part("mosquitto", "mosquitto", "usr/sbin/mosquitto", ("-h",), _BROKER_OLDEST),
@@ -68,6 +69,7 @@ PARTS = (
         ("--version",),
         _BROKER_OLDEST,
     ),
+    Part("strace", "strace", "usr/bin/strace", ("-V",), _STRACE_OLDEST),
     Part(
         "micropython",
         "micropython",

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -79,21 +79,23 @@ class Daemon:
 
 
 @asynccontextmanager
-async def running_daemon(
+async def running_daemon(  # noqa: PLR0913 - each says something about the run
     folder: Path,
     broker_port: int,
     patterns: str,
     *,
     more: str = "",
     environment: Mapping[str, str] | None = None,
+    wrap: Callable[[Sequence[str]], Sequence[str]] = list,
 ) -> AsyncIterator[Daemon]:
     """Run the daemon on the ports that match `patterns`, by default in this environment.
 
-    `more` is further configuration, added to `[serial]`. Its gateway is called `test`. Ending the
-    block ends it, and fails if it does not end well.
+    `more` is further configuration, added to `[serial]`. Its gateway is called `test`. `wrap` may
+    change the command; what it runs must stay one process. Ending the block ends it, and fails if
+    it does not end well.
     """
     process = await asyncio.create_subprocess_exec(
-        *daemon_command(folder, broker_port, patterns, more),
+        *wrap(daemon_command(folder, broker_port, patterns, more)),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
