@@ -246,6 +246,10 @@ class Outbox:
         self.unsaved = {parcel.n: parcel for parcel in self.unsaved.values()}
         self._next_n += last_n
         self.restock(stock, epochs)
+        # Perhaps the broker has been there for a while: nobody says `reconnected` again.
+        unknown = [lane for lane in self._lanes.values() if lane.disk_rows and lane.newest is None]
+        if unknown and self.on_ask_newest is not None:
+            self.on_ask_newest(unknown)
 
     def restock(self, stock: Iterable[Stock], epochs: frozenset[Epoch]) -> None:
         """Take in what the store holds, now that it was made anew; parcels in memory are known."""
