@@ -86,7 +86,9 @@ class Keeper:
         self._committed_s = self._deleted_s = self._marked_s = self._expired_s = float("-inf")
         self._dated: TimeQuality = "unsynced"
         """What is noted of the offset of this boot, to which the times of its rows belong."""
-        outbox.on_unsaved = self._wake.set
+        # Looking now and then is cheaper than to be woken by each sample, and as exact: nothing is
+        # due earlier than `spill_after_s` after it arrived.
+        outbox.on_unsaved = self._wake.set if options.always_stores else _nothing
         outbox.on_read = self._read
         outbox.on_ask_newest = self._ask_newest
 
@@ -185,7 +187,7 @@ class Keeper:
         while not self._is_damaged and (delay_s := self._due_in_s()) > 0:
             self._wake.clear()
             # What is due may have changed between looking and clearing: nothing runs in between.
-            await _wait(self._wake, delay_s)
+            await _wait(self._wake, min(delay_s, self._options.spill_after_s / 2))
 
     def _due_in_s(self) -> float:
         now_s = self._clock.monotonic_s()
@@ -341,3 +343,7 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
             await event.wait()
     except TimeoutError:
         pass
+
+
+def _nothing() -> None:
+    """Do nothing."""
