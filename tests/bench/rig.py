@@ -99,6 +99,7 @@ def gateway(
         f'[gateway]\nname = "bench"\n[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
         f'batch_max = {batch_max}\n[serial]\npatterns = ["{folder}/port*"]\nrescan_s = 0.2\n'
         f'[outbox]\nmax_records = 1000000\ndurability = "{durability}"\n'
+        "drain_rate = 1000000\n"  # what it can do is measured, not what it may
         f'path = "{folder}/outbox.db"\n[log]\nlevel = "error"\n'
     )
     with child(sys.executable, "-m", "gateway", "run", "--config", config) as process:
