@@ -5,7 +5,7 @@ import os
 
 import micropython
 from board import log
-from board.parts import forget, load
+from board.parts import borrow, forget, load
 from micropython import const
 
 CRASH = "crash.txt"  # main.py writes it
@@ -34,8 +34,8 @@ class App:
 
     # Returns "closed" when the line is closed for good, or "reset"; raises what was not expected.
     async def run(self):
-        for sensor in self.sensors:
-            sensor.start()  # before the first HELLO, which says how many streams there are
+        for sensor in self.sensors:  # before the first HELLO, which says how many streams there are
+            borrow("making").start(sensor)
         for port in self.ports:
             self._start(self._listen(port))
         for sensor in self.sensors:
@@ -52,7 +52,8 @@ class App:
 
     # Does what is due; returns how long nothing will be.
     def tick(self):
-        self.supervisor.check()
+        if self.supervisor.check():
+            self.ring.tick()
         wait_ms = _TICK_MS
         for port in self.ports:
             wait_ms = min(wait_ms, port.pump())
@@ -106,6 +107,15 @@ class App:
     def on_up(self):
         try:
             os.remove(CRASH)  # the gateway knows of it now
+        except OSError:
+            pass
+
+    # The gateway knew the epoch from another life: another one begins.
+    def on_epoch(self, epoch):
+        self.epoch = epoch
+        self.ring.rename(epoch)
+        try:
+            borrow("identity").write_epoch(epoch)
         except OSError:
             pass
 

@@ -6,7 +6,8 @@ import time
 
 _ticks = time.ticks_ms()
 _total_ms = 0
-shift_ms = 0  # lets a simulated board begin at another time than 0, such as before the wrap
+shift_ms = 0  # what the clock showed at boot, where it goes on from an earlier run
+wall_shift_ms = 0  # lets a simulated board's real-time clock be wrong
 
 
 # As it stands in records and frames: wraps at 2**32, after 49.7 days.
@@ -26,3 +27,14 @@ def since_ms(then_ms):
 def uptime_s():
     now_ms()
     return _total_ms // 1000
+
+
+# The real-time clock's milliseconds, which on an ESP32 count through a reset; they wrap too.
+def wall_ms():
+    return (time.time_ns() // 1000000 + wall_shift_ms) & 0xFFFFFFFF
+
+
+# Shows ms from now on: the clock of an epoch that goes on after a reset.
+def resume(ms):
+    global shift_ms
+    shift_ms = (ms - now_ms() + shift_ms) & 0xFFFFFFFF

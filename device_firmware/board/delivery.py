@@ -41,8 +41,7 @@ class Delivery:
         self._mid = 0
         self._credit = 0  # batches that may be in flight
         self._got = 0  # the gateway has all records before this one
-        self._cursor = 0  # next record to send, and where it lies in the ring
-        self._position = 0
+        self._cursor = 0  # next record to send
         self._sent_to = 0  # records before this one were sent at least once
         self._flight = []  # for each batch in flight, the number after its last record
         self._retry_ms = _RETRY_MS
@@ -80,7 +79,6 @@ class Delivery:
     # Go on sending from this record.
     def _seek(self, seq):
         self._cursor = seq
-        self._position = self.ring.locate(seq)
         self._flight.clear()
 
     # Ms until a READ is to be sent.
@@ -108,31 +106,28 @@ class Delivery:
             if not (flight and self._credit):
                 # Nothing may be sent, or nothing is left to send: the oldest record, which is
                 # already received, brings an ACK in case the last one was lost.
-                return self._batch(epoch, now_ms, ring.first, ring.start)[0]
+                return self._batch(epoch, now_ms, ring.first)[0]
             self._seek(self._base())
             self._retry_ms = min(2 * self._retry_ms, _RETRY_MAX_MS)
         if not flight:
             self._timer_ms = now_ms
-        line, size, records = self._batch(epoch, now_ms, self._cursor, self._position)
+        line, records = self._batch(epoch, now_ms, self._cursor)
         self._cursor += records
-        self._position = (self._position + size) % ring.size
         self._sent_to = max(self._sent_to, self._cursor)
         flight.append(self._cursor)
         return line
 
-    def _batch(self, epoch, now_ms, first, position):
+    def _batch(self, epoch, now_ms, first):
         buffer = self._buffer
         ring = self.ring
-        left = ring.next_seq() - first
-        room = len(buffer) - _HEAD - 4
-        size, records = ring.copy(position, left, buffer, _HEAD, room)
+        size, records = ring.copy(first, buffer, _HEAD, len(buffer) - _HEAD - 4)
         flags = 0
         if first < self._sent_to:
             flags |= _RESENT
             self.batches_resent += 1
         if first == ring.first:
             flags |= _OLDEST
-        if records < left:
+        if first + records < ring.next_seq():
             flags |= _MORE
         self._mid = (self._mid + 1) & 255
         pack_into(
@@ -150,4 +145,4 @@ class Delivery:
             records,
             0,
         )
-        return seal(buffer, _HEAD + size), size, records
+        return seal(buffer, _HEAD + size), records

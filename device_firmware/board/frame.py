@@ -5,8 +5,16 @@ import json
 from binascii import a2b_base64, b2a_base64, crc32
 from struct import pack_into
 
-OVERHEAD = 6  # type, mid and crc32
-GOOD = 0x2144DF1C  # crc32 of anything followed by its own crc32
+try:
+    from micropython import const
+except ImportError:  # on CPython, where constants cost nothing
+
+    def const(value):
+        return value
+
+
+_OVERHEAD = const(6)  # type, mid and crc32
+_GOOD = const(0x2144DF1C)  # crc32 of anything followed by its own crc32
 
 
 # Turns buffer[:length] (type, mid, payload) into a line. The buffer needs four spare bytes: the
@@ -36,32 +44,25 @@ def open_line(line):
     # Decoders skip characters that are not base64; the length betrays it.
     if len(text) & 3 or size != len(text) // 4 * 3 - text[-2:].count(b"="):
         return None
-    if size < OVERHEAD or crc32(frame) != GOOD:
+    if size < _OVERHEAD or crc32(frame) != _GOOD:
         return None
     return frame[0], frame[1], frame[2:-4]
 
 
 # Payload bytes of a largest frame whose line is `characters` long, newline included.
 def payload_room(characters):
-    return (characters - 2) // 4 * 3 - OVERHEAD
+    return (characters - 2) // 4 * 3 - _OVERHEAD
 
 
 def to_json(value):
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-# The first (or, with tail, the last) `size` bytes of a text, cut between characters.
-def clip(text, size, tail=False):
+# The first `size` bytes of a text, cut between characters.
+def clip(text, size):
     raw = text.encode()
     if len(raw) <= size:
         return raw
-    if size <= 0:
-        return b""
-    if tail:
-        start = len(raw) - size
-        while start < len(raw) and raw[start] & 0xC0 == 0x80:
-            start += 1
-        return raw[start:]
     while size and raw[size] & 0xC0 == 0x80:
         size -= 1
     return raw[:size]

@@ -65,14 +65,14 @@ def begin_epoch():
     except (OSError, ValueError, KeyError, TypeError):
         epoch = random_u32() & 0xFFFF
     try:
-        _write({"epoch": epoch})
+        write_epoch(epoch)
     except OSError:
         epoch = random_u32() & 0xFFFF  # the next boot would take the same one
     return epoch
 
 
 # Whole or not at all, whenever the power goes.
-def _write(state):
+def write_epoch(epoch):
     with open(STATE + ".new", "w") as file:
-        json.dump(state, file)
+        json.dump({"epoch": epoch}, file)
     os.rename(STATE + ".new", STATE)

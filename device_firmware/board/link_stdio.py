@@ -10,6 +10,15 @@ _LINE_MAX = const(400)  # characters taken in
 _BURST = const(256)  # bytes read before other tasks get their turn
 
 
+# Waits until there is something to read: the half that is needed of MicroPython's StreamReader,
+# whose module takes a kilobyte of memory. Elsewhere asyncio has a coroutine for it.
+def _readable(stream):
+    yield asyncio.core._io_queue.queue_read(stream)
+
+
+_wait = getattr(asyncio, "readable", _readable)
+
+
 class Link:
     name = "stdio"
     # What the gateway may send: UART0 buffers 260 bytes, and has no flow control.
@@ -18,7 +27,6 @@ class Link:
     def __init__(self, _config):
         self._in = sys.stdin.buffer
         self._out = sys.stdout.buffer
-        self._reader = asyncio.StreamReader(self._in)
         self._more = select.poll()
         self._more.register(self._in, select.POLLIN)
         self._room = select.poll()
@@ -36,11 +44,10 @@ class Link:
         burst = 0
         while True:
             try:
-                if burst and self._has_more():
-                    count = self._in.readinto(byte)
-                else:
+                if not burst or not self._has_more():
                     burst = _BURST
-                    count = await self._reader.readinto(byte)
+                    await _wait(self._in)
+                count = self._in.readinto(byte)
             except OSError:  # the other end of a pty is gone
                 return None
             burst -= 1

@@ -3,6 +3,8 @@
 import gc
 import sys
 
+_kept = {}  # modules of board that borrow need not load
+
 
 # The module of a kind, such as sensors/bme280.
 def load(package, kind):
@@ -18,11 +20,17 @@ def forget(package, kind):
     gc.collect()
 
 
-def describe_error(error):
-    if isinstance(error, ImportError):
-        return "there is no such kind of part (%s)" % error
-    if isinstance(error, KeyError):
-        return "%s is missing in the configuration" % error
-    if isinstance(error, ValueError):
-        return str(error)
-    return repr(error)
+# A module of board for a moment: its code leaves the memory with the last reference to it.
+def borrow(kind):
+    module = _kept.get(kind)
+    if not module:
+        module = load("board", kind)
+        forget("board", kind)
+    return module
+
+
+if sys.implementation.name != "micropython":
+    # On a PC memory is plenty, and sessions may run where these could not be found later.
+    from board import answers, hello, making, welcome
+
+    _kept.update(answers=answers, hello=hello, making=making, welcome=welcome)

@@ -1,10 +1,14 @@
 # A ring of records in one bytearray: what the board measured and the gateway has not yet made safe.
 # A record is `len u8 | stream u8 | mono_ms u32 | values`, exactly as in a READ frame, so a batch
 # is copied, never encoded. Records are numbered one after the other from 0 for each epoch.
-# Sans-IO; runs unchanged on MicroPython and CPython.
+# Sans-IO; runs unchanged on MicroPython and CPython. It ends with the run of the program; rings of
+# which more is kept (kept.py, scratch.py) have the same attributes and methods.
 
 
 class Ring:
+    epoch = None  # the epoch that goes on after a reset; None: a new one begins
+    previous = None  # (epoch, next seq, acked) of the one before, if that is known
+
     def __init__(self, size_bytes):
         self.size = size_bytes
         self.buffer = bytearray(size_bytes)
@@ -13,8 +17,18 @@ class Ring:
         self.first = 0  # number of the oldest record
         self.start = 0  # where the oldest record begins in the buffer
         self.safe = None  # the gateway has made all records before this one safe
-        self.lost = 0  # records dropped to make room, since boot
+        self.lost = 0  # records dropped to make room, in this epoch
         self._end = 0  # where the next record goes
+        self._mark = 0  # a record, and where it begins: the next copy mostly goes on from there
+        self._position = 0
+
+    # What it holds, and will, is of this epoch.
+    def rename(self, epoch):
+        pass
+
+    # To be called every second or so.
+    def tick(self):
+        pass
 
     # Number the next record will get.
     def next_seq(self):
@@ -50,22 +64,13 @@ class Ring:
         while self.count and self.first < seq:
             self._drop_oldest()
 
-    # Where record seq begins in the buffer; the end of the data for the next one to come.
-    def locate(self, seq):
+    # Copies whole records from number `seq` on, which is there, into target[offset:], as many as
+    # fit into `room` bytes. Returns (bytes, records).
+    def copy(self, seq, target, offset, room):
         buffer = self.buffer
         size = self.size
-        position = self.start
-        for _ in range(seq - self.first):
-            position = (position + buffer[position]) % size
-        return position
-
-    # Copies whole records from `position` on, at most `count` of them (no more than there are),
-    # into target[offset:], as many as fit into `room` bytes. Returns (bytes, records).
-    def copy(self, position, count, target, offset, room):
-        buffer = self.buffer
-        size = self.size
-        if count > 255:
-            count = 255
+        position = self._locate(seq)
+        count = min(self.next_seq() - seq, 255)
         total = 0
         records = 0
         while records < count:
@@ -81,7 +86,23 @@ class Ring:
         else:
             target[offset : offset + head] = view[position:]
             target[offset + head : offset + total] = view[: total - head]
+        self._mark = seq + records
+        self._position = (position + total) % size
         return total, records
+
+    # Where record seq begins in the buffer.
+    def _locate(self, seq):
+        buffer = self.buffer
+        size = self.size
+        at = self._mark
+        position = self._position
+        if not self.first <= at <= seq:
+            at = self.first
+            position = self.start
+        while at < seq:
+            position = (position + buffer[position]) % size
+            at += 1
+        return position
 
     def _drop_oldest(self):
         n = self.buffer[self.start]

@@ -3,46 +3,34 @@
 
 import asyncio
 import random
-from struct import calcsize, pack_into
+from struct import pack_into
 
 from board import clock, log
-from board.parts import describe_error, load
+from board.parts import borrow
 from micropython import const
 
 _READ_MS = const(15000)  # a reading that takes longer is given up
 _SLICE_MS = const(1000)  # longest sleep at once, so that a new interval is soon obeyed
 _PHASE_MS = const(1000)  # sensors of one interval do not all read at the same moment
 _BACKOFF_MS = const(300000)  # longest wait after failures
-_RECORD_HEAD = const(6)  # len, stream, mono_ms
+_RECORD_HEAD = const(6)  # len, stream, mono_ms: see making.py
 
 
 class SensorTask:
     # number: of its stream
     def __init__(self, config, app, number=0):
         self.name = config["name"]
-        self._number = number
+        self.number = number
         self.interval_ms = config["interval_ms"]
         self.error = None  # text of what is wrong now
         self.watch = None
-        self._config = config
-        self._app = app
-        self._sensor = None
-        self._form = None
-        self._record = None
+        self.config = config
+        self.app = app
+        self.sensor = None
+        self.form = None
+        self.record = None
         self._failures = 0
         self._due_ms = 0  # when the last reading was due
-
-    # The first try to make the sensor; if it fails, run tries again. A kind whose channels do not
-    # depend on the configuration is described all the same, as the keys of the others depend on it.
-    def start(self):
-        kind = None
-        try:
-            kind = self._kind()
-            self._make(kind)
-        except Exception as error:  # whatever a driver raises concerns this sensor only
-            self._failed(describe_error(error))
-            if hasattr(kind, "fmt") and hasattr(kind, "channels"):
-                self._app.add_stream(self._number, self.name, kind.fmt, kind.channels)
 
     async def run(self):
         phase_ms = random.getrandbits(16) % min(self.interval_ms, _PHASE_MS)
@@ -51,15 +39,15 @@ class SensorTask:
             await self._wait()
             self.watch.report(_READ_MS)
             try:
-                if self._sensor is None:
-                    self._make(self._kind())
-                self._push(await self._sensor.read())
+                if self.sensor is None:
+                    borrow("making").make(self)
+                self._push(await self.sensor.read())
             except asyncio.CancelledError:
                 if not self.watch.was_overdue:
                     raise
-                self._failed("no answer within %d s" % (_READ_MS // 1000))
+                self.failed("no answer within %d s" % (_READ_MS // 1000))
             except Exception as error:  # whatever a driver raises concerns this sensor only
-                self._failed(describe_error(error))
+                self.failed(borrow("making").describe_error(error))
             else:
                 self._worked()
 
@@ -84,28 +72,13 @@ class SensorTask:
         else:  # readings were missed, and are not made up for
             self._due_ms = clock.now_ms()
 
-    def _kind(self):
-        return load("sensors", self._config["kind"]).Sensor
-
-    def _make(self, kind):
-        sensor = kind(self._config)
-        self._form = "<" + sensor.fmt
-        size = _RECORD_HEAD + calcsize(self._form)
-        if size > 255:
-            raise ValueError("a record of %d bytes is too long" % size)
-        self._record = bytearray(size)
-        self._record[0] = size
-        self._record[1] = self._number
-        self._app.add_stream(self._number, self.name, sensor.fmt, sensor.channels)
-        self._sensor = sensor
-
     def _push(self, values):
-        record = self._record
+        record = self.record
         pack_into("<I", record, 2, clock.now_ms())
-        pack_into(self._form, record, _RECORD_HEAD, *values)
-        self._app.add_record(record)
+        pack_into(self.form, record, _RECORD_HEAD, *values)
+        self.app.add_record(record)
 
-    def _failed(self, text):
+    def failed(self, text):
         self._failures += 1
         if text != self.error:
             self.error = text

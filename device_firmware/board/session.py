@@ -22,7 +22,9 @@
 #              describe, report and push into the ring
 #   tick       notices silence on a link that cannot write just now; next_line does it too
 #   log, describe, report, bye  are what the board itself wants to say
-# Attributes to set: on_up is called at each WELCOME, on_down when the gateway fell silent.
+# Attributes to set: on_up is called at each WELCOME, on_down when the gateway fell silent, on_epoch
+# with the number of another epoch when the gateway refused the present one, on_time with the UTC in
+# ms and what now_ms was then.
 #
 # now_ms is a monotonic count of milliseconds; it may wrap at 2**32 or not at all.
 
@@ -31,6 +33,7 @@ from struct import pack, unpack_from
 
 from board.delivery import Delivery, left_ms
 from board.frame import clip, open_line, payload_room, seal, to_json
+from board.parts import borrow
 
 try:
     from micropython import const
@@ -56,13 +59,10 @@ _BYE = const(0x50)
 
 _OURS = b"\x01\x03\x05\x07\x10\x21\x30\x50"  # types only a board sends
 
-_PROTOCOL = const(1)
 _LINE_MAX = const(400)  # characters of a READ or HELLO line, newline included
 _HELLO_MS = const(1000)
 _HEARTBEAT_MS = const(5000)  # until WELCOME says otherwise
 _ACTUATORS_MS = const(60000)  # states are repeated: their frames are not acknowledged
-_ANSWERS_MAX = const(8)
-_ANSWER_BYTES = const(900)
 _QUEUE_MAX = const(8)
 _LOGS_MAX = const(12)
 _LOG_BYTES = const(200)
@@ -94,32 +94,33 @@ class Session:
         self.answers = []  # (cid, body) of the last commands: none is executed twice
         self.joined = False  # WELCOME received, and not told to start over
         self.up = False  # the gateway is there: stays True while it asks for another HELLO
-        self.on_up = self.on_down = None
+        self.on_up = self.on_down = self.on_epoch = self.on_time = None
+        self.closed = False  # the epoch is over: what is left of it comes from flash
         self.frames_sent = self.logs_lost = 0
         self.bad_lines = self.bad_frames = self.unknown_frames = 0
         self.rtt_ms = None  # of the last PING
-        self._delivery = Delivery(ring)
-        self._hello_now = True
+        self.delivery = Delivery(ring)
+        self.hello_now = True
         self._hello_ms = self._heard_ms = self._sent_ms = self._actuators_ms = 0
-        self._heartbeat_ms = _HEARTBEAT_MS
+        self.heartbeat_ms = _HEARTBEAT_MS
         self._queue = []  # (type, mid, body) to send before anything else
-        self._logs = []
-        self._crash_told = False
+        self.logs = []
+        self.crash_told = False
         self._streams_due = []
         self._actuators_due = []
 
     @property
     def batches_resent(self):
-        return self._delivery.batches_resent
+        return self.delivery.batches_resent
 
     # ---- what the board says
 
     # Queues a line for the gateway's log; when full, the oldest is dropped and counted.
     def log(self, level, text):
-        if len(self._logs) >= _LOGS_MAX:
-            self._logs.pop(0)
+        if len(self.logs) >= _LOGS_MAX:
+            self.logs.pop(0)
             self.logs_lost += 1
-        self._logs.append(bytes((level,)) + clip(text, _LOG_BYTES))
+        self.logs.append(bytes((level,)) + clip(text, _LOG_BYTES))
 
     # A stream of `streams` is known now.
     def describe(self, stream):
@@ -160,60 +161,39 @@ class Session:
 
     def _receive(self, kind, mid, body, now_ms, waited_ms):
         if kind == _WELCOME:
-            return self._welcome(json.loads(body), now_ms)
+            return borrow("welcome").welcome(self, json.loads(body), now_ms)
         if not self.joined:
             pass  # meant for the session before; a command runs once we are joined
         elif kind == _ACK:
             self._ack(body, now_ms)
         elif kind == _PONG:
-            self.rtt_ms = (now_ms - unpack_from("<I", body)[0]) & _MASK
+            self._pong(body, now_ms)
         elif kind == _CMD:
-            self._command(mid, json.loads(body), waited_ms)
+            request = json.loads(body)
+            answer = borrow("answers").answer
+            self._reply(mid, answer(self.answers, self.commands, request, waited_ms))
         elif kind == _STREAM_REQ:
             if body[0] == _EVERYTHING:
-                self._describe_all(now_ms)
+                self.describe_all(now_ms)
             elif body[0] < len(self.streams) and self.streams[body[0]]:
                 self.describe(body[0])
         elif kind == _HELLO_REQ:
             self.joined = False
-            self._hello_now = True
+            self.hello_now = True
         else:
             self.unknown_frames += 1
         return False
 
-    # Returns True if the board is now joined.
-    def _welcome(self, message, now_ms):
-        ring = self.ring
-        first_unsafe = message["nx"]
-        credit = message["cr"]
-        heartbeat_ms = int(message["hb"] * 1000)
-        if message["ep"] != self.epoch:
-            return False  # an answer to the boot before this one
-        if min(first_unsafe, credit) < 0 or not 100 <= heartbeat_ms <= 3600000:
-            raise ValueError(message)
-        if first_unsafe > ring.next_seq():
-            # The gateway knows this epoch from another life of the board (its flash was erased,
-            # or could not be written). It would take new records for old ones: leave the epoch.
-            # Every session of the board takes the same step.
-            self.epoch = (self.epoch + 0x4001) & 0xFFFF
-            self._hello_now = True
-            self.joined = False
-            return False
-        ring.release(first_unsafe)
-        self._heartbeat_ms = heartbeat_ms
-        self._delivery.start(credit, now_ms)
-        self._describe_all(now_ms)
-        if self.crash and not self._crash_told:
-            self._crash_told = True
-            for text in self.crash.split("\n"):
-                self._logs.append(b"\4" + clip(text, _LOG_BYTES))
-        self.joined = self.up = True
-        return True
-
-    def _describe_all(self, now_ms):
+    def describe_all(self, now_ms):
         self._streams_due = [i for i, stream in enumerate(self.streams) if stream]
         self._actuators_due = list(range(len(self.actuators)))
         self._actuators_ms = now_ms
+
+    def _pong(self, body, now_ms):
+        sent_ms, utc_s, ms = unpack_from("<IIH", body)
+        self.rtt_ms = (now_ms - sent_ms) & _MASK
+        if self.on_time:
+            self.on_time(utc_s * 1000 + ms + self.rtt_ms // 2, now_ms)
 
     def _ack(self, body, now_ms):
         epoch, safe, credit, flags = unpack_from("<HIBB", body)
@@ -221,59 +201,27 @@ class Session:
         if len(body) >= 12:  # the tail is an addition: an older gateway leaves it out
             got = unpack_from("<I", body, 8)[0]
         if epoch == self.epoch:
-            self._delivery.acknowledge(safe, got, credit, flags & _REWIND, now_ms)
+            self.delivery.acknowledge(safe, got, credit, flags & _REWIND, now_ms)
 
-    def _command(self, mid, request, waited_ms):
-        cid = request["cid"]
-        if not isinstance(cid, str):
-            raise ValueError("cid")
-        answer = None
-        for known, kept in self.answers:
-            if known == cid:
-                answer = kept
-        if answer is None:
-            # Noted before it is done: it stays done, should there be no memory for the answer.
-            answers = self.answers
-            if len(answers) >= _ANSWERS_MAX:
-                answers.pop(0)
-            answers.append((cid, to_json({"cid": cid, "err": "no memory for the answer"})))
-            answer = self._execute(cid, request, waited_ms)
-            answers[-1] = (cid, answer)
+    def _reply(self, mid, answer):
         if len(self._queue) >= _QUEUE_MAX:
             self._queue.pop(0)
         self._queue.append((_RSP, mid, answer))
-
-    def _execute(self, cid, request, waited_ms):
-        try:
-            ttl_ms = request.get("ttl_ms")
-            if ttl_ms is not None and waited_ms >= ttl_ms:
-                raise ValueError("expired")
-            command = self.commands.get(request["c"])
-            if command is None:
-                raise ValueError("unknown command")
-            answer = to_json({"cid": cid, "ok": command(request.get("a"))})
-            if len(answer) > _ANSWER_BYTES:
-                raise ValueError("done, but the result is too long to send")
-        except ValueError as error:
-            answer = to_json({"cid": cid, "err": str(error)})
-        except Exception as error:  # a bug in a command is the caller's answer, not our end
-            answer = to_json({"cid": cid, "err": repr(error)})
-        return answer
 
     # ---- lines out
 
     # Notices silence. next_line does it too; this is for a link that cannot write just now.
     def tick(self, now_ms):
-        if self.up and left_ms(self._heard_ms, 3 * self._heartbeat_ms, now_ms) <= 0:
+        if self.up and left_ms(self._heard_ms, 3 * self.heartbeat_ms, now_ms) <= 0:
             self.joined = self.up = False
-            self._hello_now = True
+            self.hello_now = True
             if self.on_down:
                 self.on_down()
 
     def next_line(self, now_ms):
         self.tick(now_ms)
         if not self.joined:
-            waits = not self._hello_now and left_ms(self._hello_ms, _HELLO_MS, now_ms) > 0
+            waits = not self.hello_now and left_ms(self._hello_ms, _HELLO_MS, now_ms) > 0
             return None if waits else self._hello(now_ms)
         if self._queue:
             line = self._line(now_ms, *self._queue[0])
@@ -284,16 +232,17 @@ class Session:
             self._actuators_ms = now_ms
         if self._streams_due or self._actuators_due:
             return self._description(now_ms)
-        if self._delivery.wait_ms(now_ms) <= 0:
+        if self.delivery.wait_ms(now_ms) <= 0:
             self._sent_ms = now_ms
             self.frames_sent += 1
-            return self._delivery.next_line(self.epoch, now_ms)
-        if self._logs:
-            line = self._line(now_ms, _LOG, 0, self._logs[0])
-            self._logs.pop(0)
+            return self.delivery.next_line(self.epoch, now_ms)
+        if self.logs:
+            line = self._line(now_ms, _LOG, 0, self.logs[0])
+            self.logs.pop(0)
             return line
-        if left_ms(self._sent_ms, self._heartbeat_ms, now_ms) <= 0:
-            return self._line(now_ms, _PING, 0, pack("<I", now_ms & _MASK))
+        if left_ms(self._sent_ms, self.heartbeat_ms, now_ms) <= 0:
+            body = pack("<II", now_ms & _MASK, self.ring.next_seq() & _MASK)
+            return self._line(now_ms, _PING, 0, body)
         return None
 
     def _description(self, now_ms):
@@ -311,46 +260,22 @@ class Session:
 
     def due_ms(self, now_ms):
         if not self.joined:
-            left = 0 if self._hello_now else left_ms(self._hello_ms, _HELLO_MS, now_ms)
-        elif self._queue or self._streams_due or self._actuators_due or self._logs:
+            left = 0 if self.hello_now else left_ms(self._hello_ms, _HELLO_MS, now_ms)
+        elif self._queue or self._streams_due or self._actuators_due or self.logs:
             left = 0
         else:
             left = min(
-                self._delivery.wait_ms(now_ms),
-                left_ms(self._sent_ms, self._heartbeat_ms, now_ms),
+                self.delivery.wait_ms(now_ms),
+                left_ms(self._sent_ms, self.heartbeat_ms, now_ms),
                 left_ms(self._actuators_ms, _ACTUATORS_MS, now_ms),
             )
         if self.up:
-            left = min(left, left_ms(self._heard_ms, 3 * self._heartbeat_ms, now_ms))
+            left = min(left, left_ms(self._heard_ms, 3 * self.heartbeat_ms, now_ms))
         return max(0, left)
 
-    # Nothing on the wire takes the crash's place: HELLO keeps to LINE_MAX, with as much of the end
-    # of the traceback (the exception and the innermost call) as there is room for.
     def _hello(self, now_ms):
-        ring = self.ring
-        message = {
-            "p": _PROTOCOL,
-            "ep": self.epoch,
-            "sq": ring.next_seq(),
-            "un": ring.count,
-            "mf": self.max_frame,
-            "ns": sum(1 for stream in self.streams if stream),
-            "na": len(self.actuators),
-        }
-        if ring.safe is not None:
-            message["ak"] = ring.safe
-        message.update(self.info)
-        body = to_json(message)
-        room = payload_room(_LINE_MAX) - len(body) - 11  # ,"crash":""
-        if self.crash and room > 0:
-            crash = self.crash[-room:]
-            excess = len(to_json(crash)) - 2 - room
-            while excess > 0:  # JSON writes a character in up to six
-                crash = crash[(excess + 5) // 6 :]
-                excess = len(to_json(crash)) - 2 - room
-            message["crash"] = crash
-            body = to_json(message)
-        self._hello_now = False
+        body = borrow("hello").hello(self, payload_room(_LINE_MAX))
+        self.hello_now = False
         self._hello_ms = now_ms
         return self._line(now_ms, _HELLO, 0, body)
 

@@ -52,12 +52,13 @@ class Supervisor:
         return watch
 
     # To be called often, by the loop whose own life is at stake: nothing else feeds the watchdog.
+    # Returns True now and then, when there is time for what need not be done often.
     def check(self):
         now_ms = clock.now_ms()
         self._stall_ms = (now_ms - self._seen_ms) & 0xFFFFFFFF
         self._seen_ms = now_ms
         if (now_ms - self._fed_ms) & 0xFFFFFFFF < _FEED_MS:
-            return
+            return False
         self._fed_ms = now_ms
         if gc.mem_free() < _LOW_MEMORY:
             gc.collect()
@@ -66,6 +67,7 @@ class Supervisor:
             well = watch.is_well() and well
         if well and self._watchdog:
             self._watchdog.feed()
+        return True
 
     # How long a line may have lain unread: while a driver or the host's USB holds up the loop,
     # nothing is read.

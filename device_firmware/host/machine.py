@@ -7,7 +7,8 @@
 # How a run ends, as SystemExit: 75 after reset() and soft_reset(), 76 after deepsleep(), with the
 # milliseconds in sleep.json; 77 when the watchdog bit. Whoever started it starts it again, and
 # reset_cause() is then right, or what BOARD_RESET_CAUSE says (1 to 5).
-# RTC().memory() is the file rtc_memory.bin: remove it, and the board has been without power.
+# RTC().memory() is the file rtc_memory.bin, an RP2's scratch registers (mem32) are scratch.bin;
+# run.py --power-cut forgets them.
 # unique_id() is BOARD_ID (hex), else made at random once and kept in the file board_id.
 # BOARD_UART1, BOARD_UART2 ... name the ttys of the UARTs, BOARD_FAKES another file than fakes.json,
 # BOARD_FAMILY (esp32 or rp2) the port whose quirks are shown.
@@ -26,6 +27,7 @@ _PARTS = (
     "uart UART",
     "watchdog WDT",
     "rtc RTC",
+    "registers mem32",
     "dht_line dht_readinto",
     "power lightsleep idle freq disable_irq enable_irq",
 )

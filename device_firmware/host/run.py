@@ -1,14 +1,17 @@
-# Runs the firmware on a PC, in MicroPython or in CPython: run.py ROOT
+# Runs the firmware on a PC, in MicroPython or in CPython: run.py ROOT [--power-cut]
 #
-# ROOT is a folder, the board's flash: config.json, boot.json, crash.txt. Standard input and output
-# are the line of the board's REPL: pipes or a pty. Standard error is for people.
+# ROOT is a folder, the board's flash: config.json, boot.json, crash.txt. Beside them lies what a
+# chip remembers as long as it has power, so to kill this process is to reset the board;
+# --power-cut forgets that first. Standard input and output are the line of the board's REPL: pipes
+# or a pty. Standard error is for people.
 # It ends with 0 when the line was closed or Ctrl-C pressed, 75 after a reset, 76 for a deep sleep
 # (see machine.py), 77 when the watchdog bit: who started it starts it again.
 #
 # Variables of the environment:
 #   BOARD_WINDOW_MS        time for Ctrl-C before the program starts (0)
 #   BOARD_CRASH_PAUSE_MS   wait after a crash (0)
-#   BOARD_CLOCK_MS         what the board's clock shows at boot (0)
+#   BOARD_CLOCK_MS         what the board's clock shows when an epoch begins (0)
+#   BOARD_WALL_MS          how far its real-time clock is ahead of the PC's (0)
 #   BOARD_LOG              when set, what the board logs is written to standard error too
 # machine.py and fakes/settings.py have those of the hardware.
 
@@ -19,6 +22,16 @@ _HERE = sys.argv[0].rpartition("/")[0] or "."
 _ICRNL_IXON = 0o2400
 _OPOST = 1
 _ICANON_ECHO = 0o12
+
+# Where the stand-ins keep what a chip forgets without power.
+_POWERED = (
+    "rtc_memory.bin",
+    "scratch.bin",
+    "reset_cause",
+    "watchdog.armed",
+    "watchdog.quiet",
+    "sleep.json",
+)
 
 
 def _absolute(path):
@@ -54,14 +67,6 @@ def _log_to_stderr(level, text):
     sys.stderr.write("%s: %s\n" % ((None, "debug", "info", "warning", "error")[level], text))
 
 
-def _exists(path):
-    try:
-        os.stat(path)
-    except OSError:
-        return False
-    return True
-
-
 # main.py has left the board to its REPL: nobody speaks the protocol here. Ctrl-D starts it again.
 def _repl():
     sys.stdout.write(">>> ")
@@ -76,10 +81,12 @@ def _repl():
 
 
 def _run():
-    wants_repl = _exists("repl")
     from board import clock, log
+    from fakes import chip
 
+    wants_repl = chip.exists("repl")
     clock.shift_ms = int(os.getenv("BOARD_CLOCK_MS") or 0)
+    clock.wall_shift_ms = int(os.getenv("BOARD_WALL_MS") or 0)
     if os.getenv("BOARD_LOG"):
         log.attach(_log_to_stderr)
     __import__("main")  # it runs when it is imported, as on a board
@@ -88,7 +95,15 @@ def _run():
         _repl()
 
 
-def _main():
+def _lose_power():
+    for path in _POWERED:
+        try:
+            os.remove(path)
+        except OSError:
+            pass
+
+
+def _main(root, power_cut=None):
     here = _absolute(_HERE)
     sys.path[:0] = [here, here + "/.."]
     if sys.implementation.name == "cpython":
@@ -96,7 +111,9 @@ def _main():
         import shims
 
         shims.install()
-    os.chdir(sys.argv[1])
+    os.chdir(root)
+    if power_cut:
+        _lose_power()
     restore = _make_raw()
     try:
         _run()
@@ -105,7 +122,7 @@ def _main():
             restore()
 
 
-if len(sys.argv) != 2:
-    sys.stderr.write("usage: run.py ROOT\n")
+if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["--power-cut"]):
+    sys.stderr.write("usage: run.py ROOT [--power-cut]\n")
     sys.exit(2)
-_main()
+_main(*sys.argv[1:])

@@ -38,8 +38,8 @@ _SHORT_S = 1.0
 _SUSPICIOUS_STARTS = 3
 """So many resets right after the start are worth a warning."""
 
-_POWERED = ("rtc_memory.bin", "reset_cause", "watchdog.armed", "watchdog.quiet", "sleep.json")
-"""Files in which the stand-ins keep what a chip forgets without power."""
+_WITHOUT_POWER = "--power-cut"
+"""Argument that makes the firmware's start forget what a chip forgets without power."""
 
 
 class Ending(Enum):
@@ -126,6 +126,8 @@ class FirmwareBoard:
         self._child: ChildProcess | None = None
         self._forced: Ending | None = None
         """How the present life is being ended from outside."""
+        self._was_cut = True
+        """Whether it was without power before its next life."""
         self._wake = asyncio.Event()
 
     @property
@@ -191,6 +193,9 @@ class FirmwareBoard:
     async def _live(self, command: list[str]) -> Ending:
         """Run the firmware once; say how it ended."""
         child = self._child = ChildProcess(self._name, self.wire.send)
+        if self._was_cut:
+            self._was_cut = False
+            command = [*command, _WITHOUT_POWER]
         try:
             await child.start(command, self._environment)
             if self._forced is not None:
@@ -220,7 +225,7 @@ class FirmwareBoard:
             case Ending.DEEP_SLEEP:
                 return await asyncio.to_thread(self._sleep_s)
             case Ending.POWER_CUT:
-                await asyncio.to_thread(self._forget)
+                self._was_cut = True
         return 0.0
 
     async def _sleep(self, pause_s: float) -> None:
@@ -233,7 +238,7 @@ class FirmwareBoard:
         if self._forced is not None:
             self._forced = None
             self.endings[Ending.POWER_CUT] += 1
-            await asyncio.to_thread(self._forget)
+            self._was_cut = True
 
     def _on_input(self, data: bytes) -> None:
         if self._child is not None:
@@ -247,10 +252,6 @@ class FirmwareBoard:
     def _sleep_s(self) -> float:
         milliseconds = json.loads((self.root / "sleep.json").read_bytes())["ms"]
         return math.inf if milliseconds is None else milliseconds / 1000
-
-    def _forget(self) -> None:
-        for name in _POWERED:
-            (self.root / name).unlink(missing_ok=True)
 
 
 def _replace(path: Path, content: Mapping[str, Json]) -> None:

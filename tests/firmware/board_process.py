@@ -138,6 +138,11 @@ class BoardProcess:
             assert time.monotonic() < deadline_s, "the board does not end"
         return self.process.wait(TIMEOUT_S)
 
+    def kill(self) -> None:
+        """Reset it at once: nothing more is done, and what it says is lost from here on."""
+        self.process.kill()
+        self.process.wait(TIMEOUT_S)
+
     def power_off(self) -> int:
         """Close the line and return how the board ended."""
         os.close(self.write_fd)
@@ -165,16 +170,20 @@ class Bench:
         self,
         environment: Mapping[str, str] | None = None,
         line: tuple[int, int] | None = None,
+        *,
+        power_cut: bool = False,
+        gateway: ModelGateway | None = None,
     ) -> Iterator[BoardProcess]:
-        """Switch a board on, and off at the end.
+        """Run a board, and end it; with `power_cut` it was without power since the last run.
 
-        Its line is a pair of pipes, unless `line` has descriptors to read and to write.
+        Its line is a pair of pipes, unless `line` has descriptors to read and to write. `gateway`
+        may know it from an earlier run.
         """
         to_board, write_fd = os.pipe()
         read_fd, from_board = os.pipe()
         stdin, stdout = line or (to_board, from_board)
         process = subprocess.Popen(
-            self.command(),
+            [*self.command(), *(["--power-cut"] if power_cut else [])],
             stdin=stdin,
             stdout=stdout,
             env={**os.environ, **(environment or {})},
@@ -183,6 +192,8 @@ class Bench:
         os.close(to_board)
         os.close(from_board)
         board = BoardProcess(process, read_fd, write_fd)
+        if gateway is not None:
+            board.gateway = gateway
         try:
             yield board
         finally:

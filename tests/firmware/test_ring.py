@@ -16,11 +16,10 @@ def record(size: int, mark: int = 0) -> bytes:
     return bytes((size,)) + bytes((mark & 255,)) * (size - 1)
 
 
-def copied(ring: Any, seq: int, room: int = 2000, count: int = 255) -> list[bytes]:  # noqa: ANN401 - the firmware is untyped
+def copied(ring: Any, seq: int, room: int = 2000) -> list[bytes]:  # noqa: ANN401 - the firmware is untyped
     """Take records out of the ring as a session does."""
     target = bytearray(room + 7)
-    count = min(count, ring.next_seq() - seq)
-    size, records = ring.copy(ring.locate(seq), count, target, 7, room)
+    size, records = ring.copy(seq, target, 7, room)
     taken = []
     at = 7
     for _ in range(records):
@@ -76,7 +75,16 @@ def test_only_whole_records_are_copied() -> None:
 
     assert copied(ring, 1, room=29) == [record(10, 1), record(10, 2)]
     assert copied(ring, 0, room=9) == []
-    assert copied(ring, 0, count=1) == [record(10, 0)]
+    assert copied(ring, 0, room=10) == [record(10, 0)]
+
+
+def test_records_are_copied_from_wherever_one_likes() -> None:
+    ring = Ring(64)
+    for mark in range(20):
+        ring.push(record(8, mark), 8)
+        if mark > 9:  # 8 of them fit
+            for seq in (mark, mark - 7, mark - 3, mark - 2, mark - 5):
+                assert copied(ring, seq, room=8) == [record(8, seq)]
 
 
 def test_a_part_of_a_longer_buffer_is_pushed() -> None:
@@ -125,4 +133,6 @@ def test_the_ring_is_a_queue_that_forgets_its_oldest(size: int, steps: list[int]
 
         assert (ring.first, ring.count, ring.lost) == (first, len(model), lost)
         assert ring.used == sum(map(len, model))
-        assert copied(ring, ring.first) == list(model)
+        half = first + len(model) // 2
+        assert copied(ring, half) == list(model)[half - first :]
+        assert copied(ring, first) == list(model)

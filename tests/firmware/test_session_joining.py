@@ -1,6 +1,7 @@
 """board/session.py: HELLO, WELCOME, descriptions, heartbeat and silence."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,36 @@ def test_hello_says_what_the_board_is_and_has() -> None:
 
 def test_nothing_was_acknowledged_before_the_first_ack() -> None:
     assert "ak" not in said(board().next_line(0)).json
+
+
+def test_hello_tells_how_far_the_last_epoch_went_until_a_record_of_this_one_is_safe() -> None:
+    session = board()
+    session.ring.previous = (6, 120, 100)
+    push(session, 3)
+
+    told = said(session.next_line(0)).json
+    session.on_line(welcome_line(safe=0), 0)
+    session.on_line(line_of(HELLO_REQ), 0)
+    again = said(session.next_line(0)).json
+    session.on_line(welcome_line(safe=1), 0)
+    session.on_line(line_of(HELLO_REQ), 0)
+    not_any_more = said(session.next_line(0)).json
+
+    assert (told["pe"], told["ps"], told["pa"]) == (6, 120, 100)
+    assert again["pe"] == 6
+    assert not {"pe", "ps", "pa"} & set(not_any_more)
+
+
+def test_the_time_of_the_gateway_is_handed_on() -> None:
+    session = board()
+    told: list[tuple[int, int]] = []
+    session.on_time = lambda utc_ms, now_ms: told.append((utc_ms, now_ms))
+    session.next_line(0)
+
+    session.on_line(welcome_line(), 100)
+    session.on_line(line_of(PONG, struct.pack("<IIH", 5000, 1790000005, 250)), 5040)
+
+    assert told == [(1790000000_000, 100), (1790000005_270, 5040)]
 
 
 def test_welcome_brings_descriptions_before_readings() -> None:

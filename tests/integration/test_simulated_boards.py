@@ -204,6 +204,7 @@ async def test_a_reset_command_restarts_the_board_at_once(make_board: MakeBoard)
 
     assert board.endings == {Ending.RESET: 1}
     assert gateway.hellos[-1].reset_cause in {"soft", "hard"}
+    assert gateway.hellos[-1].epoch == gateway.hellos[0].epoch
 
 
 async def test_a_crash_is_counted_logged_and_survived(
@@ -309,12 +310,15 @@ def scripted(tmp_path: Path, *lines: str) -> FirmwareBoard:
 async def test_a_reset_and_the_watchdog_start_it_again_at_once(
     tmp_path: Path, code: int, ending: Ending
 ) -> None:
-    board = scripted(tmp_path, "[ -e again ] && exit 0", "touch again", f"exit {code}")
+    board = scripted(
+        tmp_path, "echo :$3 >> starts", "[ -e again ] && exit 0", "touch again", f"exit {code}"
+    )
 
     async with asyncio.timeout(20):
         await board.run()
 
     assert board.endings == {ending: 1, Ending.OFF: 1}
+    assert (board.root / "starts").read_text() == ":--power-cut\n:\n", "it is switched on once"
 
 
 async def test_a_board_in_deep_sleep_starts_when_it_said(tmp_path: Path) -> None:
@@ -339,10 +343,10 @@ async def test_a_board_in_deep_sleep_starts_when_it_said(tmp_path: Path) -> None
 async def test_a_power_cut_ends_a_sleep_without_end(tmp_path: Path) -> None:
     board = scripted(
         tmp_path,
+        "echo $3 >> starts",
         "[ -e woken ] && exit 0",
         "touch woken",
         """echo '{"ms": null}' > sleep.json""",
-        "touch rtc_memory.bin",
         "exit 76",
     )
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
@@ -352,7 +356,7 @@ async def test_a_power_cut_ends_a_sleep_without_end(tmp_path: Path) -> None:
         board.restart()
 
     assert board.endings == {Ending.DEEP_SLEEP: 1, Ending.POWER_CUT: 1, Ending.OFF: 1}
-    assert not exists(board.root / "rtc_memory.bin")
+    assert (board.root / "starts").read_text() == "--power-cut\n--power-cut\n"
 
 
 async def test_a_firmware_that_always_crashes_is_started_less_and_less_often(

@@ -22,6 +22,7 @@ def install():
     asyncio.sleep_ms = lambda ms: asyncio.sleep(ms / 1000)
     asyncio.wait_for_ms = lambda awaitable, ms: asyncio.wait_for(awaitable, ms / 1000)
     asyncio.StreamReader = StreamReader
+    asyncio.readable = _readable
     asyncio.ThreadSafeFlag = ThreadSafeFlag
 
 
@@ -89,11 +90,12 @@ class StreamReader:
         self.s = stream
 
     async def readinto(self, buffer):
-        await _readable(self.s.fileno())
+        await _readable(self.s)
         return self.s.readinto(buffer)
 
 
-async def _readable(descriptor):
+async def _readable(stream):
+    descriptor = stream.fileno()
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
     try:

@@ -1,11 +1,15 @@
 # The microcontroller itself: how a run ends, why this one began, who it is.
-# The files it leaves in the board's folder: reset_cause, sleep.json, board_id, watchdog.*.
+# The files it leaves in the board's folder: reset_cause, sleep.json, board_id, watchdog.*. There
+# are memories that outlive all but a loss of power: rtc_memory.bin, scratch.bin.
 
 import os
 
 from micropython import const
 
 FAKES = os.getenv("BOARD_FAKES") or "fakes.json"
+
+RTC_MEMORY = "rtc_memory.bin"
+SCRATCH = "scratch.bin"
 
 _RESET = const(75)  # exit codes
 _DEEPSLEEP = const(76)
@@ -30,6 +34,14 @@ def read_file(path):
         return b""
 
 
+def exists(path):
+    try:
+        os.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 # Returns what a file held, None if there was none.
 def take_file(path):
     try:
@@ -47,6 +59,8 @@ def _begin():
     armed, quiet = take_file("watchdog.armed"), take_file("watchdog.quiet")
     if cause is None and armed is not None and quiet is None:
         cause = _WATCHDOG
+    if cause is None and (exists(RTC_MEMORY) or exists(SCRATCH)):
+        cause = _HARD  # it was killed, and had power all the time
     return int(os.getenv("BOARD_RESET_CAUSE") or cause or 1)
 
 
@@ -77,9 +91,7 @@ def deepsleep(time_ms=None):
 
 # What fakes.json says under these keys. Without that file its reader is not even loaded.
 def told(*keys, default=None):
-    try:
-        os.stat(FAKES)
-    except OSError:
+    if not exists(FAKES):
         return default
     from fakes import settings
 

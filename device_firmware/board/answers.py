@@ -1,0 +1,49 @@
+# Commands of the gateway: each is done at most once, and its answer kept, as it may be asked again.
+
+from board.frame import to_json
+
+try:
+    from micropython import const
+except ImportError:  # on CPython, where constants cost nothing
+
+    def const(value):
+        return value
+
+
+_ANSWERS_MAX = const(8)
+_ANSWER_BYTES = const(900)
+
+
+# Returns the body of the RSP. answers: (cid, body) of the last commands; commands: has get(name).
+def answer(answers, commands, request, waited_ms):
+    cid = request["cid"]
+    if not isinstance(cid, str):
+        raise ValueError("cid")
+    for known, kept in answers:
+        if known == cid:
+            return kept
+    # Noted before it is done: it stays done, should there be no memory for the answer.
+    if len(answers) >= _ANSWERS_MAX:
+        answers.pop(0)
+    answers.append((cid, to_json({"cid": cid, "err": "no memory for the answer"})))
+    body = _execute(commands, cid, request, waited_ms)
+    answers[-1] = (cid, body)
+    return body
+
+
+def _execute(commands, cid, request, waited_ms):
+    try:
+        ttl_ms = request.get("ttl_ms")
+        if ttl_ms is not None and waited_ms >= ttl_ms:
+            raise ValueError("expired")
+        command = commands.get(request["c"])
+        if command is None:
+            raise ValueError("unknown command")
+        body = to_json({"cid": cid, "ok": command(request.get("a"))})
+        if len(body) > _ANSWER_BYTES:
+            raise ValueError("done, but the result is too long to send")
+    except ValueError as error:
+        body = to_json({"cid": cid, "err": str(error)})
+    except Exception as error:  # a bug in a command is the caller's answer, not our end
+        body = to_json({"cid": cid, "err": repr(error)})
+    return body

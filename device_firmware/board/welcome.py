@@ -1,0 +1,51 @@
+# What a WELCOME changes.
+
+from board.delivery import Delivery
+from board.frame import clip
+
+_LOG_BYTES = 200
+_EPOCH_STEP = 0x4001
+
+
+# Returns True if the board is now joined.
+def welcome(session, message, now_ms):
+    ring = session.ring
+    first_unsafe = message["nx"]
+    credit = message["cr"]
+    heartbeat_ms = int(message["hb"] * 1000)
+    if message["ep"] != session.epoch:
+        return False  # an answer to the boot before this one
+    if min(first_unsafe, credit) < 0 or not 100 <= heartbeat_ms <= 3600000:
+        raise ValueError(message)
+    if session.on_time:
+        utc_s, ms = message["utc"]
+        session.on_time(utc_s * 1000 + ms, now_ms)
+    if first_unsafe > ring.next_seq() and not session.closed:
+        # The gateway knows this epoch from another life of the board (its flash was erased, or
+        # could not be written). It would take new records for old ones: leave the epoch.
+        # Every session of the board takes the same step.
+        announce(session, (session.epoch + _EPOCH_STEP) & 0xFFFF, ring, session.streams)
+        if session.on_epoch:
+            session.on_epoch(session.epoch)
+        return False
+    ring.release(first_unsafe)
+    session.heartbeat_ms = heartbeat_ms
+    session.delivery.start(credit, now_ms)
+    session.describe_all(now_ms)
+    if session.crash and not session.crash_told:
+        session.crash_told = True
+        for text in session.crash.split("\n"):
+            session.logs.append(b"\4" + clip(text, _LOG_BYTES))
+    session.joined = session.up = True
+    return True
+
+
+# The session speaks of another epoch from now on.
+def announce(session, epoch, ring, streams, closed=False):
+    session.epoch = epoch
+    session.ring = ring
+    session.streams = streams
+    session.closed = closed
+    session.joined = False
+    session.hello_now = True
+    session.delivery = Delivery(ring)
