@@ -298,6 +298,7 @@ class Keeper:
             parcels = reading.result()
         except StoreDamagedError as exc:
             _log.error("%s", exc)
+            self._status.failures += 1
             self._unread.append(lane)
             self._is_damaged = True
             self._wake.set()

@@ -25,6 +25,9 @@ _SHRINK_BYTES = 4 << 20
 """An empty file that is larger than this is made small when it is opened."""
 
 
+_MOVED_S = 0.01
+"""An offset to UTC that moved by less is not stored again."""
+
 _LONG_BYTES = 32 << 20
 """Salvaging more than this takes so long that its progress is told."""
 
@@ -182,9 +185,10 @@ class Store:
         if self._deletable:
             self._sync(ledger)  # before the rows go: else a power cut would make them missing
         rows = [row_of(parcel, job.moment) for parcel in job.parcels]
-        if rows or self._deletable or self._has_news(job.moment):
-            self._bases[job.moment.machine_boot] = job.moment.base
-            database.write(rows, self._deletable, self._bases_to_write(job.moment))
+        bases = self._new_bases(job.moment, is_first_needed=bool(rows))
+        if rows or self._deletable or bases:
+            database.write(rows, self._deletable, bases)
+            self._bases.update(bases)
             self._deletable = set()
         for row in rows:
             self._outstanding.stored((row.device, row.boot), row.first_seq, row.last_seq, row.n)
@@ -323,13 +327,14 @@ class Store:
         base = self._bases.get(machine_boot)
         return None if base is None else taken_s + base.offset_s
 
-    def _has_news(self, moment: Moment) -> bool:
-        """Whether the offset of this boot became known since the rows of it were written."""
-        known = self._bases.get(moment.machine_boot)
-        return known is not None and known.quality != moment.base.quality
-
-    def _bases_to_write(self, moment: Moment) -> dict[int, TimeBase]:
-        return {moment.machine_boot: moment.base}
+    def _new_bases(self, moment: Moment, *, is_first_needed: bool) -> dict[int, TimeBase]:
+        """Return the offset of this boot, if it is another one than what is stored."""
+        known, base = self._bases.get(moment.machine_boot), moment.base
+        if known is None:
+            return {moment.machine_boot: base} if is_first_needed else {}
+        if known.quality == base.quality and abs(known.offset_s - base.offset_s) < _MOVED_S:
+            return {}  # it would be a page more in every commit
+        return {moment.machine_boot: base}
 
     def _changed_epochs(self, is_changed: object) -> frozenset[Epoch] | None:
         if not is_changed:

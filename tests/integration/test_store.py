@@ -281,7 +281,7 @@ async def test_damage_while_it_runs_is_mended_from_memory_and_disk(tmp_path: Pat
         await rig.until(lambda: rig.outbox.on_disk == 2000)
         rig.checkpoint()
         raw = bytearray(rig.path.read_bytes())
-        raw[4096 * 3 : 4096 * 4] = bytes(4096)
+        raw[4096 * 2 : 4096 * 3] = bytes(4096)  # the root of the index
         rig.path.write_bytes(raw)
 
         rig.put("a", [2000])
