@@ -154,7 +154,8 @@ class Keeper:
     # ---- opening ----
 
     async def _open(self) -> None:
-        self._status.state = "opening"
+        if self._status.state != "failing":
+            self._status.state = "opening"
         opened = await self._in_thread(self._store.open, self._now())
         self._outbox.opened(*opened[:2], opened.epochs)
         self._is_open = True
@@ -190,6 +191,8 @@ class Keeper:
             await _wait(self._wake, min(delay_s, self._options.spill_after_s / 2))
 
     def _due_in_s(self) -> float:
+        if self._status.state == "failing":
+            return 0.0  # `_pause` is over
         now_s = self._clock.monotonic_s()
         outbox = self._outbox
         due_s = min(self._marked_s + WATERMARKS_S, self._expired_s + EXPIRY_S)

@@ -27,7 +27,7 @@ class OutboxOptions:
     """How records wait."""
 
     max_records: int = 100_000
-    """Most records in memory; what is on disk does not count."""
+    """Most records that are only in memory."""
     batch_max: int = MAX_RECORDS
     """Most records of a batch, unless a single parcel has more."""
     live_s: float = 2.0
@@ -85,6 +85,8 @@ class Outbox:
         self._next_n = 1
         self._in_flight = 0
         self._waiting = 0
+        self._safe = 0
+        """Records in memory that are on disk as well: few, and no reason to drop others."""
         self._on_disk = 0
         self._is_crowded = False
         self._stored_only = False
@@ -98,6 +100,10 @@ class Outbox:
     def in_memory(self) -> int:
         """Records in memory, of those."""
         return self._waiting + self._in_flight
+
+    @property
+    def _only_in_memory(self) -> int:
+        return self._waiting + self._in_flight - self._safe
 
     @property
     def on_disk(self) -> int:
@@ -138,7 +144,7 @@ class Outbox:
         count = len(readings.records)
         lane = self._lane(readings.device)
         now_s = self._monotonic_s()
-        if self._waiting + self._in_flight + count > self._options.max_records:
+        if self._waiting + self._in_flight - self._safe + count > self._options.max_records:
             self._make_room(count, lane, now_s)
         n = self._next_n
         self._next_n = n + 1
@@ -156,8 +162,10 @@ class Outbox:
             self.unsaved[n] = parcel
             if self._options.always_stores or len(self.unsaved) == 1:
                 self.on_unsaved()
-        in_memory = self._waiting + self._in_flight
-        if not self._is_crowded and in_memory >= self._options.max_records * _CROWDED_SHARE:
+        if (
+            not self._is_crowded
+            and self._only_in_memory >= self._options.max_records * _CROWDED_SHARE
+        ):
             self._is_crowded = True
             self.on_crowded(True)
 
@@ -178,13 +186,12 @@ class Outbox:
         """Forget `batch`: the broker has it. Calls `on_safe` of all its readings."""
         parcels = self._taken.pop(batch)
         self._in_flight -= len(batch.records)
-        if self._is_crowded and self.in_memory <= self._options.max_records * _RELAXED_SHARE:
-            self._is_crowded = False
-            self.on_crowded(False)
-        if not self.size:
-            self._emptied.set()
         for parcel in parcels:
             self._settle(parcel)
+        if self._is_crowded:
+            self._relax()
+        if not self.size:
+            self._emptied.set()
         for parcel in parcels:
             parcel.tell_safe()
 
@@ -310,6 +317,7 @@ class Outbox:
             if parcel.is_settled:
                 self.settled.append(_settled(parcel))
                 continue
+            self._safe += len(parcel.records)
             self._resident.append(parcel)
             parcel.tell_safe()
             if self._options.always_stores and parcel.is_waiting:
@@ -317,6 +325,8 @@ class Outbox:
                 if lane.queue is None:
                     self._enqueue(lane)
         self._evict()
+        if self._is_crowded:
+            self._relax()
 
     def not_saved(self, parcels: Iterable[Parcel]) -> None:
         """Note that a commit failed; parcels the broker has meanwhile need none."""
@@ -324,8 +334,8 @@ class Outbox:
             parcel.is_saving = False
             if parcel.is_settled:
                 self.unsaved.pop(parcel.n, None)
-                if (parcel.device, parcel.boot) in self.stored_epochs:
-                    self.settled.append(_settled(parcel))
+                # Its row may be there all the same: a commit may succeed and be told to fail.
+                self.settled.append(_settled(parcel)._replace(n=parcel.n))
 
     def read_back(self, lane: Lane, parcels: list[Parcel]) -> None:
         """Take in the answer to `on_read`."""
@@ -336,7 +346,9 @@ class Outbox:
         if not parcels or lane.disk_rows <= 0:
             lane.disk_rows = lane.disk_records = 0
         self._on_disk += lane.disk_records - records
-        self._waiting += sum(len(parcel.records) for parcel in parcels)
+        count = sum(len(parcel.records) for parcel in parcels)
+        self._waiting += count
+        self._safe += count
         if not lane.has_any:
             self._forget(lane)
             if not self.size:
@@ -469,6 +481,7 @@ class Outbox:
     def _settle(self, parcel: Parcel) -> None:
         parcel.is_settled = True
         if parcel.is_stored:
+            self._safe -= len(parcel.records)
             self.settled.append(_settled(parcel))
         elif parcel.is_saving:
             return  # `saved` comes
@@ -523,10 +536,16 @@ class Outbox:
             if lane.evict(parcel):
                 count = len(parcel.records)
                 self._waiting -= count
+                self._safe -= count
                 self._on_disk += count
 
+    def _relax(self) -> None:
+        if self._only_in_memory <= self._options.max_records * _RELAXED_SHARE:
+            self._is_crowded = False
+            self.on_crowded(False)
+
     def _make_room(self, count: int, lane: Lane, now_s: float) -> None:
-        while self.in_memory + count > self._options.max_records:
+        while self._only_in_memory + count > self._options.max_records:
             fair_share = self._options.max_records // len(self._lanes)
             if lane.count == 0 or lane.count < fair_share:
                 lane = max(self._lanes.values(), key=lambda lane: lane.count)

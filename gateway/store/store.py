@@ -77,6 +77,7 @@ class Job:
     moment: Moment
     parcels: Sequence[Parcel] = ()
     settled: Sequence[Settled] = ()
+    """Empty once the store has noted them: that lasts, even if the rest fails."""
     drop: Drop | None = None
     watermarks: Sequence[tuple[str, int, int, int]] = field(default_factory=tuple)
     """Device, boot, safe_next and claimed_next of sessions that moved."""
@@ -111,6 +112,8 @@ class Store:
         self._deletable: set[int] = set()
         self._bases: dict[int, TimeBase] = {}
         self._epochs: frozenset[Epoch] = frozenset()
+        self._has_failed = False
+        """Whether the last commit did."""
 
     def open_ledger(self) -> list[Entry]:
         """Claim the files for this process, and return what is known of each epoch.
@@ -180,12 +183,17 @@ class Store:
     def commit(self, job: Job) -> Committed:
         """Store and forget, durably, in one transaction."""
         database, ledger = self._opened()
-        self._settle(ledger, job.settled)
+        had_failed, self._has_failed = self._has_failed, True
+        has_news = bool(job.parcels or job.settled)
+        settled, job.settled = job.settled, ()
+        self._settle(ledger, settled)
         self._write_watermarks(ledger, job.watermarks)
         if self._deletable:
             self._sync(ledger)  # before the rows go: else a power cut would make them missing
         rows = [row_of(parcel, job.moment) for parcel in job.parcels]
         bases = self._new_bases(job.moment, is_first_needed=bool(rows))
+        if had_failed:  # only a commit that writes shows that the disk works again
+            bases = {job.moment.machine_boot: job.moment.base}
         if rows or self._deletable or bases:
             database.write(rows, self._deletable, bases)
             self._bases.update(bases)
@@ -194,9 +202,11 @@ class Store:
             self._outstanding.stored((row.device, row.boot), row.first_seq, row.last_seq, row.n)
         self._write_marks(ledger)
         dropped = self._drop(database, job) if job.drop is not None else []
-        epochs = self._changed_epochs(rows or job.settled)
+        epochs = self._changed_epochs() if has_news else None
         oldest_unix_s = self._oldest_unix_s(database, job.moment)
-        return Committed(database.size_bytes(), oldest_unix_s, epochs, dropped)
+        committed = Committed(database.size_bytes(), oldest_unix_s, epochs, dropped)
+        self._has_failed = False
+        return committed
 
     def note_watermarks(self, watermarks: Sequence[tuple[str, int, int, int]]) -> None:
         """Keep how far the sessions are, durably."""
@@ -336,9 +346,7 @@ class Store:
             return {}  # it would be a page more in every commit
         return {moment.machine_boot: base}
 
-    def _changed_epochs(self, is_changed: object) -> frozenset[Epoch] | None:
-        if not is_changed:
-            return None
+    def _changed_epochs(self) -> frozenset[Epoch] | None:
         epochs = self._outstanding.epochs()
         if epochs == self._epochs:
             return None

@@ -50,6 +50,7 @@ class KeptStore:
     options: KeeperOptions = field(default_factory=lambda: KeeperOptions(spill_after_s=0.02))
     boot_id: str = "first"
     base: TimeBase = field(default_factory=lambda: TimeBase(1_700_000_000.0, "synced"))
+    max_records: int = 100_000
 
     def __post_init__(self) -> None:
         clock = Clock(boot_id=self.boot_id)
@@ -62,6 +63,7 @@ class KeptStore:
         """What the broker has, in the order in which it got it."""
         self.outbox = Outbox(
             OutboxOptions(
+                max_records=self.max_records,
                 live_s=self.options.spill_after_s,
                 drain_rate=1e6,
                 always_stores=self.options.always_stores,

@@ -1,0 +1,104 @@
+"""While the disk fails: what the broker has is noted, boards wait, and nothing is dropped in vain.
+
+The disk fails because somebody else holds the database; SQLite then gives up after a second.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from gateway.model import Batch, BatchKind, Sample
+from tests.support.kept_store import KeptStore, until
+
+
+@contextmanager
+def locked(kept: KeptStore) -> Iterator[None]:
+    """Let nobody else write to the database."""
+    with closing(sqlite3.connect(kept.path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def samples(kept: KeptStore, device: str, first: int, count: int) -> list[Sample]:
+    now_s = kept.clock.monotonic_s()
+    return [Sample(device, 1, seq, now_s, {"n": seq}) for seq in range(first, first + count)]
+
+
+def rows(kept: KeptStore) -> int:
+    with closing(sqlite3.connect(f"file:{kept.path}?mode=ro", uri=True)) as connection:
+        count: int = connection.execute("SELECT COUNT(*) FROM records").fetchone()[0]
+    return count
+
+
+async def test_what_is_delivered_while_the_disk_fails_does_not_gather_in_memory(
+    tmp_path: Path,
+) -> None:
+    kept = KeptStore(tmp_path)
+    async with kept.running():
+        await kept.put_and_store([samples(kept, "a", 0, 50)])
+        with locked(kept):
+            for seq in range(50, 500):
+                kept.put(samples(kept, "a", seq, 1))
+            await until(lambda: kept.status.state == "failing")
+            await kept.deliver()
+            assert len(kept.outbox.settled) > 400
+            failures = kept.status.failures
+            await until(lambda: kept.status.failures == failures + 2)
+            assert not kept.outbox.settled
+        await until(lambda: rows(kept) == 0)
+
+    assert len(kept.delivered) == 500
+
+
+async def test_a_disk_works_again_when_it_takes_something_and_is_tried_though_nothing_waits(
+    tmp_path: Path,
+) -> None:
+    kept = KeptStore(tmp_path)
+    async with kept.running():
+        with locked(kept):
+            kept.put(samples(kept, "a", 0, 10))
+            await until(lambda: kept.status.state == "failing")
+            await kept.deliver()
+            failures = kept.status.failures
+            await until(lambda: kept.status.failures >= failures + 2)
+        await until(lambda: kept.status.state == "ok")
+
+    assert rows(kept) == 0
+
+
+async def test_boards_go_on_once_the_disk_works_also_without_a_broker(tmp_path: Path) -> None:
+    kept = KeptStore(tmp_path, max_records=100)
+    told: list[bool] = []
+    kept.outbox.on_crowded = told.append
+    async with kept.running():
+        with locked(kept):
+            kept.put(samples(kept, "a", 0, 90))
+            await until(lambda: kept.status.state == "failing")
+            assert told == [True]
+        await until(lambda: told == [True, False])
+
+    assert kept.safe == {("a", 1, seq) for seq in range(90)}
+
+
+async def test_reading_a_backlog_back_costs_nothing_that_comes_in(tmp_path: Path) -> None:
+    kept = KeptStore(tmp_path, max_records=200)
+    devices = "abcd"
+    async with kept.running():
+        for first in range(0, 1000, 40):
+            await kept.put_and_store(samples(kept, device, first, 40) for device in devices)
+        await until(lambda: kept.outbox.in_memory <= len(devices) * 40)
+        batches: list[Batch] = []
+        while sum(len(batch.records) for batch in batches) < 2000:
+            batch = await kept.outbox.take()
+            if batch.kind is not BatchKind.PREVIEW:
+                batches.append(batch)
+        for first in (0, 90):
+            kept.put(samples(kept, "e", first, 90))
+        for batch in reversed(batches):
+            kept.outbox.returned(batch)
+        await kept.deliver()
+
+    assert not kept.counts["samples_dropped"]
+    assert len(kept.delivered) == 4 * 1000 + 180
