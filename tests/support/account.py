@@ -56,8 +56,10 @@ class Ledger:
         self.once = ExactlyOnce()
         self._taken = 0
         self._repeated: Counter[str] = Counter()
-        self._order: dict[tuple[str, str], dict[Id, None]] = defaultdict(dict)
-        """Ids on each (device, topic), as they came for the first time."""
+        self._order: dict[tuple[str, str], list[Id]] = defaultdict(list)
+        """Ids on each (device, topic), in the order in which they came, known ones dropped."""
+        self._in_place: dict[str, set[Id]] = defaultdict(set)
+        """Ids of each device that came on `history`, where no previews are."""
         self._conflicts: dict[str, list[str]] = defaultdict(list)
 
     def take(self, heard: Sequence[Heard]) -> None:
@@ -90,8 +92,12 @@ class Ledger:
         fresh = {reading["id"] for reading in self.once.feed(message.topic, message.payload)}
         for reading in batch:
             _, boot, seq = reading["id"].split("/")
-            self._order[device, kind].setdefault(Id(int(boot), int(seq)))
+            here = Id(int(boot), int(seq))
+            if kind == "history":
+                self._in_place[device].add(here)
             if reading["id"] in fresh:
+                self._order[device, kind].append(here)
+                fresh.discard(reading["id"])
                 continue
             self._repeated[device] += 1
             first = self.once.readings[reading["id"]]
@@ -123,7 +129,7 @@ class Ledger:
         self, device: str, delivered: Mapping[int, Container[int]], account: Account
     ) -> dict[int, dict[int, str]]:
         """Return for each boot which seqs are gone, and why; what was delivered is not gone."""
-        in_place = self._order.get((device, "history"), {})
+        in_place = self._in_place.get(device, set())
         gaps: dict[int, dict[int, str]] = defaultdict(dict)
         for (whose, boot, first), gap in self.once.gaps.items():
             if whose != device:

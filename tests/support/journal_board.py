@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.simulate.boards import FirmwareBoard, Flash, Json
+from gateway.simulate.faults import FaultPlan
 from gateway.simulate.firmware import Interpreter, firmware_folder
 
 _SENSOR = """
@@ -74,6 +75,7 @@ class JournalBoard:
         firmware: Path,
         interpreter: Interpreter,
         *,
+        faults: FaultPlan,
         limit: int,
         interval_ms: int,
     ) -> None:
@@ -88,6 +90,7 @@ class JournalBoard:
             flashes / self.name,
             Flash({"name": self.name, "links": ["stdio"], "sensors": [sensor]}),
             interpreter,
+            plan=faults,
             board_id=board_id,
             firmware=firmware,
         )

@@ -18,6 +18,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Self
 
+from gateway.simulate.faults import FaultPlan
 from gateway.simulate.faults.broker import BrokerProxy
 from gateway.simulate.faults.process import Victim
 from gateway.simulate.faults.schedule import chance
@@ -52,6 +53,8 @@ class Plan:
     """The folder of the gateway's files, in `folder`."""
     wrap: Callable[[Sequence[str]], Sequence[str]] = list
     """Changes the command that starts the gateway."""
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    """What goes wrong on the wires and on the way to the broker."""
     broker_away_s: float = 0.0
     """The longest time that the broker is away after it was killed."""
     seed: int = 1
@@ -116,6 +119,7 @@ class Site:
         self.boards = [
             JournalBoard(
                 *(number, ports, plan.folder / "flash", firmware, interpreter),
+                faults=plan.faults,
                 limit=plan.readings,
                 interval_ms=plan.interval_ms,
             )
@@ -145,7 +149,7 @@ class Site:
         try:
             async with (
                 Witness(broker.host, broker.port, BASE) as witness,
-                BrokerProxy(broker.host, broker.port) as proxy,
+                BrokerProxy(broker.host, broker.port, plan.faults) as proxy,
                 asyncio.TaskGroup() as tasks,
             ):
                 site = cls(plan, broker, proxy, witness)

@@ -52,6 +52,12 @@ def test_repetitions_and_previews_change_nothing() -> None:
     assert (account.delivered, account.repeated) == (4, 2)
 
 
+def test_what_was_on_state_may_come_again_on_history_out_of_order() -> None:
+    heard = [state(0, 0), state(1, 1), history((2, 2)), state(3, 3), history((1, 1), (2, 2))]
+
+    assert settle(heard, 4).is_exact
+
+
 def test_gaps_stand_for_what_is_lost() -> None:
     account = settle([gap(0, 1), state(2, 2), gap(3, 3, cause="power_loss")], 4)
 
