@@ -122,7 +122,7 @@ async def test_no_acknowledgement_is_written_before_the_sync_or_the_puback_that_
         # Nothing is missed: test_acks.py looks at the same from outside.
         print("no process may be traced here")  # noqa: T201 - shown with a failure, and with -s
         return
-    boards = TalkingBoards(tmp_path / "ports", 1, INTERVAL_S)
+    boards = TalkingBoards(tmp_path / "ports", interval_s=INTERVAL_S)
     more = f"[outbox]\ndurability = '{durability}'\nspill_after_s = 0.4\n"
     more += f"path = '{tmp_path}/store/outbox.db'"
     trace = tmp_path / "trace"

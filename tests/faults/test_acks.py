@@ -36,7 +36,7 @@ async def test_whatever_the_broker_does_a_sample_is_safe_when_the_board_is_told_
     durability: str, broker: Broker, tmp_path: Path
 ) -> None:
     watch = AckWatch(tmp_path / "store" / "outbox.db")
-    boards = TalkingBoards(tmp_path / "ports", 1, INTERVAL_S)
+    boards = TalkingBoards(tmp_path / "ports", interval_s=INTERVAL_S)
     boards.on_acked = watch.on_acked
     healthy = "broker" if durability == "spill" else "disk"
     more = f"[outbox]\ndurability = '{durability}'\nspill_after_s = {SPILL_AFTER_S}\n"

@@ -57,12 +57,12 @@ class AckWatch:
     def on_acked(self, device: str, boot: int, seq: int) -> None:
         """Judge: the board has just read that this sample is safe."""
         key = Key(device, boot, seq)
-        if key not in self._stored:
+        if key not in self._confirmed and key not in self._stored:
             self._stored.update(self._look(device))
-        if key in self._stored:
-            self.told[device, "disk"] += 1
-        elif key in self._confirmed:
+        if key in self._confirmed:
             self.told[device, "broker"] += 1
+        elif key in self._stored:
+            self.told[device, "disk"] += 1
         else:
             self.too_early.append(key)
         self._changed.set()
@@ -79,7 +79,7 @@ class AckWatch:
             assert not self.too_early, f"told to be safe too early: {self.too_early}"
 
     def _look(self, device: str) -> Iterator[Key]:
-        if not self._database.exists():
+        if not self._database.is_file():
             return
         with closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as connection:
             if not connection.execute("PRAGMA user_version").fetchone()[0]:

@@ -23,8 +23,10 @@ class TalkingBoards:
     million for those of the others.
     """
 
-    def __init__(self, ports: Path, count: int, interval_s: float) -> None:
-        """`count` of each, in a folder that is made here."""
+    def __init__(
+        self, ports: Path, *, framed: int = 1, printing: int = 1, interval_s: float
+    ) -> None:
+        """So many of each, in a folder that is made here."""
         ports.mkdir()
         code = load_board_code()
         self.on_acked: Callable[[str, int, int], None] = lambda _device, _boot, _seq: None
@@ -36,11 +38,11 @@ class TalkingBoards:
                 ring_bytes=RING_BYTES,
                 epoch=EPOCH,
             )
-            for name in (f"framed-{number}" for number in range(count))
+            for name in (f"framed-{number}" for number in range(framed))
         }
         self.printing = {
             name: NumberedLines(name, interval_s, first_number=(number + 1) * 1_000_000, boot=EPOCH)
-            for number, name in enumerate(f"printing-{each}" for each in range(count))
+            for number, name in enumerate(f"printing-{each}" for each in range(printing))
         }
         self._text = [TextBoard(ports / name, lines) for name, lines in self.printing.items()]
         self._told = Counter[str]()
