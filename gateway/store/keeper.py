@@ -98,7 +98,10 @@ class Keeper:
         Raises:
             StoreError: the folder cannot be used, or another gateway uses it.
         """
-        return await self._in_thread(self._store.open_ledger)
+        entries = await self._in_thread(self._store.open_ledger)
+        outstanding = (entry for entry in entries if entry.stored_next > entry.settled_next)
+        self._outbox.await_stock(entry.device for entry in outstanding)
+        return entries
 
     async def run(self) -> NoReturn:
         """Open the store, and keep it, whatever the disk does."""
@@ -287,6 +290,8 @@ class Keeper:
             _log.error("%s; until it works again only the broker's word counts", exc)
         self._status.state, self._status.error = "failing", str(exc)
         self._outbox.hand_out_stored_only(False)
+        if not self._is_open:
+            self._outbox.await_stock(())  # nobody knows for how long
         await asyncio.sleep(self._backoff.next_delay_s())
 
     # ---- reading back ----

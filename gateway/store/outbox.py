@@ -80,6 +80,8 @@ class Outbox:
         self._emptied = asyncio.Event()
         self._refill: asyncio.TimerHandle | None = None
         self._held: set[str] = set()
+        self._awaited: set[str] = set()
+        """Devices with rows on disk that nobody has counted yet: what is fresh must not pass."""
         self._taken: dict[Batch, tuple[Parcel, ...]] = {}
         self._resident: deque[Parcel] = deque()
         self._next_n = 1
@@ -243,6 +245,15 @@ class Outbox:
 
     # ---- the keeper ----
 
+    def await_stock(self, devices: Iterable[str]) -> None:
+        """Let nothing of these devices pass until `opened`: older samples of them are on disk.
+
+        Called anew with others, or with none if the store cannot be opened.
+        """
+        self._awaited = set(devices)
+        for lane in self._lanes.values():
+            self._enqueue(lane)
+
     def opened(self, stock: Iterable[Stock], last_n: int, epochs: frozenset[Epoch]) -> None:
         """Take in what the store holds from before; numbers go on from there."""
         for parcel in self.unsaved.values():
@@ -253,6 +264,7 @@ class Outbox:
         self.unsaved = {parcel.n: parcel for parcel in self.unsaved.values()}
         self._next_n += last_n
         self.restock(stock, epochs)
+        self.await_stock(())
         # Perhaps the broker has been there for a while: nobody says `reconnected` again.
         unknown = [lane for lane in self._lanes.values() if lane.disk_rows and lane.newest is None]
         if unknown and self.on_ask_newest is not None:
@@ -473,7 +485,8 @@ class Outbox:
             return None
         if device in self._held:
             return None
-        if lane.queue is not self._backlog and not lane.is_reading:
+        is_backlog = lane.queue is self._backlog or lane.is_reading or device in self._awaited
+        if not is_backlog:
             return None  # its turn comes at once
         lane.shown_n = lane.newest_n
         return Batch(device, (lane.newest,), BatchKind.PREVIEW, lane.newest_base)
@@ -510,6 +523,10 @@ class Outbox:
         if lane.queue is not None or lane.is_reading or not lane.has_any:
             return
         if lane.device in self._held:
+            return
+        if lane.device in self._awaited:
+            self._previews[lane.device] = None
+            self._filled.set()
             return
         since_s = self._monotonic_s() - self._options.live_s
         if lane.is_backlog(since_s):

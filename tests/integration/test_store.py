@@ -96,9 +96,10 @@ class Rig:
 
 
 @asynccontextmanager
-async def kept(rig: Rig) -> AsyncIterator[Rig]:
+async def kept(rig: Rig, *, is_claimed: bool = False) -> AsyncIterator[Rig]:
     """Run the keeper, and stop it in order."""
-    await rig.keeper.open_ledger()
+    if not is_claimed:
+        await rig.keeper.open_ledger()
     running = asyncio.ensure_future(rig.keeper.run())  # noqa: TID251 - cancelled below
     try:
         await rig.until(lambda: rig.status.state == "ok" or running.done())
@@ -310,3 +311,26 @@ async def test_a_damaged_page_costs_its_samples_and_no_others(tmp_path: Path) ->
     gaps = [r for batch in batches for r in batch.records if isinstance(r, Gap)]
     assert [gap.cause for gap in gaps] == [GapCause.CORRUPT_STORE]
     assert 10 < gaps[0].count < 100
+
+
+async def test_what_comes_before_the_store_is_open_does_not_pass_what_is_in_it(
+    tmp_path: Path,
+) -> None:
+    async with kept(Rig(tmp_path)) as rig:
+        rig.put("a", range(100))
+
+    again = Rig(tmp_path)
+    await again.keeper.open_ledger()
+    again.put("a", [100])
+    again.put("b", [0])
+    async with asyncio.timeout(5):
+        early = [await again.outbox.take(), await again.outbox.take()]
+    assert [(batch.device, batch.kind) for batch in early] == [
+        ("a", BatchKind.PREVIEW),
+        ("b", BatchKind.LIVE),
+    ]
+    again.outbox.delivered(early[1])
+    async with kept(again, is_claimed=True):
+        batches = published(await again.take_all())
+
+    assert numbers(batches, "a") == list(range(101))
