@@ -192,15 +192,16 @@ def _fill(
         for epoch, ranges in all_gone(entries.values(), found).items()
         for first_seq, last_seq in ranges
     ]
+    pieces: list[Row | Gap] = [*hidden, *gaps]
     first_n = {epoch: entry.first_n for epoch, entry in entries.items()}
+    end_n = in_memory.end_n or database.last_n() + len(pieces) + 1
     lowest_n: dict[str, int] = {}
-    for place in places([*hidden, *gaps], database.rows_of, first_n, in_memory.cursors):
+    for place in places(pieces, database.rows_of, first_n, in_memory.cursors):
         piece = place.piece
-        ends = (place.before_n, lowest_n.get(piece.device), in_memory.end_n)
-        end_n = min((n for n in ends if n is not None), default=None)
-        n = 0 if end_n is None else database.free_n_below(end_n)
-        if n <= place.after_n:  # all is taken, or there is no end
-            n = max(place.after_n, database.last_n()) + 1
+        before_n = min(place.before_n or end_n, lowest_n.get(piece.device, end_n))
+        n = database.free_n_below(before_n)
+        if n <= place.after_n:  # all are taken: out of its place, but not untold
+            n = max(end_n, database.last_n() + 1)
         lowest_n[piece.device] = n
         row = piece._replace(n=n) if isinstance(piece, Row) else gap_row(piece, n, moment)
         database.write((row,), (), {})
