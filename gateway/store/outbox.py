@@ -70,6 +70,8 @@ class Outbox:
         self._options = options
         self._counts = counts
         self._monotonic_s = (clock or Clock()).monotonic_s
+        self._saving: set[Epoch] = set()
+        """Epochs of which something is being committed now."""
         self._lanes: dict[str, Lane] = {}
         self._live: deque[Lane] = deque()
         self._backlog: deque[Lane] = deque()
@@ -318,6 +320,7 @@ class Outbox:
                 break
             parcel.is_saving = True
             parcels.append(parcel)
+        self._saving = {(parcel.device, parcel.boot) for parcel in parcels}
         return parcels
 
     def saved(self, parcels: Iterable[Parcel]) -> None:
@@ -500,7 +503,9 @@ class Outbox:
             return  # `saved` comes
         elif self.on_unsaved is not None:
             self.unsaved.pop(parcel.n, None)
-            if (parcel.device, parcel.boot) in self.stored_epochs:
+            # The store must know what was never stored between two rows, or it would be missed.
+            epoch = (parcel.device, parcel.boot)
+            if epoch in self.stored_epochs or epoch in self._saving:
                 self.settled.append(_settled(parcel))
         if len(self.settled) == 1 and self.on_unsaved is not None:
             self.on_unsaved()

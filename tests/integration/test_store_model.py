@@ -94,6 +94,7 @@ class World:
     async def deliver(self, _device: str, _count: int) -> None:
         if self.in_flight:
             batch = self.in_flight.pop(0)
+            assert not any(isinstance(record, Gap) for record in batch.records), "nothing is lost"
             self.delivered[batch.device] += numbers(batch.records)
             self.outbox.delivered(batch)
 
@@ -109,6 +110,17 @@ class World:
     async def commit(self, _device: str, count: int) -> None:
         parcels = self.outbox.begin_saving(self.now_s if count > 2 else self.now_s - LIVE_S / 2)
         settled, self.outbox.settled = self.outbox.settled, []
+        committed = self.store.commit(Job(self.moment(), parcels, settled))
+        if committed.epochs is not None:
+            self.outbox.stored_epochs = committed.epochs
+        self.outbox.saved(parcels)
+
+    async def commit_slowly(self, _device: str, count: int) -> None:
+        """The broker acknowledges while the commit runs, also what is not part of it."""
+        parcels = self.outbox.begin_saving(self.now_s if count > 3 else self.now_s - LIVE_S / 2)
+        settled, self.outbox.settled = self.outbox.settled, []
+        for _ in range(count):
+            await self.deliver("", 0)
         committed = self.store.commit(Job(self.moment(), parcels, settled))
         if committed.epochs is not None:
             self.outbox.stored_epochs = committed.epochs
@@ -177,7 +189,17 @@ def numbers(records: tuple[Record, ...]) -> list[int]:
 
 STEPS = (
     *("put", "put", "put", "take", "take", "deliver", "deliver", "lose_connection", "commit"),
-    *("commit", "fail_to_commit", "wait", "hold", "release", "kill", "rebuild"),
+    *(
+        "commit",
+        "commit_slowly",
+        "commit_slowly",
+        "fail_to_commit",
+        "wait",
+        "hold",
+        "release",
+        "kill",
+        "rebuild",
+    ),
 )
 
 
