@@ -236,7 +236,7 @@ class App:
         """Return when the oldest waiting record was taken, in memory or on disk."""
         oldest_s = self.outbox.oldest_s()
         stored_unix_s = self.status.store.oldest_unix_s
-        if stored_unix_s is None:
+        if stored_unix_s is None or not self.outbox.on_disk:  # what is delivered goes a while later
             return oldest_s
         stored_s = stored_unix_s - self._timekeeper.base().offset_s
         return stored_s if oldest_s is None else min(oldest_s, stored_s)

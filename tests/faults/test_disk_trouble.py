@@ -157,6 +157,11 @@ async def test_a_disk_that_fails_in_an_outage_costs_nothing_and_is_told(
                 )
             )
             assert str(store) in play.health()["outbox"]["store"]["error"]
+            boards.produce(wanted=False)
+            await play.until_health(lambda health: not health["outbox"]["records"])
+            assert play.health()["outbox"]["store"]["state"] == "failing"
+            assert play.health()["outbox"]["oldest_age_s"] is None
+            boards.produce(wanted=True)
             await boards.until_told(TOLD)
             play.take_broker_away()
             await play.until_crowded()
