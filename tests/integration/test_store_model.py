@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -140,16 +140,25 @@ class World:
     async def release(self, device: str, _count: int) -> None:
         self.outbox.release(device)
 
-    async def kill(self, _device: str, _count: int) -> None:
-        """The files are as they were at that instant; boards send again what is not safe."""
+    async def kill(self, _device: str, count: int) -> None:
+        """The files are as they were at that instant; boards send again what is not safe.
+
+        And some of what is, as the last acknowledgements did not reach them.
+        """
         before = self.folder / f"run-{self.runs}"
         shutil.copytree(before, self.folder / f"run-{self.runs + 1}")
         self.store.close()
         shutil.rmtree(before)
         self.start()
+        acked = dict.fromkeys(DEVICES, 0)
+        for sent in self.sent:
+            if sent.is_safe and sent.first < self.produced[sent.device] - 2 * count:
+                acked[sent.device] = sent.first + sent.count
         for sent in self.sent:
             if not sent.is_safe:
                 self.outbox.put(sent.readings())
+            elif sent.first >= acked[sent.device]:
+                self.outbox.put(replace(sent, is_safe=False).readings())
 
     async def rebuild(self, _device: str, _count: int) -> None:
         """The database is found damaged while it runs."""
