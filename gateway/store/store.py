@@ -247,15 +247,25 @@ class Store:
             if entry.stored_next > entry.settled_next:
                 marks = Marks(entry.stored_next, entry.settled_next, entry.first_n)
                 self._outstanding.restore(epoch, marks)
-        for epoch in found.keys() - known.keys():  # their slots of the ledger were damaged
-            first_seq, last_seq = found[epoch][-1]
-            self._outstanding.stored(epoch, first_seq, last_seq, database.first_n(*epoch))
+        self._take_up(database, found, known)
         stock = database.stock()
         if not stock and database.size_bytes() > _SHRINK_BYTES:
             database.shrink()
         self._bases = database.bases()
         self._epochs = self._outstanding.epochs()
         return Opened(stock, database.last_n(), database.size_bytes(), self._epochs)
+
+    def _take_up(
+        self, database: Database, found: recovery.Ranges, known: Mapping[Epoch, Entry]
+    ) -> None:
+        """Answer for rows the ledger does not know: it was damaged, or a kill came first."""
+        for epoch, ranges in found.items():
+            entry = known.get(epoch) or Entry(*epoch, 0, 0, 0, 0)
+            beyond = [each for each in sorted(ranges) if each[1] >= entry.stored_next]
+            first_n = database.first_n(*epoch) if beyond else 0
+            for first_seq, last_seq in beyond:
+                begin = max(first_seq, entry.settled_next)
+                self._outstanding.stored(epoch, begin, last_seq, first_n)
 
     def _opened(self) -> tuple[Database, Ledger]:
         if self._database is None or self._ledger is None:
