@@ -13,14 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.clock import TimeBase
-from gateway.model import Gap, GapCause, Sample
+from gateway.model import Gap, GapCause, Record, Sample
 from gateway.store import recovery
 from gateway.store.database import Database
+from gateway.store.keeper import KeeperOptions
 from gateway.store.ledger import Entry
 from gateway.store.outstanding import Epoch
 from gateway.store.parcels import Parcel
 from gateway.store.recovery import InMemory
 from gateway.store.rows import Moment, Row, parcel_of, row_of
+from tests.support.kept_store import KeptStore, fates
 from tests.support.memory_folder import memory_folder
 
 MOMENT = Moment(1, TimeBase(1_700_000_000.0, "synced"), 5.0)
@@ -176,3 +178,28 @@ def test_a_kill_between_the_renamings_loses_nothing(tmp_path: Path, renamed: Seq
     assert told(killed) == {"a": [(1, n, False) for n in range(1, 50)]}
     assert not Path(f"{killed}-wal").exists()
     assert len(list(killed.parent.glob("outbox.db.damaged-*Z"))) == 1
+
+
+async def test_what_was_delivered_while_older_ones_were_held_is_not_missed_after_a_kill(
+    tmp_path: Path,
+) -> None:
+    def samples(first: int) -> list[Record]:
+        return [Sample("a", 1, seq, float(seq), {"n": seq}) for seq in range(first, first + 100)]
+
+    kept = KeptStore(tmp_path / "alive", KeeperOptions(spill_after_s=0.3))
+    async with kept.running():
+        kept.put(samples(0))
+        kept.put(samples(100))
+        refused, taken = await kept.outbox.take(), await kept.outbox.take()
+        kept.outbox.hold("a")
+        kept.outbox.returned(refused)
+        kept.outbox.delivered(taken)
+        await kept.put_and_store([samples(200)])
+        kept.copy(tmp_path / "killed")
+
+    killed = KeptStore(tmp_path / "killed")
+    async with killed.running():
+        await killed.deliver()
+
+    put = dict(fates([*samples(0), *samples(200)], kept.base.offset_s))
+    assert killed.delivered == put
