@@ -78,7 +78,7 @@ class Ledger:
         account.problems += self._disorder(journal.device)
         boots = _boots(journal)
         delivered = self._delivered(journal.device, account)
-        gaps = self._gaps(journal.device, delivered, account)
+        gaps = self._gaps(journal.device, delivered, account, power_cuts=power_cuts)
         strangers = (delivered.keys() | gaps.keys()) - boots.keys()
         account.problems += [f"nobody has ever been in boot {epoch}" for epoch in strangers]
         for epoch, boot in boots.items():
@@ -126,9 +126,18 @@ class Ledger:
         return delivered
 
     def _gaps(
-        self, device: str, delivered: Mapping[int, Container[int]], account: Account
+        self,
+        device: str,
+        delivered: Mapping[int, Container[int]],
+        account: Account,
+        *,
+        power_cuts: bool,
     ) -> dict[int, dict[int, str]]:
-        """Return for each boot which seqs are gone, and why; what was delivered is not gone."""
+        """Return for each boot which seqs are gone, and why; what was delivered is not gone.
+
+        A gateway that is killed does not know whether the broker took its last words; if the board
+        then loses its power, too, nobody can ask it, and they are called lost.
+        """
         in_place = self._in_place.get(device, set())
         gaps: dict[int, dict[int, str]] = defaultdict(dict)
         for (whose, boot, first), gap in self.once.gaps.items():
@@ -136,8 +145,9 @@ class Ledger:
                 continue
             if gap["count"] != gap["to"] - first + 1:
                 account.problems.append(f"the gap does not know its numbers: {gap}")
+            is_guess = power_cuts and gap["cause"] == "power_loss"
             for seq in range(first, gap["to"] + 1):
-                if Id(boot, seq) in in_place:
+                if Id(boot, seq) in in_place and not is_guess:
                     account.problems.append(f"{Id(boot, seq)} is delivered, and in a gap: {gap}")
                 if seq not in delivered.get(boot, ()):
                     gaps[boot][seq] = gap["cause"]

@@ -106,6 +106,14 @@ def test_what_nobody_knew_of_is_lost_with_the_power() -> None:
     assert not settle(heard, 6, *lives).is_exact
 
 
+def test_last_words_of_a_killed_gateway_may_be_called_lost_with_the_power_of_the_board() -> None:
+    heard = [history((0, 0), (1, 1)), gap(1, 2, cause="power_loss"), state(0, 3, boot=2)]
+    lives = Life(1, 0), Life(2, 3)
+
+    assert settle(heard, 4, *lives, power_cuts=True).is_exact
+    assert not settle(heard, 4, *lives).is_exact
+
+
 @pytest.mark.parametrize(
     ("heard", "noted", "problem"),
     [
