@@ -43,7 +43,7 @@ else
 endif
 
 soak: $(DEV_STAMP) parts ## the tests that break things, for long, with a table of what they measured
-	SOAK=1 $(BIN)/pytest tests/faults $(PYTEST_ARGS)
+	SOAK=1 $(BIN)/pytest -o faulthandler_timeout=0 tests/faults $(PYTEST_ARGS)
 
 bench: $(DEV_STAMP) parts ## throughput and latency beside mosquitto_pub's, as ratios
 	$(BIN)/python -m tests.bench
