@@ -22,6 +22,8 @@ HEAP = "56K"
 
 MACHINE = """\
 import sys
+
+pytestmark = pytest.mark.alone
 PWRON_RESET = 1
 def unique_id():
     return b"budget"

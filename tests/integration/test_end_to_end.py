@@ -163,7 +163,7 @@ class Crashing(Interpreter):
     def copy_firmware(self) -> None:
         shutil.copytree(firmware_folder(), self.firmware)
         app = self.firmware / "board" / "app.py"
-        before, anchor, after = app.read_text().partition("        self.supervisor.check()\n")
+        before, anchor, after = app.read_text().partition("    def tick(self):\n")
         assert anchor
         bug = (
             "        if 'bug' in os.listdir():\n"
