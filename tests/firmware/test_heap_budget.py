@@ -17,13 +17,13 @@ from tests.firmware.board_process import Bench
 from tests.firmware.model_gateway import HELLO, LOG
 from tests.firmware.under_test import FIRMWARE
 
+pytestmark = pytest.mark.alone
+
 HEAP = "56K"
 """What MicroPython on an ESP32 starts with (ports/esp32, MICROPY_GC_INITIAL_HEAP_SIZE)."""
 
 MACHINE = """\
 import sys
-
-pytestmark = pytest.mark.alone
 PWRON_RESET = 1
 def unique_id():
     return b"budget"
