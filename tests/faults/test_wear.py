@@ -25,7 +25,7 @@ BOUND_BYTES = 64 << 10
 """Both from the issue."""
 
 BOARDS = 20
-INTERVAL_S = BOARDS * (WATERMARKS_S + 10) / SAMPLES if SOAK else 0.02
+INTERVAL_S = BOARDS * (WATERMARKS_S + 10) / SAMPLES if SOAK else 0.01
 """For long, so that the watermarks are written on the way, too, and not only at the stop."""
 
 
