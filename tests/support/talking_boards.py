@@ -12,8 +12,12 @@ from gateway.simulate.text_boards import TextBoard
 from tests.support.numbered_lines import NumberedLines
 
 EPOCH = 7
-RING_BYTES = 1 << 15
-"""Room for 2,700 samples: none is lost while the gateway makes them safe, or does not want them."""
+RING_BYTES = 1 << 16
+"""Room for 5,400 samples."""
+
+MOST_WAITING = 2000
+"""A framed board that keeps so many takes no more, so that none is lost however slow the machine is
+that the gateway runs on. What is above is for the samples of a moment in which the loop stood."""
 
 
 class TalkingBoards:
@@ -45,6 +49,7 @@ class TalkingBoards:
             for number, name in enumerate(f"printing-{each}" for each in range(printing))
         }
         self._text = [TextBoard(ports / name, lines) for name, lines in self.printing.items()]
+        self._are_wanted = True
         self._told = Counter[str]()
         self._was_told = asyncio.Event()
         self._heard = dict.fromkeys(self.framed, 0)
@@ -82,8 +87,9 @@ class TalkingBoards:
 
     def produce(self, *, wanted: bool) -> None:
         """Take samples, or not."""
+        self._are_wanted = wanted
         for board in self.framed.values():
-            board.is_producing = wanted
+            self._throttle(board)
         for lines in self.printing.values():
             lines.is_producing = wanted
 
@@ -106,6 +112,10 @@ class TalkingBoards:
         before, self._heard[name] = self._heard[name], life.acked
         for seq in range(before, life.acked):
             self._on_told(name, seq)
+        self._throttle(board)
+
+    def _throttle(self, board: LightBoard) -> None:
+        board.is_producing = self._are_wanted and board.waiting < MOST_WAITING
 
     def _on_told(self, name: str, seq: int) -> None:
         self._told[name] += 1
