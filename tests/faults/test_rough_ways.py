@@ -62,7 +62,8 @@ async def test_however_rough_the_ways_what_is_produced_is_delivered_or_told(  # 
             await site.until_produced()
         finally:
             blows.stop()
-        accounts = await site.until_told(timeout_s=60, power_cuts=power_cuts)
+        site.calm()
+        accounts = await site.until_told(timeout_s=90, power_cuts=power_cuts)
         await site.stop_gateway()
 
     print(f"seed {SEED}", *accounts, sep="\n")  # noqa: T201 - shown with a failure

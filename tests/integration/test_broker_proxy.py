@@ -220,5 +220,13 @@ async def test_a_plan_cuts_and_stalls_again_and_again_and_no_message_is_lost_by_
         await subscriber.wait_for(
             lambda messages: len({message.payload for message in messages}) >= number
         )
+        cuts, stalls, dropped = proxy.counts.cuts, proxy.counts.stalls, proxy.counts.pubacks_dropped
+        proxy.calm()
+        async with client(proxy) as publisher:
+            for _ in range(200):
+                await publisher.publish("calm", qos=1, timeout=10)
 
     assert {int(message.payload) for message in subscriber.messages} >= set(range(number))
+    assert proxy.counts.cuts == cuts
+    assert proxy.counts.stalls == stalls
+    assert proxy.counts.pubacks_dropped == dropped

@@ -219,6 +219,11 @@ class Site:
         """End that."""
         self.proxy.accept()
 
+    def calm(self) -> None:
+        """End what goes wrong on the way to the broker, and what has gone wrong there."""
+        self.proxy.calm()
+        self.proxy.cut()
+
     async def stop_gateway(self) -> None:
         """Ask the gateway to end, for good.
 

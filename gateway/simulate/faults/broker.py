@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.errors import LinkError
-from gateway.simulate.faults.plan import FaultPlan
+from gateway.simulate.faults.plan import BrokerRates, FaultPlan
 from gateway.simulate.faults.relay import Conditions, Direction, OnPacket, ProxiedConnection
 from gateway.simulate.faults.schedule import BrokerAction, broker_events, chance
 from gateway.simulate.faults.timeline import Timeline
@@ -126,6 +126,14 @@ class BrokerProxy:
     def drop_pubacks(self, count: int) -> None:
         """Let the next `count` PUBACKs of the broker vanish."""
         self._conditions.pubacks_to_drop += count
+
+    def calm(self) -> None:
+        """End the plan and all that was asked for: from now on everything passes."""
+        self._timeline.stop()
+        self._conditions.rates = BrokerRates()
+        self._conditions.pubacks_to_drop = 0
+        self.resume()
+        self.accept()
 
     def _act(self, action: BrokerAction) -> None:
         match action:
