@@ -92,6 +92,28 @@ class BrokerStatus:
 
 
 @dataclass(slots=True)
+class RadioStatus:
+    """The BLE radio."""
+
+    state: str = "off"
+    """off (not wanted), no_adapter, scanning or recovering."""
+    reason: str = ""
+    """Why it is not scanning."""
+    mode: str = ""
+    """passive or active; empty while it is not scanning."""
+    adverts: int = 0
+    """Heard since the start."""
+    adverts_dropped: int = 0
+    """Heard and given up, because they came faster than they were read."""
+    adverts_unknown: int = 0
+    """Of devices nobody can read, or that have not joined."""
+    connected: int = 0
+    """Boards that are connected now."""
+    recoveries: int = 0
+    """How often the scan came back after a failure."""
+
+
+@dataclass(slots=True)
 class StoreStatus:
     """The outbox on disk."""
 
@@ -119,6 +141,7 @@ class Status:
     devices: dict[str, DeviceStatus] = field(default_factory=dict)
     broker: BrokerStatus = field(default_factory=BrokerStatus)
     store: StoreStatus = field(default_factory=StoreStatus)
+    radio: RadioStatus = field(default_factory=RadioStatus)
     loop_lag_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
     latency_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
     """From taking a sample to the broker's acknowledgement."""

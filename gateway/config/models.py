@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
+from gateway.config.ble_models import BleSettings
 from gateway.config.fields import SECTION, Seconds, Text, Whole
 from gateway.config.mqtt_models import MqttSettings
 from gateway.config.serial_models import SerialSettings
@@ -126,6 +127,9 @@ class Settings(BaseModel):
         default_factory=MqttSettings, description="The broker, and how to speak with it."
     )
     serial: SerialSettings = Field(default_factory=SerialSettings, description="The ports to read.")
+    ble: BleSettings = Field(
+        default_factory=BleSettings, description="The Bluetooth radio, where there is one."
+    )
     outbox: OutboxSettings = Field(
         default_factory=OutboxSettings, description="Samples that wait for the broker."
     )
@@ -150,6 +154,11 @@ class Settings(BaseModel):
             return Path(folder.partition(":")[0]) / "outbox.db"
         state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
         return Path(state).expanduser() / "edge-gateway" / self.gateway.name / "outbox.db"
+
+    @property
+    def joined_path(self) -> Path:
+        """The file of the BLE devices that joined, beside the outbox."""
+        return self.outbox_path.with_name(f"{self.outbox_path.name}.joined")
 
     @property
     def client_id(self) -> str:

@@ -17,7 +17,7 @@ Schema: TypeAlias = Mapping[str, Any]
 _LONGEST_SHOWN = 60
 """Characters of a wrong value that are repeated in its message."""
 _USER_IN_URL = re.compile(r"//[^/\s]*@")
-_HELD_BACK = ("password", "secret", "token")
+_HELD_BACK = ("password", "secret", "token", "bind_key")
 """A value under a key with one of these words in it is never shown."""
 
 

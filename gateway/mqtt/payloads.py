@@ -169,6 +169,15 @@ def health(  # noqa: PLR0913 - each keyword is one measurement
                 "connects": status.broker.connects,
                 "in_flight": status.broker.in_flight,
             },
+            "radio": {
+                "state": status.radio.state,
+                **_given({"reason": status.radio.reason, "mode": status.radio.mode}),
+                "adverts": status.radio.adverts,
+                "adverts_dropped": status.radio.adverts_dropped,
+                "adverts_unknown": status.radio.adverts_unknown,
+                "connected": status.radio.connected,
+                "recoveries": status.radio.recoveries,
+            },
             "devices": {
                 "total": len(status.devices),
                 "online": sum(device.online for device in status.devices.values()),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.ble_models import BleDeviceSettings
 from gateway.config.loader import Overrides, load, read_password
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings
@@ -70,7 +71,7 @@ format = "cvs"
     ("text", "problem"),
     [
         ("[mqqt]\n", "F:1: mqqt: unknown section `mqqt`: did you mean `mqtt`?"),
-        ("[zzz]\n", "F:1: zzz: unknown section `zzz`; there are gateway, mqtt, serial, outbox,"),
+        ("[zzz]\n", "F:1: zzz: unknown section `zzz`; there are gateway, mqtt, serial, ble,"),
         ("mqtt = 5\n", "F:1: mqtt: expected a section, got 5"),
         ("[mqtt]\nwindow = true\n", "F:2: mqtt.window: expected a whole number 1..1000, got true"),
         ("[mqtt]\nwindow = 1.5\n", "F:2: mqtt.window: expected a whole number 1..1000, got 1.5"),
@@ -342,3 +343,4 @@ def test_the_example_configuration_is_valid_and_shows_every_key() -> None:
         keys = getattr(field.annotation, "model_fields", {})
         assert set(with_examples[section]) == set(keys), section
     assert set(with_examples["serial"]["port"][0]) == set(PortSettings.model_fields)
+    assert set(with_examples["ble"]["device"][0]) == set(BleDeviceSettings.model_fields)
