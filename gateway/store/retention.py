@@ -27,7 +27,8 @@ class Rules(NamedTuple):
     max_bytes: int
     max_age_s: float
     cursors: Mapping[str, int]
-    """Of each device: what came up to this number is in memory, and stays."""
+    """Of each device with rows that are only on disk: what came up to this number is in memory, or
+    was, and stays. Of other devices all does."""
     before_n: int
     """So does everything from this number on."""
     unix_s: float | None
@@ -81,7 +82,8 @@ def _spared(database: Database, rules: Rules) -> Iterator[Row]:
     for row in database.rows():
         if row.n >= rules.before_n:
             return
-        if row.n > rules.cursors.get(row.device, 0):
+        cursor = rules.cursors.get(row.device)
+        if cursor is not None and row.n > cursor:
             yield row
 
 

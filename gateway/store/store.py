@@ -63,7 +63,7 @@ class Drop(NamedTuple):
     """What retention may drop and must spare."""
 
     cursors: Mapping[str, int]
-    """Of each device: what came up to this number is in memory, or on its way."""
+    """Of each device with rows that are only on disk: up to which number they are not."""
     before_n: int
     """So is everything from this number on."""
     unix_s: float | None
@@ -112,6 +112,8 @@ class Store:
         self._deletable: set[int] = set()
         self._bases: dict[int, TimeBase] = {}
         self._epochs: frozenset[Epoch] = frozenset()
+        self._read_n: dict[str, int] = {}
+        """Up to which row devices were read back; a `Drop` made meanwhile does not know it yet."""
         self._has_failed = False
         """Whether the last commit did."""
 
@@ -220,7 +222,10 @@ class Store:
         """Return the next parcels of a device, up to and including `last_n`."""
         database, _ = self._opened()
         rows = database.read(device, after_n, last_n, records)
-        return [self._parcel(row, moment) for row in rows]
+        parcels = [self._parcel(row, moment) for row in rows]
+        if rows:
+            self._read_n[device] = rows[-1].n
+        return parcels
 
     def newest(self, asked: Iterable[tuple[str, int]], moment: Moment) -> list[Parcel]:
         """Return the newest parcel of each device, if it came after the given number."""
@@ -321,12 +326,18 @@ class Store:
 
     def _drop(self, database: Database, job: Job) -> list[retention.Dropped]:
         assert job.drop is not None  # noqa: S101 - the caller has looked
+        cursors = dict(job.drop.cursors)
+        for device, read_n in list(self._read_n.items()):
+            if cursors.get(device, read_n) < read_n:
+                cursors[device] = read_n  # the answer was under way when the job was made
+            else:
+                del self._read_n[device]
         dropped = retention.drop(
             database,
             retention.Rules(
                 self._limits.max_bytes,
                 self._limits.max_age_s,
-                job.drop.cursors,
+                cursors,
                 job.drop.before_n,
                 job.drop.unix_s,
             ),

@@ -253,6 +253,32 @@ async def test_a_full_store_gives_up_the_oldest_and_says_so(tmp_path: Path) -> N
     assert lost == rig.counts["samples_dropped"] > 0
 
 
+async def test_what_is_just_being_read_back_is_not_given_up_meanwhile(tmp_path: Path) -> None:
+    """The gap would stand below what the device was read up to, and never be seen."""
+    options = KeeperOptions(SPILL_AFTER_S, limits=Limits(max_bytes=70_000))
+    async with kept(Rig(tmp_path, options)) as rig:
+        turns = 0
+        while rig.status.bytes < 65_000:
+            rig.put("a", range(turns * 100, turns * 100 + 100))
+            turns += 1
+            await rig.until(lambda: not rig.outbox.in_memory)
+        assert not rig.counts["samples_dropped"]
+        assert (await rig.outbox.take()).kind is BatchKind.PREVIEW
+        async with asyncio.TaskGroup() as tasks:
+            taking = tasks.create_task(rig.outbox.take())
+            await asyncio.sleep(0)  # now rows are being read; nobody has them yet
+            for turn in range(turns, turns + 6):
+                rig.put("b", range(turn * 100, turn * 100 + 100))
+            parcels = rig.outbox.begin_saving(float("inf"))
+            committing = rig.keeper._submit(parcels)  # noqa: SLF001 - at this very moment
+            await committing
+        rig.outbox.delivered(taking.result())
+        batches = published([taking.result(), *await rig.take_all()])
+
+    assert rig.counts["samples_dropped"] > 0
+    assert numbers(batches, "a") == list(range(turns * 100))
+
+
 async def test_two_gateways_do_not_share_a_store(tmp_path: Path) -> None:
     async with kept(Rig(tmp_path)):
         with pytest.raises(ConfigError, match="in use by another edge-gateway"):
