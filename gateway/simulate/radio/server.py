@@ -1,0 +1,162 @@
+"""A virtual radio that other processes reach by TCP: gateways as hosts of an adapter, boards.
+
+async with VirtualRadio() as radio:
+    ...                     # `[ble] adapter = "virtual:127.0.0.1:PORT"`, radio.hci_address
+    radio.drop_links()
+"""
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Self
+
+from bumble import hci
+from bumble.core import InvalidPacketError
+from bumble.transport.common import PacketParser
+
+from gateway.errors import LinkError
+from gateway.simulate.radio.air import MOST_CHIPS, Air
+from gateway.simulate.radio.chip import Chip
+
+_log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+"""Where the radio listens: what it offers is for this machine."""
+
+_READ_BYTES = 4096
+"""A host is read in pieces of this size, so that it asks for little before it is told to wait."""
+
+
+class VirtualRadio:
+    """The air, and the doors to it, for the length of an `async with`."""
+
+    def __init__(self, *, hci_port: int = 0) -> None:
+        """Prepare, without listening yet; port 0 lets the system choose."""
+        self.air = Air()
+        self.hci_address = f"{HOST}:{hci_port}"
+        """Where each TCP client has an adapter of its own; final once the context is entered."""
+        self._hci_port = hci_port
+        self._hosts: set[_AdapterHost] = set()
+        self._servers: list[asyncio.Server] = []
+        self._adapters = 0
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            LinkError: the port is taken.
+        """
+        hush()
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(self._welcome_host, HOST, self._hci_port)
+        except OSError as exc:
+            raise LinkError(f"virtual radio on port {self._hci_port}: {exc.strerror}") from exc
+        self._servers.append(server)
+        self.hci_address = f"{HOST}:{server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take everything off the air."""
+        for server in self._servers:
+            server.close()
+        for host in tuple(self._hosts):
+            host.close()
+        for chip in self.air.chips:
+            chip.leave()
+        for server in self._servers:
+            await server.wait_closed()
+        await asyncio.sleep(0)  # the turn in which the sockets are closed
+
+    def drop_links(self, address: str = "") -> int:
+        """End all links, or those of one board or adapter; return how many there were."""
+        dropped = 0
+        for chip in self.air.chips:
+            if address and str(chip.public_address).partition("/")[0] != address.upper():
+                continue
+            for connection in tuple(chip.le_connections.values()):
+                self.air.drop(chip, connection, hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR)
+                dropped += 1
+        return dropped
+
+    def _welcome_host(self) -> "_AdapterHost":
+        """Give the next TCP client an adapter; its address is one no other has had before."""
+        self._adapters = self._adapters % 0xFFFFFF + 1
+        octets = f"{self._adapters:06X}"
+        address = f"00:1A:7D:{octets[:2]}:{octets[2:4]}:{octets[4:]}"
+        return _AdapterHost(self.air, address, self._hosts)
+
+
+class _AdapterHost(asyncio.BufferedProtocol):
+    """The host of an adapter at the other end of a TCP connection, which speaks H4."""
+
+    def __init__(self, air: Air, address: str, hosts: "set[_AdapterHost]") -> None:
+        self._air = air
+        self._address = address
+        self._hosts = hosts
+        self._buffer = memoryview(bytearray(_READ_BYTES))
+        self._parser = PacketParser()
+        self._transport: asyncio.Transport | None = None
+        self._chip: Chip | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Put an adapter on the air."""
+        if not isinstance(transport, asyncio.Transport) or len(self._hosts) >= MOST_CHIPS:
+            transport.close()
+            return
+        self._transport = transport
+        self._hosts.add(self)
+        self._chip = Chip(self._air, self._address)
+        self._chip.host = self
+        self._parser.set_packet_sink(self._chip)
+
+    def get_buffer(self, _size_hint: int) -> memoryview:
+        """Return where to read into."""
+        return self._buffer
+
+    def buffer_updated(self, count: int) -> None:
+        """Obey what was read; who sends no HCI is cut off, as it cannot be in step again."""
+        try:
+            self._parser.feed_data(bytes(self._buffer[:count]))
+        except InvalidPacketError:
+            self.close()
+
+    def on_packet(self, packet: bytes) -> None:
+        """Tell the host something."""
+        if self._transport is not None:
+            self._transport.write(packet)
+
+    def pause_writing(self) -> None:
+        """Let what is meant for the host wait, and do not hear it meanwhile: it does not read."""
+        if self._transport is not None and self._chip is not None:
+            self._chip.has_room = False
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on: the host reads again."""
+        if self._transport is not None and self._chip is not None:
+            self._chip.has_room = True
+            self._transport.resume_reading()
+            self._air.pump()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """Take the adapter off the air: its host is gone."""
+        self._hosts.discard(self)
+        if self._chip is not None:
+            self._chip.leave()
+        self._chip = self._transport = None
+
+    def close(self) -> None:
+        """End the connection, whatever waits for the host."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def hush() -> None:
+    """Keep bumble from logging what strangers send; what goes wrong here is counted."""
+    logging.getLogger("bumble").setLevel(logging.ERROR)
