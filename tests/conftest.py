@@ -90,6 +90,11 @@ def strace_bin() -> Path:
 
 
 @pytest.fixture(scope="session")
+def dbus_daemon_bin() -> Path:
+    return real_part("dbus-daemon")
+
+
+@pytest.fixture(scope="session")
 def micropython_bin() -> Path:
     return real_part("micropython")
 

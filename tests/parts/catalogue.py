@@ -52,6 +52,7 @@ class Part:
 _BROKER_OLDEST = (2, 0)
 _MICROPYTHON_OLDEST = (1, 25)
 _STRACE_OLDEST = (5, 0)
+_DBUS_OLDEST = (1, 12)
 
 PARTS = (
     Part("mosquitto", "mosquitto", "usr/sbin/mosquitto", ("-h",), _BROKER_OLDEST),
@@ -70,6 +71,7 @@ PARTS = (
         _BROKER_OLDEST,
     ),
     Part("strace", "strace", "usr/bin/strace", ("-V",), _STRACE_OLDEST),
+    Part("dbus-daemon", "dbus-daemon", "usr/bin/dbus-daemon", ("--version",), _DBUS_OLDEST),
     Part(
         "micropython",
         "micropython",
