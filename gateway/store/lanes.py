@@ -103,6 +103,15 @@ class Lane:
             parcel.is_waiting = True
             self.front.appendleft(parcel)
             self.count += len(parcel.records)
+            if self.newest is None:  # the lane was forgotten when nothing waited in it
+                self.learn_newest(parcel)
+
+    def learn_newest(self, parcel: Parcel) -> None:
+        """Take the newest sample of a parcel for the newest of the device, if it has one."""
+        for record in reversed(parcel.records):
+            if isinstance(record, Sample):
+                self.newest, self.newest_base, self.newest_n = record, parcel.time_base, parcel.n
+                return
 
     def read_back(self, parcels: list[Parcel]) -> None:
         """Take in what was read from disk: the oldest rows there."""

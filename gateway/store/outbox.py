@@ -383,9 +383,8 @@ class Outbox:
         """Take in the answer to `on_ask_newest`."""
         for parcel in parcels:
             lane = self._lanes.get(parcel.device)
-            sample = next((r for r in reversed(parcel.records) if isinstance(r, Sample)), None)
-            if lane is not None and lane.newest is None and sample is not None:
-                lane.newest, lane.newest_base, lane.newest_n = sample, parcel.time_base, parcel.n
+            if lane is not None and lane.newest is None:
+                lane.learn_newest(parcel)
                 self._previews[lane.device] = None
                 self._filled.set()
 
@@ -423,20 +422,20 @@ class Outbox:
 
     def _next(self) -> Batch | None:
         now_s = self._monotonic_s()
-        while self._previews:
-            device, _ = self._previews.popitem()
-            if (batch := self._preview(device)) is not None:
-                return batch
         since_s = now_s - self._options.live_s
-        while self._live:
+        while True:
+            while self._previews:
+                device, _ = self._previews.popitem()
+                if (batch := self._preview(device)) is not None:
+                    return batch
+            if not self._live:
+                return self._next_of_backlog(now_s, since_s)
             lane = self._live.popleft()
             lane.queue = None
             if lane.is_backlog(since_s):
-                self._enqueue(lane)
-                return self._next()
-            if parts := lane.cut(self._options.batch_max, stored_only=self._stored_only):
+                self._enqueue(lane)  # waited too long in the line; it has a preview now
+            elif parts := lane.cut(self._options.batch_max, stored_only=self._stored_only):
                 return self._hand_out(lane, parts, BatchKind.LIVE)
-        return self._next_of_backlog(now_s, since_s)
 
     def _next_of_backlog(self, now_s: float, since_s: float) -> Batch | None:
         while self._backlog:

@@ -304,3 +304,32 @@ async def test_what_state_shows_never_goes_back_while_a_backlog_ends() -> None:
     assert shown[0] == shown[-1] == 499
     published = [b for b in batches if b.kind is not BatchKind.PREVIEW]
     assert [seq for b in published for seq in numbers(b.records)] == list(range(500))
+
+
+async def test_what_was_in_flight_when_the_broker_went_is_the_state_when_it_is_back() -> None:
+    now_s = [100.0]
+    outbox = Outbox(OutboxOptions(live_s=2.0), Counter(), Clock(monotonic_s=lambda: now_s[0]))
+    outbox.put(readings("a", 0, 3))
+    outbox.returned(await outbox.take())
+    now_s[0] += 60.0
+    outbox.reconnected()
+
+    async with asyncio.timeout(5):
+        preview, backlog = await outbox.take(), await outbox.take()
+
+    assert (preview.kind, numbers(preview.records)) == (BatchKind.PREVIEW, [2])
+    assert (backlog.kind, numbers(backlog.records)) == (BatchKind.BACKLOG, [0, 1, 2])
+
+
+async def test_any_number_of_devices_may_fall_behind_at_once() -> None:
+    now_s = [100.0]
+    outbox = Outbox(OutboxOptions(live_s=2.0), Counter(), Clock(monotonic_s=lambda: now_s[0]))
+    for number in range(3000):
+        device = f"d{number}"
+        gap = Gap(device, 1, 0, 3, GapCause.RING_OVERFLOW, now_s[0])
+        outbox.put(Readings(device, (gap,)))
+    now_s[0] += 3.0
+
+    batches = [await outbox.take() for _ in range(200)]
+
+    assert {batch.kind for batch in batches} == {BatchKind.BACKLOG}
