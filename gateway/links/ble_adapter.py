@@ -1,0 +1,198 @@
+"""The adapter itself, as BlueZ shows it on D-Bus: is it still there, switch it off and on.
+
+bleak tells nobody that the adapter went or that bluetoothd started anew: its scan hears nothing
+from then on. So its signals are listened to here, on a bus connection of our own.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from dbus_fast import BusType, Message, MessageType, Variant
+from dbus_fast.aio.message_bus import MessageBus
+from dbus_fast.errors import DBusFastError
+
+from gateway.errors import LinkError
+from gateway.links.ble_recovery import Remedy
+
+_log = logging.getLogger(__name__)
+
+ADAPTERS: Final = Path("/sys/class/bluetooth")
+"""Where the kernel lists its adapters."""
+
+CALL_S: Final = 10.0
+"""A bus, or bluetoothd, may stall; no call waits longer."""
+
+RESET_S: Final = 60.0
+"""bluetooth-auto-recovery waits for a USB device to come back."""
+
+OFF_S: Final = 2.0
+"""How long an adapter stays off. Source: bluetooth-auto-recovery, POWER_OFF_TIME."""
+
+BUS_ERRORS: Final = (DBusFastError, OSError, EOFError, TimeoutError)
+"""What a connection to the bus may raise."""
+
+_BLUEZ = "org.bluez"
+_ADAPTER = "org.bluez.Adapter1"
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+_OBJECTS = "org.freedesktop.DBus.ObjectManager"
+_DAEMON = "org.freedesktop.DBus"
+
+_SIGNALS = (
+    f"sender='{_DAEMON}',interface='{_DAEMON}',member='NameOwnerChanged',arg0='{_BLUEZ}'",
+    f"sender='{_BLUEZ}',interface='{_OBJECTS}',member='InterfacesRemoved'",
+    f"sender='{_BLUEZ}',interface='{_PROPERTIES}',member='PropertiesChanged',arg0='{_ADAPTER}'",
+)
+"""What says that a scan has ended: neither adverts nor connections are among it."""
+
+_HCI = re.compile(r"hci(\d+)")
+
+
+class BluezAdapter:
+    """One adapter of BlueZ; or, with an empty name, whichever bleak chose."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def lost(self) -> str:
+        """Return, once it is gone or switched off, why; while it is there, wait."""
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def take(message: Message) -> None:
+            reason = self._reason(message)
+            if reason and not ended.done():
+                ended.set_result(reason)
+
+        try:
+            async with _system_bus() as bus:
+                bus.add_message_handler(take)
+                for signal in _SIGNALS:
+                    await _listen(bus, signal)
+                async with asyncio.TaskGroup() as tasks:
+                    watching = tasks.create_task(_closed(bus), name="bus")
+                    ends: list[asyncio.Future[Any]] = [watching, ended]
+                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                    watching.cancel()
+        except (LinkError, *BUS_ERRORS) as exc:
+            return f"no D-Bus ({exc})"
+        return ended.result() if ended.done() else "the D-Bus connection was lost"
+
+    async def mend(self, remedy: Remedy) -> None:
+        """Do what may help, and wait until it is done; it tells no more than that it was tried."""
+        try:
+            if remedy is Remedy.RESET and await self._reset():
+                return
+            if remedy is not Remedy.NONE:
+                await self._power_cycle()
+        except (LinkError, *BUS_ERRORS) as exc:
+            _log.debug("bluetooth: %s did not help: %s", remedy.value, exc)
+
+    async def _power_cycle(self) -> None:
+        async with _system_bus() as bus:
+            path, properties = await self._find(bus)
+            if properties["Powered"].value:
+                await _set_powered(bus, path, is_on=False)
+                await asyncio.sleep(OFF_S)
+            await _set_powered(bus, path, is_on=True)
+
+    async def _reset(self) -> bool:
+        """Reset it with bluetooth-auto-recovery, if that is there and may; say whether it did."""
+        try:
+            from bluetooth_auto_recovery import recover_adapter  # noqa: PLC0415  # optional, slow
+        except ImportError:
+            return False
+        async with _system_bus() as bus:
+            path, properties = await self._find(bus)
+        number = _HCI.search(path)
+        if number is None:
+            return False
+        try:
+            async with asyncio.timeout(RESET_S):
+                address: str = properties["Address"].value
+                return await recover_adapter(int(number[1]), address, gone_silent=True)
+        except (OSError, TimeoutError) as exc:  # for example: not allowed to, without CAP_NET_ADMIN
+            _log.debug("bluetooth: no reset of %s: %s", path, exc)
+            return False
+
+    async def _find(self, bus: MessageBus) -> tuple[str, dict[str, Variant]]:
+        reply = await _call(bus, _BLUEZ, "/", _OBJECTS, "GetManagedObjects")
+        objects: dict[str, dict[str, dict[str, Variant]]] = reply.body[0]
+        for path in sorted(objects):
+            if _ADAPTER in objects[path] and self._is_it(path):
+                return path, objects[path][_ADAPTER]
+        raise LinkError("there is no adapter")
+
+    def _is_it(self, path: str) -> bool:
+        return not self._name or path == f"/org/bluez/{self._name}"
+
+    def _reason(self, message: Message) -> str:
+        """Return what a signal says of the end of the scan; empty when nothing."""
+        if message.message_type is not MessageType.SIGNAL:
+            return ""
+        body: list[Any] = message.body
+        match message.member:
+            case "NameOwnerChanged" if body[0] == _BLUEZ:
+                return "bluetoothd ended" if not body[2] else "bluetoothd started anew"
+            case "InterfacesRemoved" if _ADAPTER in body[1] and self._is_it(body[0]):
+                return "the adapter is gone"
+            case "PropertiesChanged" if body[0] == _ADAPTER and self._is_it(message.path or ""):
+                powered = body[1].get("Powered")
+                if powered is not None and not powered.value:
+                    return "the adapter was switched off"
+        return ""
+
+
+@asynccontextmanager
+async def _system_bus() -> AsyncIterator[MessageBus]:
+    bus = MessageBus(bus_type=BusType.SYSTEM)
+    try:
+        async with asyncio.timeout(CALL_S):
+            await bus.connect()
+        yield bus
+    finally:
+        bus.disconnect()  # also where it never connected: it holds a descriptor
+
+
+async def _closed(bus: MessageBus) -> None:
+    try:
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+    except BUS_ERRORS as exc:
+        _log.debug("bluetooth: D-Bus: %s", exc)
+
+
+async def _listen(bus: MessageBus, signal: str) -> None:
+    rule = [f"type='signal',{signal}"]
+    await _call(bus, _DAEMON, "/org/freedesktop/DBus", _DAEMON, "AddMatch", "s", rule)
+
+
+async def _set_powered(bus: MessageBus, path: str, *, is_on: bool) -> None:
+    value = Variant("b", is_on)
+    await _call(bus, _BLUEZ, path, _PROPERTIES, "Set", "ssv", [_ADAPTER, "Powered", value])
+
+
+async def _call(  # noqa: PLR0913, PLR0917  # the parts of a D-Bus call
+    bus: MessageBus,
+    destination: str,
+    path: str,
+    interface: str,
+    member: str,
+    signature: str = "",
+    body: list[Any] | None = None,
+) -> Message:
+    message = Message(
+        destination=destination,
+        path=path,
+        interface=interface,
+        member=member,
+        signature=signature,
+        body=body or [],
+    )
+    async with asyncio.timeout(CALL_S):
+        reply = await bus.call(message)
+    if reply.message_type is MessageType.ERROR:
+        raise LinkError(f"{member}: {reply.error_name}")
+    return reply

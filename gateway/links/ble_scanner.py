@@ -1,0 +1,360 @@
+"""The scan: one, for as long as the gateway runs; with ble_connection the only importer of bleak.
+
+What the radio hears waits in a queue of bounded length, so that a flood of adverts costs adverts
+and neither memory nor the event loop's time for serial ports.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias
+
+from bleak import BleakScanner
+from bleak.args.bluez import BlueZScannerArgs, OrPattern
+from bleak.assigned_numbers import AdvertisementDataType
+from bleak.backends.client import BaseBleakClient
+from bleak.backends.device import BLEDevice
+from bleak.backends.scanner import (
+    AdvertisementData,
+    BaseBleakScanner,
+    get_platform_scanner_backend_type,
+)
+from bleak.exc import (
+    BleakBluetoothNotAvailableError,
+    BleakBluetoothNotAvailableReason,
+    BleakDBusError,
+    BleakError,
+)
+
+from gateway.clock import Clock
+from gateway.drivers.advert import Advert
+from gateway.links.ble_adapter import BUS_ERRORS, BluezAdapter
+from gateway.links.ble_recovery import Failure, Ladder, Remedy, ScanMode
+from gateway.status import RadioStatus
+
+_log = logging.getLogger(__name__)
+
+MAX_WAITING: Final = 1000
+"""Adverts that wait to be read; when more come the oldest are dropped and counted."""
+
+A_TURN: Final = 50
+"""Adverts read in one turn of the event loop."""
+
+MAX_SEEN: Final = 4096
+"""Devices bleak remembers for us; it would remember every address it ever heard."""
+
+START_S: Final = 15.0
+STOP_S: Final = 10.0
+"""D-Bus may stall; and a scan that does not end is left behind."""
+
+NO_RSSI: Final = -127
+"""bleak's word for no signal strength: BlueZ told of something else than an advert."""
+
+FAILURES: Final = (BleakError, AssertionError, AttributeError, KeyError, *BUS_ERRORS)
+"""What bleak raises when D-Bus or BlueZ do not do as it expects."""
+
+PASSIVE_PATTERNS: Final = [
+    *(OrPattern(0, AdvertisementDataType.FLAGS, bytes((flags,))) for flags in (2, 4, 5, 6, 24, 26)),
+    *(
+        OrPattern(0, AdvertisementDataType.SERVICE_DATA_UUID16, uuid.to_bytes(2, "little"))
+        for uuid in (0xFCD2, 0xFE95, 0xFDCD)
+    ),
+    *(
+        OrPattern(0, AdvertisementDataType.MANUFACTURER_SPECIFIC_DATA, uuid.to_bytes(2, "little"))
+        for uuid in (0xFFFF, 0x0499, 0xEC88, 0x0059)
+    ),
+]
+"""What BlueZ reports while it listens passively: it must be told, and takes at most 16 patterns.
+
+The flags nearly every device advertises; BTHome, MiBeacon and Qingping, which may leave them out;
+our sleepy boards, Ruuvi, Govee and Mopeka. Source: habluetooth for the flags.
+"""
+
+Sink: TypeAlias = Callable[[Advert, BLEDevice], None]
+"""Takes what was heard, and what bleak wants to connect to it; must not block."""
+
+
+class RadioBackend(Protocol):
+    """What bleak uses instead of its own code for the platform."""
+
+    @property
+    def scanner(self) -> type[BaseBleakScanner] | None:
+        """Its scanner; None for that of the platform."""
+
+    @property
+    def client(self) -> type[BaseBleakClient] | None:
+        """Its client; None for that of the platform."""
+
+
+class Adapter(Protocol):
+    """What is behind the scan."""
+
+    async def lost(self) -> str:
+        """Return why it is lost, once it is."""
+
+    async def mend(self, remedy: Remedy) -> None:
+        """Try to bring it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """How to scan."""
+
+    adapter: str = ""
+    """Such as `hci0`; empty for the first that is switched on."""
+    mode: ScanMode = "passive"
+    deaf_s: float = 90.0
+    """A scan that hears nothing for so long is started anew."""
+
+
+class _Ended(NamedTuple):
+    """A scan did not start, or ended."""
+
+    failure: Failure
+    reason: str
+
+
+class BleScanner:
+    """Hears adverts, and brings the radio back when it fails."""
+
+    def __init__(  # noqa: PLR0913  # the composition root has them all
+        self,
+        options: ScanOptions,
+        sink: Sink,
+        status: RadioStatus,
+        clock: Clock,
+        *,
+        backend: RadioBackend | None = None,
+        adapter: Adapter | None = None,
+        is_in_use: Callable[[], bool] = lambda: False,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`is_in_use` tells whether boards are connected, `on_change` is told of each state.
+
+        Without a `backend` it is BlueZ, watched and mended through `adapter`.
+        """
+        self._options = options
+        self._sink = sink
+        self._status = status
+        self._clock = clock
+        scanner_type = None if backend is None else backend.scanner
+        self._scanner_type = bounded(scanner_type or get_platform_scanner_backend_type()[0])
+        if adapter is None and backend is None:
+            adapter = BluezAdapter(options.adapter)
+        self._adapter = adapter
+        self._is_in_use = is_in_use
+        self._on_change = on_change
+        self._ladder = Ladder(options.mode)
+        self._waiting: deque[tuple[BLEDevice, AdvertisementData, float]] = deque(maxlen=MAX_WAITING)
+        self._has_waiting = asyncio.Event()
+        self._heard_s = 0.0
+        self._no_passive = ""
+        """Why it cannot be passive."""
+        self._told_passive = False
+        self._is_doubted = False
+        """Whether it was deaf, and has heard nothing since."""
+
+    async def run(self) -> NoReturn:
+        """Scan for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read(), name="adverts")
+            await self._keep_scanning()
+        raise AssertionError  # never reached
+
+    async def _keep_scanning(self) -> NoReturn:
+        while True:
+            ended = await self._scan(self._ladder.mode)
+            is_in_use = self._is_in_use()
+            step = self._ladder.failed(ended.failure, is_in_use=is_in_use)
+            if ended.failure is Failure.NO_PASSIVE:
+                self._no_passive = ended.reason
+            elif ended.failure is not Failure.DEAF or not is_in_use:
+                self._tell(ended)
+            await asyncio.sleep(step.wait_s)
+            if self._adapter is not None and step.remedy is not Remedy.NONE:
+                _log.info("bluetooth: trying to bring the adapter back (%s)", step.remedy.value)
+                await self._adapter.mend(step.remedy)
+
+    async def _scan(self, mode: ScanMode) -> _Ended:
+        bluez = BlueZScannerArgs()
+        if self._options.adapter:
+            bluez["adapter"] = self._options.adapter
+        if mode == "passive":
+            bluez["or_patterns"] = list(PASSIVE_PATTERNS)
+        scanner = BleakScanner(
+            self._note, scanning_mode=mode, bluez=bluez, backend=self._scanner_type
+        )
+        try:
+            async with asyncio.timeout(START_S):
+                await scanner.start()
+            self._heard_s = self._clock.monotonic_s()
+            self._tell_scanning(mode)
+            return await self._watch()
+        except FAILURES as exc:
+            return _classed(exc, mode)
+        finally:
+            await _stop(scanner)
+
+    async def _watch(self) -> _Ended:
+        """Return why the scan that runs is of no use any more, once it is not."""
+        async with asyncio.TaskGroup() as tasks:
+            watches = [tasks.create_task(self._watch_silence(), name="deaf")]
+            if self._adapter is not None:
+                watches.append(tasks.create_task(_watch_adapter(self._adapter), name="adapter"))
+            await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+            for watch in watches:
+                watch.cancel()
+        return next(watch.result() for watch in watches if not watch.cancelled())
+
+    async def _watch_silence(self) -> _Ended:
+        while True:
+            patience_s = self._ladder.patience_s(self._options.deaf_s)
+            left_s = self._heard_s + patience_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                return _Ended(Failure.DEAF, f"no advert for {patience_s:g} s")
+            await asyncio.sleep(left_s)
+
+    def _note(self, device: BLEDevice, data: AdvertisementData) -> None:
+        """Take what bleak heard; in its callback, so cheaply."""
+        if data.rssi == NO_RSSI:
+            return
+        now_s = self._heard_s = self._clock.monotonic_s()
+        if len(self._waiting) == MAX_WAITING:
+            self._status.adverts_dropped += 1
+        self._waiting.append((device, data, now_s))
+        self._has_waiting.set()
+
+    async def _read(self) -> NoReturn:
+        while True:
+            await self._has_waiting.wait()
+            self._has_heard_again()
+            for _ in range(min(A_TURN, len(self._waiting))):
+                device, data, heard_s = self._waiting.popleft()
+                self._status.adverts += 1
+                self._sink(_advert(device, data, heard_s), device)
+            if not self._waiting:
+                self._has_waiting.clear()
+            await asyncio.sleep(0)
+
+    def _has_heard_again(self) -> None:
+        self._ladder.heard()
+        self._is_doubted = False
+        if self._status.state != "scanning":
+            self._set_state("scanning", "", self._ladder.mode)
+
+    def _tell_scanning(self, mode: ScanMode) -> None:
+        """Say that it scans; a scan that was deaf has to hear something before it is believed."""
+        if self._no_passive and mode == "active":
+            level = logging.DEBUG if self._told_passive else logging.INFO
+            self._told_passive = True
+            _log.log(level, "bluetooth: no passive scan, so an active one (%s)", self._no_passive)
+        if not self._is_doubted:
+            self._set_state("scanning", "", mode)
+
+    def _tell(self, ended: _Ended) -> None:
+        self._is_doubted = ended.failure is Failure.DEAF
+        if ended.failure is Failure.NO_ADAPTER:
+            self._set_state("no_adapter", ended.reason)
+        else:
+            self._set_state("recovering", ended.reason)
+
+    def _set_state(self, state: str, reason: str, mode: str = "") -> None:
+        before = self._status.state
+        self._status.state, self._status.reason, self._status.mode = state, reason, mode
+        if state == before:
+            if reason:
+                _log.debug("bluetooth: %s", reason)
+            return
+        if state == "scanning":
+            self._status.recoveries += before == "recovering"
+            _log.info("bluetooth: scanning (%s)", mode)
+        elif state == "no_adapter":
+            _log.warning("bluetooth: no adapter (%s); looking for one now and then", reason)
+        else:
+            _log.warning("bluetooth: %s; starting the scan anew", reason)
+        self._on_change()
+
+
+def bounded(base: type[BaseBleakScanner]) -> type[BaseBleakScanner]:
+    """Return a scanner that remembers `MAX_SEEN` devices instead of all it ever heard."""
+
+    class Bounded(base):  # type: ignore[valid-type, misc]  # the base is known at run time
+        def create_or_update_device(
+            self,
+            key: str,
+            address: str,
+            name: str | None,
+            details: Any,  # noqa: ANN401  # bleak's
+            adv: AdvertisementData,
+        ) -> BLEDevice:
+            known = self.seen_devices.pop(key, None)  # so that the table is in order of hearing
+            if known is not None:
+                self.seen_devices[key] = known
+            elif len(self.seen_devices) >= MAX_SEEN:
+                del self.seen_devices[next(iter(self.seen_devices))]
+            device: BLEDevice = super().create_or_update_device(key, address, name, details, adv)
+            return device
+
+    Bounded.__name__ = Bounded.__qualname__ = base.__name__
+    return Bounded
+
+
+def _advert(device: BLEDevice, data: AdvertisementData, heard_s: float) -> Advert:
+    raw = data.platform_data[-1] if data.platform_data else b""  # BlueZ has properties there
+    return Advert(
+        device.address.upper(),
+        data.local_name or "",
+        data.rssi,
+        data.manufacturer_data,
+        data.service_data,
+        tuple(data.service_uuids),
+        heard_s,
+        raw if isinstance(raw, bytes) else b"",
+    )
+
+
+async def _watch_adapter(adapter: Adapter) -> _Ended:
+    return _Ended(Failure.NOT_STARTED, await adapter.lost())
+
+
+def _classed(error: BaseException, mode: ScanMode) -> _Ended:
+    """Return what kind of failure it is, and in which words people should hear of it."""
+    reason = str(error) or type(error).__name__
+    match error:
+        case BleakBluetoothNotAvailableError():
+            is_off = error.reason is BleakBluetoothNotAvailableReason.POWERED_OFF
+            failure = Failure.NOT_STARTED if is_off else Failure.NO_ADAPTER
+            return _Ended(failure, str(error.args[0]))
+        case BleakDBusError() if error.dbus_error in _DBUS_WORDS:
+            return _Ended(Failure.NO_ADAPTER, _DBUS_WORDS[error.dbus_error])
+        case BleakDBusError():
+            return _Ended(Failure.NOT_STARTED, reason)
+        case BleakError():  # bare: there is no such adapter, or it cannot be passive
+            return _Ended(Failure.NO_PASSIVE if mode == "passive" else Failure.NO_ADAPTER, reason)
+        case FileNotFoundError() | ConnectionRefusedError():
+            return _Ended(Failure.NO_ADAPTER, f"D-Bus is not running: {reason}")
+    return _Ended(Failure.NOT_STARTED, reason)
+
+
+_DBUS_WORDS: Final = {
+    "org.freedesktop.DBus.Error.ServiceUnknown": "bluetoothd is not running; is bluez installed?",
+    "org.freedesktop.DBus.Error.NameHasNoOwner": "bluetoothd is not running; is bluez installed?",
+    "org.freedesktop.DBus.Error.AccessDenied": "D-Bus denies it: add the user to group bluetooth",
+}
+"""Errors that no try mends, only somebody at the machine."""
+
+
+async def _stop(scanner: BleakScanner) -> None:
+    async def stop() -> None:
+        try:
+            await scanner.stop()
+        except FAILURES as exc:  # the adapter is gone, and the scan with it
+            _log.debug("bluetooth: the scan did not end: %s", exc)
+
+    # Not asyncio.timeout(): on Python 3.11.2 it does not end what is being cancelled.
+    async with asyncio.TaskGroup() as tasks:
+        stopping = tasks.create_task(stop(), name="stop scan")
+        await asyncio.wait([stopping], timeout=STOP_S)
+        stopping.cancel()
