@@ -13,13 +13,13 @@ _TICK_MS = const(100)  # longest time between two looks at what is due
 _FULL_MS = const(10)  # the same while a line cannot take what there is to write
 _SETTLE_MS = const(30000)  # for a sensor task to begin
 _LAST_SEQ = const(0xFFFF0000)  # records are numbered in 32 bits: a new epoch begins before they end
-_LETTERS = "abcdefghijklmnopqrstuvwxyz_"
 
 
 class App:
     def __init__(self):
         self.epoch = 0
         self.ring = self.supervisor = None
+        self.past = None  # earlier epochs that are not delivered yet
         self.streams = []  # (name, format, channels) of each sensor; None: not known yet
         self.sensors = []
         self.actuators = []
@@ -54,6 +54,8 @@ class App:
     def tick(self):
         if self.supervisor.check():
             self.ring.tick()
+            if self.past and not self.past.tick():
+                self.past = None
         wait_ms = _TICK_MS
         for port in self.ports:
             wait_ms = min(wait_ms, port.pump())
@@ -84,7 +86,8 @@ class App:
             return
         self.streams[number] = stream
         for port in self.ports:
-            port.session.describe(number)
+            if port.session.streams is self.streams:
+                port.session.describe(number)
 
     def add_record(self, record):
         self.ring.push(record, len(record))
@@ -95,7 +98,7 @@ class App:
 
     # Finds a command, or None. Commands are seldom: the module is loaded for each, and let go.
     def get(self, name):
-        if not name or name.strip(_LETTERS):
+        if not name or name.strip("abcdefghijklmnopqrstuvwxyz_"):
             return None
         try:
             command = load("commands", name)
@@ -114,10 +117,7 @@ class App:
     def on_epoch(self, epoch):
         self.epoch = epoch
         self.ring.rename(epoch)
-        try:
-            borrow("identity").write_epoch(epoch)
-        except OSError:
-            pass
+        borrow("identity").keep_epoch(epoch)
 
     def on_down(self):
         for port in self.ports:

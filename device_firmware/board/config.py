@@ -2,15 +2,17 @@
 # A mistake costs the entry it is in, never the board: it joins, and says what is wrong.
 
 import json
+from binascii import crc32
 
 PATH = "config.json"
 NAME_BYTES = 32  # a longer name would crowd out the rest of HELLO
 
 _RANGES = {  # lowest, highest, default
     "ring_bytes": (512, 262144, 8192),
+    "flash_bytes": (16384, 2097152, 524288),
     "watchdog_s": (0, 3600, 30),  # 0: none
 }
-_KEYS = ("name", "links", "led", "sensors", "actuators")
+_KEYS = ("name", "durability", "links", "led", "sensors", "actuators")
 _INTERVAL_MS = (1, 86400000, 1000)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
@@ -29,6 +31,15 @@ def load(path=PATH):
     except MemoryError:
         problems.append("%s is too long for the memory: no sensors" % path)
     return check(given, problems), problems
+
+
+# A number that changes with the file.
+def layout(path=PATH):
+    try:
+        with open(path, "rb") as file:
+            return crc32(file.read())
+    except OSError:
+        return 0
 
 
 # MicroPython's json takes a file that was cut short for a whole one.
@@ -66,6 +77,10 @@ def check(given, problems):
         problems.append("name must be a text of at most %d bytes" % NAME_BYTES)
         name = ""
     config["name"] = name
+    config["durability"] = given.get("durability", "ram")
+    if config["durability"] not in ("ram", "batch"):
+        problems.append("durability must be ram or batch")
+        config["durability"] = "ram"
     config["led"] = given.get("led")
     config["links"] = _links(given, problems)
     config["sensors"] = _parts(given, "sensors", problems)

@@ -52,7 +52,7 @@ class Delivery:
         self._credit = min(credit, _CREDIT_MAX)
         self._retry_ms = _RETRY_MS
         self._timer_ms = now_ms
-        self._got = self.ring.first
+        self._got = max(self.ring.first, self.ring.safe or 0)
         self._seek(self._got)
 
     # All before `safe` may be dropped; all before `got` need not be sent again.
@@ -89,7 +89,7 @@ class Delivery:
             flight.pop(0)
         if self._cursor < base:  # the ring dropped them, or another link's gateway has them
             self._seek(base)
-        if len(flight) < self._credit and self._cursor < self.ring.next_seq():
+        if len(flight) < self._credit and self._cursor < self.ring.ready():
             return 0
         if not self.ring.count:
             return _FOREVER_MS
@@ -100,7 +100,7 @@ class Delivery:
     def next_line(self, epoch, now_ms):
         ring = self.ring
         flight = self._flight
-        if len(flight) >= self._credit or self._cursor >= ring.next_seq():
+        if len(flight) >= self._credit or self._cursor >= ring.ready():
             # The timer ran out.
             self._timer_ms = now_ms
             if not (flight and self._credit):

@@ -64,15 +64,17 @@ def begin_epoch():
             epoch = (json.load(file)["epoch"] + 1) & 0xFFFF
     except (OSError, ValueError, KeyError, TypeError):
         epoch = random_u32() & 0xFFFF
-    try:
-        write_epoch(epoch)
-    except OSError:
+    if not keep_epoch(epoch):
         epoch = random_u32() & 0xFFFF  # the next boot would take the same one
     return epoch
 
 
-# Whole or not at all, whenever the power goes.
-def write_epoch(epoch):
-    with open(STATE + ".new", "w") as file:
-        json.dump({"epoch": epoch}, file)
-    os.rename(STATE + ".new", STATE)
+# Whole or not at all, whenever the power goes. Returns whether it did.
+def keep_epoch(epoch):
+    try:
+        with open(STATE + ".new", "w") as file:
+            json.dump({"epoch": epoch}, file)
+        os.rename(STATE + ".new", STATE)
+    except OSError:
+        return False
+    return True

@@ -1,10 +1,19 @@
-# Makes parts as the configuration says. Needed at the start, and while one cannot be made.
+# Makes sensors as the configuration says, and tells when one fails. Needed only then.
 
 from struct import calcsize
 
+from board import log
 from board.parts import load
 
-_RECORD_HEAD = 6  # len, stream, mono_ms
+try:
+    from micropython import const
+except ImportError:  # on CPython, where constants cost nothing
+
+    def const(value):
+        return value
+
+
+_RECORD_HEAD = const(6)  # len, stream, mono_ms
 
 
 # The first try; if it fails, the task tries again. A kind whose channels do not depend on the
@@ -15,7 +24,7 @@ def start(task):
         kind = _kind(task)
         _make(task, kind)
     except Exception as error:  # whatever a driver raises concerns this sensor only
-        task.failed(describe_error(error))
+        fail(task, error)
         if hasattr(kind, "fmt") and hasattr(kind, "channels"):
             task.app.add_stream(task.number, task.name, kind.fmt, kind.channels)
 
@@ -41,6 +50,21 @@ def _make(task, kind):
     task.app.add_stream(task.number, task.name, sensor.fmt, sensor.channels)
     task.sensor = sensor
     task.config = None  # not needed any more
+
+
+# A failure is told once.
+def fail(task, error):
+    text = describe_error(error)
+    task.failures += 1
+    if text != task.error:
+        task.error = text
+        log.write(log.WARNING, "%s: %s" % (task.name, text))
+
+
+def work_again(task):
+    log.write(log.INFO, "%s: works again (failures: %d)" % (task.name, task.failures))
+    task.failures = 0
+    task.error = None
 
 
 # In words that people understand.

@@ -8,6 +8,7 @@
 class Ring:
     epoch = None  # the epoch that goes on after a reset; None: a new one begins
     previous = None  # (epoch, next seq, acked) of the one before, if that is known
+    saved = 0  # records before this one may be dropped: they are in files (backlog.py)
 
     def __init__(self, size_bytes):
         self.size = size_bytes
@@ -34,13 +35,16 @@ class Ring:
     def next_seq(self):
         return self.first + self.count
 
+    ready = next_seq  # from the oldest up to this one, records can be copied
+
     # Appends record[:n] (n == record[0]) and returns its number; drops the oldest to make room.
     def push(self, record, n):
         if n != record[0] or n > self.size:
             raise ValueError("bad record length")
         while self.size - self.used < n:
+            if self.first >= self.saved:
+                self.lost += 1
             self._drop_oldest()
-            self.lost += 1
         if len(record) != n:
             record = memoryview(record)[:n]
         buffer = self.buffer

@@ -5,7 +5,7 @@ import asyncio
 import random
 from struct import pack_into
 
-from board import clock, log
+from board import clock
 from board.parts import borrow
 from micropython import const
 
@@ -29,7 +29,7 @@ class SensorTask:
         self.sensor = None
         self.form = None
         self.record = None
-        self._failures = 0
+        self.failures = 0
         self._due_ms = 0  # when the last reading was due
 
     async def run(self):
@@ -45,17 +45,19 @@ class SensorTask:
             except asyncio.CancelledError:
                 if not self.watch.was_overdue:
                     raise
-                self.failed("no answer within %d s" % (_READ_MS // 1000))
+                late = ValueError("no answer within %d s" % (_READ_MS // 1000))
+                borrow("making").fail(self, late)
             except Exception as error:  # whatever a driver raises concerns this sensor only
-                self.failed(borrow("making").describe_error(error))
+                borrow("making").fail(self, error)
             else:
-                self._worked()
+                if self.failures:
+                    borrow("making").work_again(self)
 
     # Ms from one reading to the next: after failures longer and longer.
     def _period_ms(self):
-        if not self._failures:
+        if not self.failures:
             return self.interval_ms
-        backoff_ms = 1000 << min(self._failures - 1, 9)
+        backoff_ms = 1000 << min(self.failures - 1, 9)
         return max(self.interval_ms, min(backoff_ms, _BACKOFF_MS))
 
     async def _wait(self):
@@ -77,15 +79,3 @@ class SensorTask:
         pack_into("<I", record, 2, clock.now_ms())
         pack_into(self.form, record, _RECORD_HEAD, *values)
         self.app.add_record(record)
-
-    def failed(self, text):
-        self._failures += 1
-        if text != self.error:
-            self.error = text
-            log.write(log.WARNING, "%s: %s" % (self.name, text))
-
-    def _worked(self):
-        if self._failures:
-            log.write(log.INFO, "%s: works again (failures: %d)" % (self.name, self._failures))
-            self._failures = 0
-            self.error = None

@@ -200,6 +200,10 @@ class Session:
         got = safe
         if len(body) >= 12:  # the tail is an addition: an older gateway leaves it out
             got = unpack_from("<I", body, 8)[0]
+        if self.closed:  # the gateway may have had more of the epoch than was kept of it
+            end = self.ring.next_seq()
+            safe = min(safe, end)
+            got = min(got, end)
         if epoch == self.epoch:
             self.delivery.acknowledge(safe, got, credit, flags & _REWIND, now_ms)
 

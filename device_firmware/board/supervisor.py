@@ -51,7 +51,7 @@ class Supervisor:
         self.watches.append(watch)
         return watch
 
-    # To be called often, by the loop whose own life is at stake: nothing else feeds the watchdog.
+    # To be called often, by the loop whose own life is at stake: it alone feeds the watchdog.
     # Returns True now and then, when there is time for what need not be done often.
     def check(self):
         now_ms = clock.now_ms()
@@ -65,9 +65,14 @@ class Supervisor:
         well = True
         for watch in self.watches:
             well = watch.is_well() and well
-        if well and self._watchdog:
-            self._watchdog.feed()
+        if well:
+            self.feed()
         return True
+
+    # Once for each piece of something that has an end, and may take longer than the watchdog waits.
+    def feed(self):
+        if self._watchdog:
+            self._watchdog.feed()
 
     # How long a line may have lain unread: while a driver or the host's USB holds up the loop,
     # nothing is read.

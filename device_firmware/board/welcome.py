@@ -3,8 +3,16 @@
 from board.delivery import Delivery
 from board.frame import clip
 
-_LOG_BYTES = 200
-_EPOCH_STEP = 0x4001
+try:
+    from micropython import const
+except ImportError:  # on CPython, where constants cost nothing
+
+    def const(value):
+        return value
+
+
+_LOG_BYTES = const(200)
+_EPOCH_STEP = const(0x4001)
 
 
 # Returns True if the board is now joined.
@@ -28,7 +36,7 @@ def welcome(session, message, now_ms):
         if session.on_epoch:
             session.on_epoch(session.epoch)
         return False
-    ring.release(first_unsafe)
+    ring.release(min(first_unsafe, ring.next_seq()))
     session.heartbeat_ms = heartbeat_ms
     session.delivery.start(credit, now_ms)
     session.describe_all(now_ms)

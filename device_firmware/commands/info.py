@@ -15,6 +15,7 @@ def run(app, _args):
         "ring_bytes": ring.size,
         "ring_used": ring.used,
         "unacked": ring.count,
+        "in_flash": sum(ring.segments.goods) if hasattr(ring, "segments") else 0,
         "lost": ring.lost,
         "epoch": app.epoch,
         "errors": _errors(app),

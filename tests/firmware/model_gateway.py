@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,15 +30,18 @@ def ack_line(
     return line_of(ACK, struct.pack("<HIBB", epoch, safe, credit, rewind) + tail)
 
 
+UNIX_S = 1_790_000_000
+
+
 def welcome_line(
-    safe: int = 0, credit: int = 3, heartbeat_s: float = 5, epoch: int = 7, session: str = "s"
+    safe: int = 0, credit: int = 3, heartbeat_s: float = 5, epoch: int = 7, utc_ms: int = 0
 ) -> bytes:
     return json_line(
         WELCOME,
         {
             "p": 1,
-            "s": session,
-            "utc": [1790000000, 0],
+            "s": "s",
+            "utc": divmod(utc_ms or UNIX_S * 1000, 1000),
             "ep": epoch,
             "nx": safe,
             "cr": credit,
@@ -114,6 +118,8 @@ class ModelGateway:
     safe_delay_ms: int = 0
     """How long the broker takes; the records are received, not safe, that long."""
     heartbeat_s: float = 5
+    ahead_s: float | None = None
+    """How far its clock is ahead of ours; None: it stands still."""
     is_silent: bool = False
     records: list[bytes] = field(default_factory=list)
     gaps: list[tuple[int, int]] = field(default_factory=list)
@@ -136,7 +142,8 @@ class ModelGateway:
         if frame.kind == HELLO:
             yield from self._hello(frame)
         elif frame.kind == PING:
-            yield line_of(PONG, frame.payload[:4] + struct.pack("<IH", 1790000000, 0))
+            now = struct.pack("<IH", *divmod(self.utc_ms(), 1000))
+            yield line_of(PONG, frame.payload[:4] + now)
         elif frame.kind == READ:
             yield from self._read(batch(frame), now_ms)
         elif frame.kind == LOG:
@@ -144,12 +151,15 @@ class ModelGateway:
         elif frame.kind == RSP:
             self.answers.setdefault(frame.json["cid"], []).append(frame.json)
 
+    def utc_ms(self) -> int:
+        return UNIX_S * 1000 if self.ahead_s is None else int((time.time() + self.ahead_s) * 1000)
+
     def _hello(self, frame: Said) -> Iterator[bytes]:
         hello = frame.json
         if hello["ep"] != self.epoch:
             self.epoch = hello["ep"]
             self.received = self.safe = hello.get("ak", 0)
-        yield welcome_line(self.safe, self.credit, self.heartbeat_s, epoch=hello["ep"])
+        yield welcome_line(self.safe, self.credit, self.heartbeat_s, hello["ep"], self.utc_ms())
 
     def _read(self, read: Batch, now_ms: int) -> Iterator[bytes]:
         if read.epoch != self.epoch:

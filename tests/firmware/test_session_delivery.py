@@ -294,3 +294,19 @@ def test_sessions_share_a_ring_and_its_acks() -> None:
     assert spans(usb, 20) == [(44, 66)]
     assert spans(uart, 20) == [(44, 66)]
     assert spans(uart, 420) == [(22, 44), (44, 66)]
+
+
+def test_of_a_closed_epoch_the_gateway_may_have_more_than_was_kept() -> None:
+    """It was still to become safe when the board lost its power."""
+    session = board()
+    session.closed = True
+    push(session, 10)
+    drain(session, 0)
+    session.on_line(welcome_line(safe=5), 0)
+    drain(session, 0)
+
+    session.on_line(ack_line(30, 30), 10)
+
+    assert session.ring.count == 0
+    assert session.ring.safe == 10
+    assert session.bad_frames == 0

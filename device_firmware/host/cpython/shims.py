@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import io
+import os
 import select
 import sys
 import time
@@ -17,6 +18,7 @@ def install():
     _add_ticks()
     _add_heap()
     _unbuffer()
+    os.ilistdir = _ilistdir
     sys.print_exception = _print_exception
     select.poll = Poll
     asyncio.sleep_ms = lambda ms: asyncio.sleep(ms / 1000)
@@ -44,6 +46,12 @@ def _add_heap():
     gc.mem_free = lambda: _PLENTY
     gc.mem_alloc = lambda: 0
     gc.threshold = lambda amount=-1: None
+
+
+def _ilistdir(path="."):
+    """Yield (name, type, inode) of each file."""
+    for entry in os.scandir(path):
+        yield entry.name, 0x4000 if entry.is_dir() else 0x8000, entry.inode()
 
 
 def _unbuffer():
