@@ -5,7 +5,7 @@ import gc
 import logging
 import resource
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -26,6 +26,7 @@ from gateway.pipeline import Pipeline
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
 from gateway.store.keeper import Keeper, KeeperOptions
+from gateway.store.ledger import Entry
 from gateway.store.outbox import Outbox, OutboxOptions
 from gateway.store.store import Limits, Store
 from gateway.supervise import keep_running
@@ -80,6 +81,7 @@ class App:
             time_base=self._timekeeper.base,
             status=self.status.store,
             watermarks=self._book.changed,
+            recall=self._recall,
         )
         self._links: dict[str, SerialLink] = {}
         self._is_crowded = False
@@ -94,7 +96,7 @@ class App:
         _collect_garbage_less_often()
         health_interval_s = self._settings.gateway.health_interval_s
         try:
-            await self._recall()
+            await self._claim_store()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keeper.run(), name="store")
                 broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
@@ -122,13 +124,15 @@ class App:
             if self.outbox.on_disk or self.outbox.in_memory > left:
                 _log.info("%d samples wait on disk", self.outbox.size - left)
 
-    async def _recall(self) -> None:
-        """Take up how far each board's samples are known to be safe."""
+    async def _claim_store(self) -> None:
+        """Learn how far each board is, before the first of them speaks, if that is possible."""
         try:
-            entries = await self._keeper.open_ledger()
+            await self._keeper.open_ledger()
         except StoreError as exc:
             _log.error("%s; going on without it, and trying again", exc)
-            return
+
+    def _recall(self, entries: Sequence[Entry]) -> None:
+        """Take up how far each board's samples are known to be safe."""
         for entry in entries:
             # What is stored is safe, too, and known to the moment; watermarks are noted seldom.
             safe_next = max(entry.safe_next, entry.stored_next)

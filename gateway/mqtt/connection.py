@@ -14,8 +14,8 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, cast
 
 import aiomqtt
@@ -136,9 +136,10 @@ class Connection:
         Raises:
             LinkError: the reason, in words for people.
         """
-        tls_context = (
-            await asyncio.to_thread(client_context, settings) if settings.uses_tls else None
-        )
+        with _told_if_no_thread():
+            tls_context = (
+                await asyncio.to_thread(client_context, settings) if settings.uses_tls else None
+            )
         connection = cls(settings, client_id, will, tls_context)
         try:
             await connection._enter()
@@ -149,7 +150,8 @@ class Connection:
 
     async def _enter(self) -> None:
         try:
-            await self._client.__aenter__()
+            with _told_if_no_thread():
+                await self._client.__aenter__()
         except aiomqtt.MqttError as exc:
             # aiomqtt keeps the cause's text only; the cause itself is still the context.
             raise LinkError(self._failure or self._explain(exc.__context__ or exc)) from exc
@@ -275,6 +277,19 @@ class Connection:
         _properties: Properties,
     ) -> None:
         self._acks.append((packet_id, reason.value))
+
+
+@contextmanager
+def _told_if_no_thread() -> Iterator[None]:
+    """Tell in words for people that the system has no thread to give.
+
+    What the executor could not begin stays in its queue, and is done with the next call; a late
+    connect finds its socket closed by `PahoSocket`, before a byte is sent.
+    """
+    try:
+        yield
+    except RuntimeError as exc:
+        raise LinkError(f"{exc}: raise the limit (ulimit -u, TasksMax=)") from exc
 
 
 def _heed_cancellation() -> None:

@@ -63,8 +63,12 @@ class Keeper:
         time_base: Callable[[], TimeBase],
         status: StoreStatus,
         watermarks: Callable[[], Sequence[Watermark]] = tuple,
+        recall: Callable[[Sequence[Entry]], None] = lambda _entries: None,
     ) -> None:
-        """`watermarks` tells which sessions moved since it was last asked."""
+        """`watermarks` tells which sessions moved since it was last asked.
+
+        `recall` is called once, with what is known of each boot of each device.
+        """
         self._store = store
         self._outbox = outbox
         self._options = options
@@ -72,11 +76,13 @@ class Keeper:
         self._time_base = time_base
         self._status = status
         self._watermarks = watermarks
+        self._recall = recall
         self._machine_boot = machine_boot_number(clock.boot_id)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._thread = _new_thread()
         self._backoff = Backoff(cap_s=BACKOFF_CAP_S)
         self._wake = asyncio.Event()
         self._pending: asyncio.Future[Committed] | None = None
+        self._is_claimed = False
         self._is_open = False
         self._is_damaged = False
         self._unread: list[Lane] = []
@@ -92,16 +98,18 @@ class Keeper:
         outbox.on_read = self._read
         outbox.on_ask_newest = self._ask_newest
 
-    async def open_ledger(self) -> list[Entry]:
-        """Claim the store, and return what is known of each boot of each device.
+    async def open_ledger(self) -> None:
+        """Claim the store, and recall what is known of each boot; `run` tries it again.
 
         Raises:
-            StoreError: the folder cannot be used, or another gateway uses it.
+            StoreError: the folder cannot be used.
+            ConfigError: another gateway uses it.
         """
         entries = await self._in_thread(self._store.open_ledger)
+        self._is_claimed = True
         outstanding = (entry for entry in entries if entry.stored_next > entry.settled_next)
         self._outbox.await_stock(entry.device for entry in outstanding)
-        return entries
+        self._recall(entries)
 
     async def run(self) -> NoReturn:
         """Open the store, and keep it, whatever the disk does."""
@@ -159,6 +167,8 @@ class Keeper:
     async def _open(self) -> None:
         if self._status.state != "failing":
             self._status.state = "opening"
+        if not self._is_claimed:
+            await self.open_ledger()
         opened = await self._in_thread(self._store.open, self._now())
         self._outbox.opened(*opened[:2], opened.epochs)
         self._is_open = True
@@ -337,13 +347,26 @@ class Keeper:
     def _start(
         self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> asyncio.Future[_T]:
-        return asyncio.wrap_future(self._thread.submit(function, *args, **kwargs))
+        try:
+            return asyncio.wrap_future(self._thread.submit(function, *args, **kwargs))
+        except RuntimeError as exc:  # only the first work for an executor begins its thread
+            text = f"{self._store.path}: {exc}: raise the limit (ulimit -u, TasksMax=)"
+            failed: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+            failed.set_exception(StoreError(text))
+            # What could not begin must not be done later, in front of another attempt.
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = _new_thread()
+            return failed
 
     async def _in_thread(
         self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
         future = self._start(function, *args, **kwargs)
         return await asyncio.shield(future)
+
+
+def _new_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="store")
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

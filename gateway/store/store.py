@@ -134,8 +134,6 @@ class Store:
 
     def open(self, moment: Moment) -> Opened:
         """Open the database, and look whether it holds all it should; mend it if not."""
-        if self._ledger is None:
-            self.open_ledger()
         recovery.finish_renaming(self.path)
         try:
             found = recovery.check(self.path, self._known().values())

@@ -17,6 +17,7 @@ from gateway.mqtt.connection import Ack, Connection
 from gateway.mqtt.settings import BrokerSettings
 from gateway.simulate.broker import EmbeddedBroker
 from tests.support.broker import Broker
+from tests.support.threads import no_threads
 
 TLS = Path(__file__).parents[1] / "support" / "tls"
 WAIT_S = 15.0
@@ -122,6 +123,20 @@ async def test_publishing_on_a_lost_connection_does_no_harm(broker: Broker) -> N
         await asyncio.sleep(0)
 
     assert connection.lost.result() == "connection lost"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_without_a_thread_there_is_no_connection_and_with_one_again(
+    broker: Broker, tls: bool
+) -> None:
+    settings = replace(settings_for(broker), tls=tls)
+    with no_threads():
+        assert "can't start new thread: raise the limit" in await failure(settings)
+
+    async with opened(settings_for(broker)) as connection:
+        acks = Acks(connection)
+        connection.publish("e/x", b"payload", retain=False)
+        await acks.wait(1)
 
 
 async def test_an_error_in_the_receiver_of_answers_is_not_hidden(broker: Broker) -> None:

@@ -3,6 +3,7 @@
 The disk fails because somebody else holds the database; SQLite then gives up after a second.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from gateway.model import Batch, BatchKind, Sample
 from tests.support.kept_store import KeptStore, until
+from tests.support.threads import no_threads
 
 
 @contextmanager
@@ -102,3 +104,30 @@ async def test_reading_a_backlog_back_costs_nothing_that_comes_in(tmp_path: Path
 
     assert not kept.counts["samples_dropped"]
     assert len(kept.delivered) == 4 * 1000 + 180
+
+
+async def test_a_store_without_a_thread_is_opened_and_recalled_when_there_is_one(
+    tmp_path: Path,
+) -> None:
+    before = KeptStore(tmp_path)
+    async with before.running():
+        await before.put_and_store([samples(before, "a", 0, 10)])
+    kept = KeptStore(tmp_path)
+    with no_threads():
+        async with asyncio.TaskGroup() as tasks:
+            failing = tasks.create_task(kept.keeper.run())
+            await until(lambda: kept.status.failures == 2)
+            failing.cancel()
+    assert kept.status.state == "failing"
+    assert "can't start new thread: raise the limit" in kept.status.error
+    assert kept.recalled == []
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(kept.keeper.run())
+        await until(lambda: kept.status.state == "ok")
+        await kept.deliver()
+        running.cancel()
+    await kept.keeper.close()
+
+    assert [(entry.device, entry.stored_next) for entry in kept.recalled] == [("a", 10)]
+    assert len(kept.delivered) == 10

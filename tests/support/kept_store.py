@@ -5,17 +5,21 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from gateway.clock import Clock, TimeBase
+from gateway.errors import StoreError
 from gateway.model import BatchKind, GapCause, Readings, Record, Sample, Value
 from gateway.status import StoreStatus
 from gateway.store.keeper import Keeper, KeeperOptions
 from gateway.store.outbox import Outbox, OutboxOptions
 from gateway.store.store import Store
+
+if TYPE_CHECKING:
+    from gateway.store.ledger import Entry
 
 TIMEOUT_S = 30.0
 
@@ -61,6 +65,8 @@ class KeptStore:
         """Numbers whose source was told so."""
         self.delivered: dict[Number, Fate] = {}
         """What the broker has, in the order in which it got it."""
+        self.recalled: list[Entry] = []
+        """What the ledger knew."""
         self.outbox = Outbox(
             OutboxOptions(
                 max_records=self.max_records,
@@ -78,6 +84,7 @@ class KeptStore:
             clock=clock,
             time_base=lambda: self.base,
             status=self.status,
+            recall=self.recalled.extend,
         )
 
     @property
@@ -87,7 +94,8 @@ class KeptStore:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["KeptStore"]:
         """Run the keeper until the store is open or fails; stop it in order."""
-        await self.keeper.open_ledger()
+        with suppress(StoreError):  # it is tried again
+            await self.keeper.open_ledger()
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(self.keeper.run())
             try:
