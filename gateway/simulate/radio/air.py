@@ -33,6 +33,8 @@ class Lost(Enum):
     """Sent to a link that was down by then."""
     PACKET_NO_CREDIT = "packet_no_credit"
     """A host sent more than its controller had told it to."""
+    WRITE_UNREAD = "write_unread"
+    """A board did not read what centrals wrote to it."""
     NONSENSE = "nonsense"
     """A host or a peer sent what made no sense."""
 
@@ -83,6 +85,12 @@ class Air(LocalLink):
         from gateway.simulate.radio.chip import Chip  # noqa: PLC0415 a chip knows its air
 
         return (chip for chip in tuple(self.controllers) if isinstance(chip, Chip))
+
+    def make_room(self, address: str) -> None:
+        """Take a chip with this address off the air, for the one that has it now."""
+        for chip in self.chips:
+            if str(chip.public_address).partition("/")[0] == address.upper():
+                chip.leave()
 
     def advertise(self, transmission: Transmission, sender: Controller | None = None) -> None:
         """Let every chip but the sender's hear an advert, if it listens."""

@@ -7,6 +7,7 @@ from typing import cast
 
 from bumble import hci
 from bumble.controller import Connection, Controller, LegacyAdvertiser
+from bumble.host import Host
 
 from gateway.simulate.radio.air import Air, Lost, Transmission
 
@@ -106,6 +107,7 @@ class Chip(Controller):
         """How strong others hear it."""
         self.has_room = True
         """Whether its host reads what it is told."""
+        self.has_left = False
         self.chance = random.Random(address)  # noqa: S311 spreads adverts, guards no secret
         self.le_legacy_advertiser = _Advertiser(self)
 
@@ -123,10 +125,14 @@ class Chip(Controller):
 
     def leave(self) -> None:
         """Go off the air; peers lose their links, as by a supervision timeout."""
+        if self.has_left:
+            return
         self._fall_silent(hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR)
-        self.host = None
-        if self in self.air.controllers:
-            self.air.remove_controller(self)
+        self.has_left = True
+        self.air.remove_controller(self)
+        host, self.host = self.host, None
+        if isinstance(host, Host):
+            host.on_transport_lost()  # type: ignore[no-untyped-call]  # bumble's has no annotations
 
     def hear(self, transmission: Transmission) -> None:
         """Tell the host of an advert, and make the link it waits for."""

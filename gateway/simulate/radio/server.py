@@ -17,6 +17,7 @@ from bumble.transport.common import PacketParser
 from gateway.errors import LinkError
 from gateway.simulate.radio.air import MOST_CHIPS, Air
 from gateway.simulate.radio.chip import Chip
+from gateway.simulate.radio.peripheral import LINE_BYTES, BoardRadio
 
 _log = logging.getLogger(__name__)
 
@@ -30,13 +31,17 @@ _READ_BYTES = 4096
 class VirtualRadio:
     """The air, and the doors to it, for the length of an `async with`."""
 
-    def __init__(self, *, hci_port: int = 0) -> None:
+    def __init__(self, *, hci_port: int = 0, board_port: int = 0) -> None:
         """Prepare, without listening yet; port 0 lets the system choose."""
         self.air = Air()
         self.hci_address = f"{HOST}:{hci_port}"
         """Where each TCP client has an adapter of its own; final once the context is entered."""
-        self._hci_port = hci_port
+        self.board_address = f"{HOST}:{board_port}"
+        """What BOARD_RADIO is for the firmware; final once the context is entered."""
+        self._ports = (hci_port, board_port)
         self._hosts: set[_AdapterHost] = set()
+        self._boards: set[BoardRadio] = set()
+        self._tasks = asyncio.TaskGroup()
         self._servers: list[asyncio.Server] = []
         self._adapters = 0
 
@@ -44,16 +49,24 @@ class VirtualRadio:
         """Listen.
 
         Raises:
-            LinkError: the port is taken.
+            LinkError: a port is taken.
         """
         hush()
         loop = asyncio.get_running_loop()
+        hci_port, board_port = self._ports
         try:
-            server = await loop.create_server(self._welcome_host, HOST, self._hci_port)
+            hosts = await loop.create_server(self._welcome_host, HOST, hci_port)
+            self._servers.append(hosts)
+            boards = await asyncio.start_server(
+                self._welcome_board, HOST, board_port, limit=LINE_BYTES
+            )
+            self._servers.append(boards)
         except OSError as exc:
-            raise LinkError(f"virtual radio on port {self._hci_port}: {exc.strerror}") from exc
-        self._servers.append(server)
-        self.hci_address = f"{HOST}:{server.sockets[0].getsockname()[1]}"
+            self._close_servers()
+            raise LinkError(f"virtual radio on ports {self._ports}: {exc.strerror}") from exc
+        self.hci_address = f"{HOST}:{hosts.sockets[0].getsockname()[1]}"
+        self.board_address = f"{HOST}:{boards.sockets[0].getsockname()[1]}"
+        await self._tasks.__aenter__()
         return self
 
     async def __aexit__(
@@ -62,16 +75,16 @@ class VirtualRadio:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take everything off the air."""
-        for server in self._servers:
-            server.close()
+        """Take everything off the air; what the block raised is passed on as it is."""
+        self._close_servers()
         for host in tuple(self._hosts):
             host.close()
+        for board in self._boards:
+            board.close()
+        await self._tasks.__aexit__(None, None, None)
+        await asyncio.sleep(0)  # the turn in which the sockets are closed
         for chip in self.air.chips:
             chip.leave()
-        for server in self._servers:
-            await server.wait_closed()
-        await asyncio.sleep(0)  # the turn in which the sockets are closed
 
     def drop_links(self, address: str = "") -> int:
         """End all links, or those of one board or adapter; return how many there were."""
@@ -83,6 +96,24 @@ class VirtualRadio:
                 self.air.drop(chip, connection, hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR)
                 dropped += 1
         return dropped
+
+    def _close_servers(self) -> None:
+        for server in self._servers:
+            server.close()
+
+    def _welcome_board(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Give the next board a radio, unless there are too many."""
+        if len(self._boards) >= MOST_CHIPS:
+            writer.transport.abort()
+        else:
+            self._tasks.create_task(self._serve_board(BoardRadio(self.air, reader, writer)))
+
+    async def _serve_board(self, board: BoardRadio) -> None:
+        self._boards.add(board)
+        try:
+            await board.run()
+        finally:
+            self._boards.discard(board)
 
     def _welcome_host(self) -> "_AdapterHost":
         """Give the next TCP client an adapter; its address is one no other has had before."""
