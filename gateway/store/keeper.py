@@ -29,6 +29,8 @@ WATERMARKS_S = 60.0
 """From one note of the boards' watermarks to the next."""
 EXPIRY_S = 600.0
 READ_RECORDS = 500
+COMMIT_PARCELS = 5000
+"""Most that share a commit: what is being saved cannot make room, and a disk may take its time."""
 BACKOFF_CAP_S = 10.0
 CLOSE_TIMEOUT_S = 10.0
 
@@ -85,6 +87,8 @@ class Keeper:
         self._is_claimed = False
         self._is_open = False
         self._is_damaged = False
+        self._unnoted: Sequence[Watermark] = ()
+        """Watermarks that are asked for only once, and not in the ledger yet."""
         self._unread: list[Lane] = []
         """Lanes that go on once the store is mended."""
         self._flushed: asyncio.Future[None] | None = None
@@ -147,7 +151,8 @@ class Keeper:
             if self._is_open and not self._is_damaged:
                 parcels = self._outbox.begin_saving(float("inf"))
                 await asyncio.wait([self._submit(parcels)], timeout=CLOSE_TIMEOUT_S)
-            noting = self._start(self._store.note_watermarks, self._watermarks())
+            watermarks = [*self._unnoted, *self._watermarks()]
+            noting = self._start(self._store.note_watermarks, watermarks)
             await asyncio.wait([noting], timeout=CLOSE_TIMEOUT_S)
             if noting.done():
                 noting.result()
@@ -187,7 +192,7 @@ class Keeper:
                 self._store.rebuild, parcels, self._now(), settled, *numbers
             )
         except StoreError:
-            outbox.settled = [*settled, *outbox.settled]
+            outbox.settled = [*settled, *outbox.settled]  # empty once it was noted
             raise
         while self._unread:
             outbox.not_read(self._unread.pop())
@@ -225,7 +230,8 @@ class Keeper:
         now_s = self._clock.monotonic_s()
         half_s = self._options.spill_after_s / 2  # so that a commit takes more than a few
         is_all = self._options.always_stores or self._flushed is not None
-        parcels = self._outbox.begin_saving(now_s if is_all else now_s - half_s)
+        before_s = now_s if is_all else now_s - half_s
+        parcels = self._outbox.begin_saving(before_s, COMMIT_PARCELS)
         pending = self._submit(parcels)
         await asyncio.wait([pending])
         pending.result()
@@ -245,7 +251,8 @@ class Keeper:
         job = Job(moment, parcels, settled, self._what_to_drop(moment))
         if now_s >= self._marked_s + WATERMARKS_S:
             self._marked_s = now_s
-            job.watermarks = self._watermarks()
+            self._unnoted = self._unnoted or self._watermarks()
+        job.watermarks = self._unnoted
         pending = self._start(self._store.commit, job)
         pending.add_done_callback(partial(self._on_committed, job))
         self._pending = pending
@@ -274,6 +281,7 @@ class Keeper:
             self._outbox.not_saved(job.parcels)
             return
         committed = pending.result()
+        self._unnoted = ()
         if committed.epochs is not None:
             self._outbox.stored_epochs = committed.epochs
         self._dated = job.moment.base.quality

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from gateway.clock import Clock
 from gateway.model import Batch, BatchKind, Gap, Readings, Sample
@@ -312,10 +313,13 @@ class Outbox:
         for parts in self._taken.values():
             yield from (parcel for parcel in parts if parcel.is_stored)
 
-    def begin_saving(self, before_s: float) -> list[Parcel]:
-        """Return what arrived before a moment and is only in memory; it must not change now."""
+    def begin_saving(self, before_s: float, most: int | None = None) -> list[Parcel]:
+        """Return what arrived before a moment and is only in memory; it must not change now.
+
+        The oldest, where it is more than `most` parcels.
+        """
         parcels: list[Parcel] = []
-        for parcel in self.unsaved.values():
+        for parcel in islice(self.unsaved.values(), most):
             if parcel.put_s > before_s:
                 break
             parcel.is_saving = True

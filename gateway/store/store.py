@@ -140,14 +140,14 @@ class Store:
             self._database = Database(self.path)
         except StoreDamagedError as exc:
             _log.error("%s; salvaging what can be read", exc)
-            return self.rebuild((), moment)
+            return self.rebuild((), moment, [])
         return self._begin(found)
 
     def rebuild(
         self,
         parcels: Iterable[Parcel],
         moment: Moment,
-        settled: Iterable[Settled] = (),
+        settled: list[Settled],
         cursors: Mapping[str, int] = MappingProxyType({}),
         end_n: int | None = None,
     ) -> Opened:
@@ -156,12 +156,13 @@ class Store:
         Args:
             parcels: Those in memory that are stored.
             moment: Now.
-            settled: What the broker has.
+            settled: What the broker has; empty once the store has noted it, even if the rest fails.
             cursors: Up to which number the rows of each device are in memory, or were.
             end_n: Numbers from here on are those of parcels that are not stored.
         """
         if self._ledger is not None:
-            self._settle(self._ledger, settled)
+            noted, settled[:] = list(settled), []
+            self._settle(self._ledger, noted)
             self._sync(self._ledger)
         self._close_database(is_damaged=True)
         rows = [row_of(parcel, moment) for parcel in parcels]

@@ -4,12 +4,14 @@ The disk fails because somebody else holds the database; SQLite then gives up af
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gateway.model import Batch, BatchKind, Sample
+from gateway.store.keeper import COMMIT_PARCELS, KeeperOptions
 from tests.support.kept_store import KeptStore, until
 from tests.support.threads import no_threads
 
@@ -21,6 +23,22 @@ def locked(kept: KeptStore) -> Iterator[None]:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("ROLLBACK")
+
+
+@contextmanager
+def unwritable_ledger(kept: KeptStore) -> Iterator[None]:
+    """Let nothing be written to the ledger."""
+    ledger = kept.store._ledger  # noqa: SLF001 - a disk that fails for this file alone
+    assert ledger is not None
+    descriptor = ledger._descriptor  # noqa: SLF001 - as above
+    saved, read_only = os.dup(descriptor), os.open(ledger.path, os.O_RDONLY)
+    os.dup2(read_only, descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(saved, descriptor)
+        os.close(saved)
+        os.close(read_only)
 
 
 def samples(kept: KeptStore, device: str, first: int, count: int) -> list[Sample]:
@@ -131,3 +149,58 @@ async def test_a_store_without_a_thread_is_opened_and_recalled_when_there_is_one
 
     assert [(entry.device, entry.stored_next) for entry in kept.recalled] == [("a", 10)]
     assert len(kept.delivered) == 10
+
+
+async def test_while_a_damaged_store_cannot_be_mended_nothing_gathers_in_memory(
+    tmp_path: Path,
+) -> None:
+    kept = KeptStore(tmp_path)
+    in_the_way = tmp_path / "outbox.db.new"
+    async with kept.running():
+        await kept.put_and_store([samples(kept, "a", 0, 10)])
+        while (batch := await kept.outbox.take()).kind is BatchKind.PREVIEW:
+            pass
+        in_the_way.mkdir()
+        kept.keeper._is_damaged = True  # noqa: SLF001 - as when rows cannot be read
+        await until(lambda: kept.status.state == "failing")
+        kept.outbox.delivered(batch)
+        for seq in range(10, 500):
+            kept.put(samples(kept, "a", seq, 1))
+        await kept.deliver()
+        assert len(kept.outbox.settled) > 400
+        failures = kept.status.failures
+        await until(lambda: kept.status.failures == failures + 2)
+        assert not kept.outbox.settled
+        in_the_way.rmdir()
+        await until(lambda: kept.status.state == "ok")
+
+    assert rows(kept) == 0
+
+
+async def test_watermarks_are_noted_as_soon_as_the_disk_works_again(tmp_path: Path) -> None:
+    kept = KeptStore(tmp_path)
+    async with kept.running():
+        with unwritable_ledger(kept):
+            kept.put(samples(kept, "a", 0, 10))
+            kept.moved.append(("a", 1, 7, 10))
+            kept.keeper._marked_s = float("-inf")  # noqa: SLF001 - a minute is over
+            await until(lambda: kept.status.failures == 2)
+        await until(lambda: kept.status.state == "ok")
+        kept.copy(tmp_path / "killed")
+
+    killed = KeptStore(tmp_path / "killed")
+    async with killed.running():
+        pass
+    assert [entry.safe_next for entry in killed.recalled] == [7]
+
+
+async def test_a_commit_is_bounded_and_the_rest_follows_at_once(tmp_path: Path) -> None:
+    kept = KeptStore(tmp_path, KeeperOptions(spill_after_s=0.1))
+    async with kept.running():
+        for seq in range(2 * COMMIT_PARCELS + 1):
+            kept.put(samples(kept, "a", seq, 1))
+        begun = kept.status.commits
+        await until(lambda: not kept.outbox.unsaved)
+        assert kept.status.commits >= begun + 3
+
+    assert rows(kept) == 2 * COMMIT_PARCELS + 1

@@ -195,7 +195,7 @@ class World:
     async def rebuild(self, _device: str, _count: int) -> None:
         """The database is found damaged while it runs."""
         parcels = list(self.outbox.stored_in_memory())
-        opened = self.store.rebuild(parcels, self.moment())
+        opened = self.store.rebuild(parcels, self.moment(), [])
         self.outbox.restock(opened.stock, opened.epochs)
 
     # ---- the end ----

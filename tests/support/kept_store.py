@@ -14,7 +14,7 @@ from gateway.clock import Clock, TimeBase
 from gateway.errors import StoreError
 from gateway.model import BatchKind, GapCause, Readings, Record, Sample, Value
 from gateway.status import StoreStatus
-from gateway.store.keeper import Keeper, KeeperOptions
+from gateway.store.keeper import Keeper, KeeperOptions, Watermark
 from gateway.store.outbox import Outbox, OutboxOptions
 from gateway.store.store import Store
 
@@ -65,6 +65,8 @@ class KeptStore:
         """Numbers whose source was told so."""
         self.delivered: dict[Number, Fate] = {}
         """What the broker has, in the order in which it got it."""
+        self.moved: list[Watermark] = []
+        """Watermarks of sessions that moved since the keeper asked."""
         self.recalled: list[Entry] = []
         """What the ledger knew."""
         self.outbox = Outbox(
@@ -77,13 +79,15 @@ class KeptStore:
             self.counts,
             clock,
         )
+        self.store = Store(self.path, self.options.limits)
         self.keeper = Keeper(
-            Store(self.path, self.options.limits),
+            self.store,
             self.outbox,
             self.options,
             clock=clock,
             time_base=lambda: self.base,
             status=self.status,
+            watermarks=self._watermarks,
             recall=self.recalled.extend,
         )
 
@@ -105,6 +109,10 @@ class KeptStore:
                 running.cancel()
                 await asyncio.wait([running])
                 await self.keeper.close()
+
+    def _watermarks(self) -> Sequence[Watermark]:
+        moved, self.moved = self.moved, []
+        return moved
 
     def put(self, records: Sequence[Record]) -> None:
         """Send what a port brought."""
