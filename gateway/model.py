@@ -127,6 +127,8 @@ class Sensor:
     """Home Assistant's word for the quantity; empty when there is none."""
     exponent: int | None = None
     """Value = integer on the wire * 10**exponent; None where values come as text."""
+    is_diagnostic: bool = False
+    """Whether it tells of the device itself rather than of what it measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class Description:
     device: str
     name: str
     driver: str
-    """Which of our drivers reads it: board, json_lines or csv_lines."""
+    """Which of our drivers reads it: board, json_lines, csv_lines, or a family of adverts."""
     model: str = ""
     firmware: str = ""
     runtime: str = ""
@@ -164,6 +166,8 @@ class Description:
     reset_cause: str = ""
     crash: str = ""
     """Traceback of the crash that ended the board's last run, if there was one."""
+    problem: str = ""
+    """Why there are no values of it: needs_key or wrong_key; empty when nothing is wrong."""
 
 
 class LogLevel(Enum):

@@ -86,6 +86,7 @@ class Pipeline:
             _log.info("%s: moved from %s to %s", description.device, entry.link, link)
         is_new = not entry.online or entry.link != link
         entry.name, entry.driver, entry.link = description.name, description.driver, link
+        entry.problem = description.problem
         keys = {sensor.key for sensor in description.sensors}
         entry.values = {key: value for key, value in entry.values.items() if key in keys}
         self._status.link(link).device = description.device

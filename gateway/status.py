@@ -74,6 +74,8 @@ class DeviceStatus:
     """Samples the broker has acknowledged."""
     lost: int = 0
     """Samples published as gaps."""
+    problem: str = ""
+    """Why there are no values: needs_key or wrong_key; empty when nothing is wrong."""
     last_s: float = 0.0
     """Monotonic time of the newest sample."""
     values: dict[str, Value] = field(default_factory=dict)

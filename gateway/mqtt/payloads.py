@@ -112,11 +112,13 @@ def info(description: Description) -> bytes:
         "address": description.address,
         "reset_cause": description.reset_cause,
         "crash": description.crash,
+        "problem": description.problem,
     }
     sensors = [
         {
             "key": sensor.key,
             **_given({"unit": sensor.unit, "device_class": sensor.device_class}),
+            **({"diagnostic": True} if sensor.is_diagnostic else {}),
         }
         for sensor in description.sensors
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gateway.clock import SLEWED_S, Clock, TimeBase, TimeQuality
+from gateway.drivers.advert_families import FAMILIES
 from gateway.model import (
     RESERVED_DEVICES,
     Actuator,
@@ -122,10 +123,11 @@ def test_every_key_of_a_document_is_explained() -> None:
         firmware="f",
         runtime="r",
         address="a",
-        sensors=(Sensor("k", "u", "c"),),
+        sensors=(Sensor("k", "u", "c", is_diagnostic=True),),
         actuators=(Actuator("k", "n", "number", 0.0, 1.0, ("o",)),),
         reset_cause="r",
         crash="c",
+        problem="needs_key",
     )
     status = Status()
     status.link("x")
@@ -147,6 +149,12 @@ def test_every_key_of_a_document_is_explained() -> None:
 
     for key in keys(json.loads(info)) | keys(json.loads(health)):
         assert f"`{key}`" in TEXT, key
+
+
+def test_every_driver_of_a_device_is_named() -> None:
+    info = PROSE[PROSE.index("`info`: ") : PROSE.index("`health`: ")]
+
+    assert all(f"`{family.name}`" in info for family in FAMILIES)
 
 
 def test_every_source_of_an_offset_is_explained() -> None:

@@ -184,6 +184,25 @@ def test_a_log_line_has_level_text_and_time() -> None:
     )
 
 
+def test_info_tells_a_problem_and_what_is_a_diagnostic() -> None:
+    sealed = Description(
+        device="bthome_80a5",
+        name="BTHome sensor 80A5",
+        driver="bthome",
+        address="54:48:E6:8F:80:A5",
+        sensors=(Sensor("rssi", "dBm", "signal_strength", is_diagnostic=True),),
+        boot=7,
+        problem="needs_key",
+    )
+
+    info = strict(payloads.info(sealed))
+
+    assert info["problem"] == "needs_key"
+    assert info["sensors"] == [
+        {"key": "rssi", "unit": "dBm", "device_class": "signal_strength", "diagnostic": True}
+    ]
+
+
 def test_info_is_what_the_board_said_and_no_more() -> None:
     full = Description(
         device="greenhouse",
