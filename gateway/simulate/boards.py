@@ -1,4 +1,4 @@
-"""Boards that run the firmware itself, each in a process of its own behind a pty."""
+"""Boards that run the firmware itself, each in a process of its own, behind a pty or on the air."""
 
 import asyncio
 import contextlib
@@ -83,7 +83,9 @@ class FirmwareBoard:
     """One board: `run` it in a task, and do to it what happens to boards.
 
     What the firmware prints while nobody reads the port, or while it is unplugged, is lost, as it
-    is on a UART; it never waits. Its stderr is logged at DEBUG.
+    is on a UART; it never waits. Its stderr is logged at DEBUG. A board whose configuration has
+    the link `ble` is on the virtual radio at `radio` as long as its process runs, and is not while
+    it sleeps deeply; without the link `stdio` it has no port.
     """
 
     def __init__(  # noqa: PLR0913 each says something about the board
@@ -97,6 +99,7 @@ class FirmwareBoard:
         heap_size: str = "",
         board_id: str = "",
         firmware: Path | None = None,
+        radio: str = "",
     ) -> None:
         """Describe a board.
 
@@ -109,13 +112,17 @@ class FirmwareBoard:
             heap_size: limit of MicroPython's heap, such as `56K`.
             board_id: what the chip's unique id is, in hex; made of the port's name by default.
             firmware: a copy of `device_firmware` with drivers of your own; ours by default.
+            radio: `VirtualRadio.board_address`; a board without one has no Bluetooth.
         """
         self.path = path
         self.root = root
         self.endings: Counter[Ending] = Counter()
         """How often the firmware ended, and why; each but OFF was followed by a start."""
         reactions = {LinkAction.RESTART: self.restart, LinkAction.KILL: self.kill}
-        self.wire = Wire(PtyPort(path), self._on_input, plan, reactions)
+        links = flash.config.get("links", ["stdio"])
+        self._has_port = isinstance(links, list) and "stdio" in links
+        port = PtyPort(path)
+        self.wire = Wire(port, self._on_input, plan, reactions, has_port=self._has_port)
         self._name = path.name
         self._flash = flash
         self._interpreter = interpreter
@@ -123,6 +130,8 @@ class FirmwareBoard:
         self._firmware = firmware
         board_id = board_id or hashlib.sha256(self._name.encode()).hexdigest()[:12]
         self._environment = {**os.environ, "BOARD_ID": board_id, "BOARD_LOG": "1"}
+        if radio:
+            self._environment["BOARD_RADIO"] = radio
         self._child: ChildProcess | None = None
         self._forced: Ending | None = None
         """How the present life is being ended from outside."""
@@ -202,6 +211,8 @@ class FirmwareBoard:
                 child.kill()
             await child.ended.wait()
         finally:
+            if not self._has_port:
+                child.kill()  # nobody reads the line whose end would tell it to stop
             await child.stop(_STOP_TIMEOUT_S)
             self._child = None
         if self._forced is not None:

@@ -48,8 +48,13 @@ class Wire:
         on_data: Callable[[bytes], None],
         plan: FaultPlan | None = None,
         reactions: Mapping[LinkAction, Callable[[], None]] | None = None,
+        *,
+        has_port: bool = True,
     ) -> None:
-        """`reactions` are what the board does when the plan says so: restart, or kill."""
+        """`reactions` are what the board does when the plan says so: restart, or kill.
+
+        Without a port there is nothing to plug in: the board is on the air only.
+        """
         plan = plan or FaultPlan()
         faults = LineFaults(plan, port.link_path.name)
         self.status = WireStatus(faults.from_board.counts, faults.to_board.counts)
@@ -59,6 +64,7 @@ class Wire:
         self._timeline = Timeline(link_events(plan, port.link_path.name), self._apply)
         self._out = _Delayed(faults.from_board, self._write)
         self._in = _Delayed(faults.to_board, self._deliver)
+        self._has_port = has_port
         self._is_open = False
         self._stalled = False
         self._release_timer: asyncio.TimerHandle | None = None
@@ -124,7 +130,7 @@ class Wire:
                     self._reactions[action]()
 
     def _plug(self) -> None:
-        if not self._port.is_plugged:
+        if self._has_port and not self._port.is_plugged:
             self._port.plug()
             asyncio.get_running_loop().add_reader(self._port.fileno(), self._on_readable)
 
