@@ -59,7 +59,8 @@ class OutboxSettings(BaseModel):
         description=(
             "`spill`: only what the broker has not acknowledged within `spill_after_s` is written "
             "to disk, so that a healthy broker spares the SD card. `always`: every sample is "
-            "written before it is published."
+            "written before it is published, unless the disk fails or the file takes over 30 s to "
+            "open; only `state` may show it earlier, while older ones wait."
         ),
     )
     spill_after_s: Seconds = Field(

@@ -31,8 +31,12 @@ EXPIRY_S = 600.0
 READ_RECORDS = 500
 COMMIT_PARCELS = 5000
 """Most that share a commit: what is being saved cannot make room, and a disk may take its time."""
+OPENING_S = 30.0
+"""For so long nothing goes out before it is stored while the store is being opened (`always`): the
+pages of 256 MB are checked within seconds, but much damage takes its time."""
 BACKOFF_CAP_S = 10.0
 CLOSE_TIMEOUT_S = 10.0
+_ONLY_THE_BROKER = "only the broker's word counts"
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -50,6 +54,7 @@ class KeeperOptions:
     always_stores: bool = False
     """Commit everything at once."""
     limits: Limits = field(default_factory=Limits)
+    opening_s: float = OPENING_S
 
 
 class Keeper:
@@ -101,6 +106,7 @@ class Keeper:
         outbox.on_unsaved = self._wake.set if options.always_stores else _nothing
         outbox.on_read = self._read
         outbox.on_ask_newest = self._ask_newest
+        outbox.hand_out_stored_only(options.always_stores)
 
     async def open_ledger(self) -> None:
         """Claim the store, and recall what is known of each boot; `run` tries it again.
@@ -134,6 +140,11 @@ class Keeper:
                 await self._pause(exc)
             except StoreError as exc:
                 await self._pause(exc)
+
+    def begin_to_stop(self) -> None:
+        """Hand out what cannot be stored any more: the store is not open yet."""
+        if not self._is_open:
+            self._outbox.hand_out_stored_only(False)
 
     async def flush(self, timeout_s: float) -> None:
         """Commit all that is only in memory; give up after `timeout_s`."""
@@ -174,7 +185,13 @@ class Keeper:
             self._status.state = "opening"
         if not self._is_claimed:
             await self.open_ledger()
-        opened = await self._in_thread(self._store.open, self._now())
+        opening = self._start(self._store.open, self._now())
+        if self._options.always_stores:
+            await asyncio.wait([opening], timeout=self._options.opening_s)
+            if not opening.done():
+                _log.warning("the store is still being opened; until then %s", _ONLY_THE_BROKER)
+                self._outbox.hand_out_stored_only(False)
+        opened = await asyncio.shield(opening)
         self._outbox.opened(*opened[:2], opened.epochs)
         self._is_open = True
         records = sum(stock.records for stock in opened.stock)
@@ -305,7 +322,7 @@ class Keeper:
         """Try again later: nothing is acknowledged but what the broker has."""
         self._status.failures += 1
         if self._status.state != "failing":
-            _log.error("%s; until it works again only the broker's word counts", exc)
+            _log.error("%s; until it works again %s", exc, _ONLY_THE_BROKER)
         self._status.state, self._status.error = "failing", str(exc)
         self._outbox.hand_out_stored_only(False)
         if not self._is_open:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
@@ -200,6 +201,45 @@ async def test_in_always_mode_nothing_is_handed_out_before_its_commit(tmp_path: 
             assert batch.kind is BatchKind.LIVE
             rig.outbox.delivered(batch)
         await rig.until(lambda: rig.rows() == 0)
+
+
+async def test_in_always_mode_nothing_passes_a_store_that_is_being_opened(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, KeeperOptions(60.0, always_stores=True))
+    rig.put("a", [0])
+    async with asyncio.TaskGroup() as tasks:
+        taking = tasks.create_task(rig.outbox.take())
+        await rig.keeper.open_ledger()
+        assert not taking.done()
+        async with kept(rig, is_claimed=True):
+            await rig.until(taking.done)
+            assert rig.rows() == 1
+            assert rig.safe == [("a", 0, 0)]
+
+
+async def test_in_always_mode_a_store_that_takes_long_to_open_is_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = KeeperOptions(60.0, always_stores=True, opening_s=0.05)
+    rig = Rig(tmp_path, options)
+    await rig.keeper.open_ledger()
+    rig.put("a", [0])
+    may_open = threading.Event()
+    holding_up = rig.keeper._start(may_open.wait)  # noqa: SLF001 - the thread has other work
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(rig.keeper.run())
+        batch = await rig.outbox.take()
+        assert rig.status.state == "opening"
+        may_open.set()
+        await holding_up
+        await rig.until(lambda: rig.status.state == "ok")
+        rig.outbox.delivered(batch)
+        rig.put("a", [1])
+        assert seqs_of((await rig.outbox.take()).records) == [1]
+        assert rig.safe == [("a", 0, 0), ("a", 1, 1)]
+        running.cancel()
+    await rig.keeper.close()
+
+    assert "the store is still being opened" in caplog.text
 
 
 async def test_the_newest_sample_goes_first_and_again_in_its_place(tmp_path: Path) -> None:
