@@ -11,6 +11,7 @@ from functools import partial
 
 from gateway import __version__
 from gateway.backoff import Backoff
+from gateway.ble.service import Ble, BleOptions, House
 from gateway.clock import Clock
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings
@@ -83,6 +84,7 @@ class App:
             watermarks=self._book.changed,
             recall=self._recall,
         )
+        self._ble = self._make_ble() if settings.ble.enabled else None
         self._links: dict[str, SerialLink] = {}
         self._is_crowded = False
         self.outbox.on_crowded = self._hold
@@ -156,9 +158,14 @@ class App:
         await asyncio.wait([links])
 
     async def _run_links(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            if self._settings.serial.enabled:
+                tasks.create_task(self._run_ports(), name="ports")
+            if self._ble is not None:
+                tasks.create_task(self._ble.run(), name="ble")
+
+    async def _run_ports(self) -> None:
         serial = self._settings.serial
-        if not serial.enabled:
-            return
         watch = PortWatch(serial.patterns, serial.exclude, serial.rescan_s)
         running: dict[str, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:
@@ -211,6 +218,19 @@ class App:
             session_id=self._session,
         )
 
+    def _make_ble(self) -> Ble:
+        house = House(
+            book=self._book,
+            clock=self._clock,
+            run=self._run,
+            session=self._session,
+            status=self.status,
+            accept=self._pipeline.accept,
+            forget_link=self._pipeline.forget_link,
+            on_change=self._publish_health,
+        )
+        return Ble(_ble_options(self._settings), house)
+
     def _override(self, port: FoundPort) -> PortSettings | None:
         names = (port.path, port.name, port.device)
         for override in self._settings.serial.port:
@@ -222,6 +242,8 @@ class App:
         self._is_crowded = is_crowded
         for link in self._links.values():
             link.hold(paused=is_crowded)
+        if self._ble is not None:
+            self._ble.hold(paused=is_crowded)
 
     def _publish_health(self) -> None:
         self._publisher.retain(
@@ -295,6 +317,25 @@ def _serial_options(settings: Settings, override: PortSettings | None) -> Serial
         baudrate = override.baudrate or baudrate
         silence_s = silence_s if override.silence_s is None else override.silence_s
     return SerialOptions(baudrate=baudrate, settle_s=serial.settle_s, silence_s=silence_s or None)
+
+
+def _ble_options(settings: Settings) -> BleOptions:
+    ble = settings.ble
+    return BleOptions(
+        joined_path=settings.joined_path,
+        adapter=ble.adapter,
+        is_passive=ble.mode == "passive",
+        join=ble.join,
+        names={device.address: device.name or "" for device in ble.device},
+        keys={
+            device.address: bytes.fromhex(device.bind_key)
+            for device in ble.device
+            if device.bind_key
+        },
+        max_connections=ble.max_connections,
+        turn_s=ble.turn_s,
+        deaf_s=ble.deaf_s,
+    )
 
 
 def _raise_descriptor_limit() -> None:

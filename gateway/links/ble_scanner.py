@@ -72,8 +72,11 @@ The flags nearly every device advertises; BTHome, MiBeacon and Qingping, which m
 our sleepy boards, Ruuvi, Govee and Mopeka. Source: habluetooth for the flags.
 """
 
-Sink: TypeAlias = Callable[[Advert, BLEDevice], None]
-"""Takes what was heard, and what bleak wants to connect to it; must not block."""
+Connectable: TypeAlias = BLEDevice
+"""Where an advert came from, as bleak wants to have it to connect."""
+
+Sink: TypeAlias = Callable[[Advert, Connectable], None]
+"""Takes what was heard, and from where; must not block."""
 
 
 class RadioBackend(Protocol):

@@ -90,6 +90,10 @@ class Conversation(asyncio.Protocol):
         """End it: the line is gone."""
         self._end(LinkError(f"unplugged ({error.strerror})"))
 
+    def fail(self, reason: Exception) -> None:
+        """End it: the link knows why."""
+        self._end(reason)
+
     def hold(self, *, paused: bool) -> None:
         """Tell the driver, and send what it has to say about it."""
         self._driver.hold(paused=paused)

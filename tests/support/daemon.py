@@ -90,7 +90,8 @@ async def running_daemon(  # noqa: PLR0913 - each says something about the run
 ) -> AsyncIterator[Daemon]:
     """Run the daemon on the ports that match `patterns`, by default in this environment.
 
-    `more` is further configuration, added to `[serial]`. Its gateway is called `test`. `wrap` may
+    `more` is further configuration, added to `[serial]`; without a section `[ble]` in it, the radio
+    of the machine is left alone. Its gateway is called `test`. `wrap` may
     change the command; what it runs must stay one process. Ending the block ends it, and fails if
     it does not end well.
     """
@@ -124,10 +125,11 @@ def daemon_command(folder: Path, broker_port: int, patterns: str, more: str = ""
     """Write a configuration into `folder`; return the command that runs the daemon by it."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "gateway.toml"
+    ble = "" if "[ble]" in more else "[ble]\nenabled = false\n"
     config.write_text(
         f'[gateway]\nname = "test"\nhealth_interval_s = 1.0\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
-        '[log]\nlevel = "info"\n'
+        f'[log]\nlevel = "info"\n{ble}'
         f'[serial]\npatterns = ["{patterns}"]\nsettle_s = 0.0\n{more}\n'
     )
     return [sys.executable, "-m", "gateway", "run", "--config", str(config)]

@@ -1,0 +1,1 @@
+"""The radio, joined: scan, who may join, boards on GATT, sensors in adverts."""

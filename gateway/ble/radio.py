@@ -1,0 +1,175 @@
+"""What is heard, to whom it belongs: boards get a link, sensors are read, strangers are counted."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NoReturn
+
+from gateway.backoff import Backoff
+from gateway.ble.boards import BOARDS_LOOK_S, Boards
+from gateway.ble.service import VIRTUAL, BleOptions, House
+from gateway.drivers.advert import Advert
+from gateway.drivers.adverts import AdvertDriver
+from gateway.errors import LinkError
+from gateway.joining import JoinPolicy
+from gateway.links.ble_scanner import BleScanner, Connectable, RadioBackend, ScanOptions
+from gateway.links.threads import Call
+from gateway.store.joined import JoinedFile
+
+_log = logging.getLogger(__name__)
+
+LINK: Final = "ble"
+"""Name of the link on which all sensors are that only advertise."""
+
+SAVE_CAP_S: Final = 300.0
+"""Longest pause between two tries to write who joined."""
+
+
+class Radio:
+    """One adapter, and all that is heard on it."""
+
+    def __init__(self, options: BleOptions, house: House) -> None:
+        self._options = options
+        self._house = house
+        self._status = house.status.radio
+        self._backend = _backend(options.adapter)
+        self._sensors = AdvertDriver(
+            options.keys, house.clock, house.run, names=options.names, book=house.book
+        )
+        self._loading: set[str] = set()
+        """Families of sensors whose library is being imported."""
+        self._boards = Boards(options, house, self._backend)
+        self._policy = JoinPolicy(options.join, options.names)
+        self._file = JoinedFile(options.joined_path)
+        self._has_to_save = asyncio.Event()
+        self._strangers = 0
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> NoReturn:
+        """Scan, read and serve for ever."""
+        await self._recall()
+        scanner = BleScanner(
+            ScanOptions(
+                "" if self._backend else self._options.adapter,
+                "passive" if self._options.is_passive else "active",
+                self._options.deaf_s,
+            ),
+            self._hear,
+            self._status,
+            self._house.clock,
+            backend=self._backend,
+            is_in_use=lambda: self._status.connected > 0,
+            on_change=self._on_change,
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(scanner.run(), name="scan")
+                tasks.create_task(self._boards.run(), name="boards")
+                tasks.create_task(self._look_around(), name="sensors")
+                tasks.create_task(self._save(), name="joined")
+        finally:
+            self._tasks = None
+            self._house.accept(LINK, self._sensors.close(self._house.clock.monotonic_s()))
+            self._status.state = "off"
+        raise AssertionError  # never reached
+
+    def hold(self, *, paused: bool) -> None:
+        """Ask boards to keep their samples for now, or to go on; sensors cannot be asked."""
+        self._boards.hold(paused=paused)
+
+    def open_window(self, for_s: float) -> None:
+        """Let others join for so long."""
+        self._policy.open_window(self._house.clock.monotonic_s(), for_s)
+
+    def _hear(self, advert: Advert, device: Connectable) -> None:
+        """Take one advert; a board that sleeps advertises its samples, too."""
+        is_board = self._boards.is_board(advert)
+        is_sensor = self._sensors.knows(advert)
+        if not (is_board or is_sensor) or not self._may_join(advert):
+            self._strangers += 1
+            self._status.adverts_unknown = self._strangers
+            return
+        if is_board:
+            self._boards.hear(advert, device)
+        if is_sensor:
+            self._read(advert)
+
+    def _may_join(self, advert: Advert) -> bool:
+        return self._policy.is_member(advert.address) or self._policy.join(
+            advert.address, advert.heard_s
+        )
+
+    def _read(self, advert: Advert) -> None:
+        family = self._sensors.needs(advert)
+        if family is not None:  # the next one will be read
+            if family.name not in self._loading and self._tasks is not None:
+                self._loading.add(family.name)
+                load = partial(self._sensors.load, family)
+                self._tasks.create_task(_in_thread(load), name=f"import {family.name}")
+            return
+        events = self._sensors.feed(advert, self._house.clock.monotonic_s())
+        if events:
+            self._house.accept(LINK, events)
+
+    async def _look_around(self) -> NoReturn:
+        """Notice which sensors fell silent."""
+        while True:
+            await asyncio.sleep(BOARDS_LOOK_S)
+            now_s = self._house.clock.monotonic_s()
+            due_s = self._sensors.deadline_s
+            if due_s is not None and due_s <= now_s and (events := self._sensors.tick(now_s)):
+                self._house.accept(LINK, events)
+
+    def _on_change(self) -> None:
+        now_s = self._house.clock.monotonic_s()
+        is_scanning = self._status.state == "scanning"
+        self._house.status.link(LINK).state = "open" if is_scanning else "lost"
+        if is_scanning:
+            self._sensors.resumed(now_s)
+        else:
+            self._sensors.paused(now_s)
+        self._house.on_change()
+
+    async def _recall(self) -> None:
+        """Take up who joined in earlier runs."""
+        joined: list[str] = []
+        try:
+            joined = await Call(self._file.load).result()
+        except (OSError, LinkError) as exc:
+            _log.error("bluetooth: who joined is not known: %s", exc)
+        self._policy = JoinPolicy(
+            self._options.join, self._options.names, joined, self._has_to_save.set
+        )
+
+    async def _save(self) -> NoReturn:
+        pause = Backoff(base_s=5.0, cap_s=SAVE_CAP_S)
+        while True:
+            await self._has_to_save.wait()
+            self._has_to_save.clear()
+            try:
+                await Call(partial(self._file.save, self._policy.joined)).result()
+            except (OSError, LinkError) as exc:
+                level = logging.DEBUG if pause.attempt else logging.ERROR
+                _log.log(level, "bluetooth: who joined is not on disk: %s; trying again", exc)
+                self._has_to_save.set()
+                await asyncio.sleep(pause.next_delay_s())
+            else:
+                pause.reset()
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    try:
+        await Call(work).result()
+    except LinkError as exc:  # no thread to be had
+        _log.debug("bluetooth: %s", exc)
+        work()
+
+
+def _backend(adapter: str) -> RadioBackend | None:
+    if not adapter.startswith(VIRTUAL):
+        return None
+    from gateway.simulate.radio.bleak_backend import virtual_backend  # noqa: PLC0415  # an extra
+
+    return virtual_backend(adapter.removeprefix(VIRTUAL))

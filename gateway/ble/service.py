@@ -1,0 +1,129 @@
+"""The door to the radio: costs nothing until there is one.
+
+bleak, D-Bus and the sensors' parsers take memory and a second of a Raspberry Pi's time, so nothing
+of them is imported here, nor by anybody else, before there is an adapter.
+"""
+
+import asyncio
+import importlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from gateway.clock import Clock
+from gateway.joining import JoinMode
+from gateway.links.threads import Call
+from gateway.model import Event
+from gateway.protocol.delivery import DeliveryBook
+from gateway.status import Status
+
+if TYPE_CHECKING:
+    from gateway.ble.radio import Radio
+
+_log = logging.getLogger(__name__)
+
+ADAPTERS: Final = Path("/sys/class/bluetooth")
+"""Where the kernel lists its adapters."""
+
+LOOK_S: Final = 5.0
+"""How often an adapter is looked for while there is none."""
+
+VIRTUAL: Final = "virtual:"
+"""What the name of a simulated adapter begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class BleOptions:
+    """What the configuration says."""
+
+    joined_path: Path
+    """File of the devices that joined."""
+    adapter: str = ""
+    is_passive: bool = True
+    join: JoinMode = "open"
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By address; the listed devices are its keys. Empty for one that names itself."""
+    keys: Mapping[str, bytes] = field(default_factory=dict)
+    """Bind keys by address."""
+    max_connections: int = 4
+    turn_s: float = 30.0
+    deaf_s: float = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the radio shares with the rest of the gateway."""
+
+    book: DeliveryBook
+    clock: Clock
+    run: int
+    """Number of this run of the gateway, u32."""
+    session: str
+    status: Status
+    accept: Callable[[str, list[Event]], None]
+    """Takes the name of a link and its events, in order."""
+    forget_link: Callable[[str], None]
+    on_change: Callable[[], None]
+    """Told of each change of the radio's state."""
+
+
+class Ble:
+    """The radio of one gateway, if it has one, from when it has one."""
+
+    def __init__(self, options: BleOptions, house: House) -> None:
+        self._options = options
+        self._house = house
+        self._radio: Radio | None = None
+        self._is_paused = False
+
+    async def run(self) -> NoReturn:
+        """Use the radio for ever."""
+        await self._until_there_is_one()
+        radio = self._radio = await self._make()
+        radio.hold(paused=self._is_paused)
+        await radio.run()
+
+    def hold(self, *, paused: bool) -> None:
+        """Ask boards to keep their samples for now, or to go on."""
+        self._is_paused = paused
+        if self._radio is not None:
+            self._radio.hold(paused=paused)
+
+    def open_window(self, for_s: float) -> bool:
+        """Let devices join for so long; False while there is no radio."""
+        if self._radio is None:
+            return False
+        self._radio.open_window(for_s)
+        return True
+
+    async def _until_there_is_one(self) -> None:
+        radio = self._house.status.radio
+        while not has_adapter(self._options.adapter):
+            if radio.state != "no_adapter":
+                radio.state, radio.reason = "no_adapter", "this machine has none"
+                _log.info("bluetooth: no adapter; serial lines only, until there is one")
+                self._house.on_change()
+            await asyncio.sleep(LOOK_S)
+
+    async def _make(self) -> "Radio":
+        """Make the radio; its imports take a while, so they are done in a thread."""
+        module: Any = await Call(lambda: importlib.import_module("gateway.ble.radio")).result()
+        made: Radio = module.Radio(self._options, self._house)
+        return made
+
+
+def has_adapter(name: str, adapters: Path = ADAPTERS) -> bool:
+    """Tell whether there is an adapter; an empty name stands for any.
+
+    A simulated one, and one behind a system bus of its own, are not the kernel's to know.
+    """
+    if name.startswith(VIRTUAL) or "DBUS_SYSTEM_BUS_ADDRESS" in os.environ:
+        return True
+    try:
+        found = [entry.name for entry in adapters.iterdir() if entry.name.startswith("hci")]
+    except OSError:
+        return False
+    return name in found if name else bool(found)
