@@ -12,8 +12,8 @@ from gateway.drivers.advert_values import Decoder
 from gateway.model import Event, Fault, Gone, device_slug
 from gateway.protocol.delivery import DeliveryBook
 
-MAX_DEVICES: Final = 1024
-"""Sensors known at once; the radio of one room hears some dozens."""
+MAX_DEVICES: Final = 512
+"""Sensors known at once, of 9 KB each; a radio hears some dozens."""
 NEWCOMERS: Final = 256
 NEWCOMERS_A_SECOND: Final = 1.0
 """Sensors met: so many at once, then so many a second. Who invents addresses, which costs nothing,

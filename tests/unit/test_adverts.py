@@ -592,7 +592,7 @@ def test_the_longest_silent_one_makes_room_and_its_numbers_never_come_again() ->
         feed(driver, bthome("400163", address=random_address(0), heard_s=100_002.0))
     )
 
-    assert one_more.device == "bthome_0400"
+    assert one_more.device == "bthome_0200"
     assert (again.device, again.seq) == ("bthome_0000", 0)
     assert again.boot != RUN
 
