@@ -90,7 +90,7 @@ class App:
         self.outbox.on_crowded = self._hold
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
-        """Run until cancelled; then stop cleanly, within a few seconds.
+        """Run until cancelled; then stop cleanly, within a few seconds if the disk does not hang.
 
         `ready` is called once links and publisher have been started.
         """
@@ -114,7 +114,7 @@ class App:
                 try:
                     await asyncio.Event().wait()
                 finally:
-                    await self._settle(links, tasks)
+                    await self._settle(links)
         finally:
             await self._keeper.close()
             if left := sum(len(parcel.records) for parcel in self.outbox.unsaved.values()):
@@ -140,18 +140,21 @@ class App:
             safe_next = max(entry.safe_next, entry.stored_next)
             self._book.restore(entry.device, entry.boot, safe_next, entry.claimed_next)
 
-    async def _settle(self, links: asyncio.Task[None], tasks: asyncio.TaskGroup) -> None:
+    async def _settle(self, links: asyncio.Task[None]) -> None:
         """Ask boards to keep their samples, deliver or store what is here, then close the ports.
 
         The publisher leaves when the ports are closed: what they say last is published, too.
         """
         self.outbox.on_crowded = lambda _crowded: None  # from here on boards keep what they have
         self._hold(is_crowded=True)
+        self._keeper.begin_to_stop()
         if self.status.broker.connected and not self.outbox.on_disk:
-            # Not asyncio.timeout(): on Python 3.11.2 it does not end what is being cancelled.
-            emptied = tasks.create_task(self.outbox.wait_empty(), name="outbox")
-            await asyncio.wait([emptied], timeout=SETTLE_S)
-            emptied.cancel()
+            # A group of its own: if it is a failure that stops us, `run`'s takes no tasks any more.
+            async with asyncio.TaskGroup() as tasks:
+                # Not asyncio.timeout(): on Python 3.11.2 it does not end what is being cancelled.
+                emptied = tasks.create_task(self.outbox.wait_empty(), name="outbox")
+                await asyncio.wait([emptied], timeout=SETTLE_S)
+                emptied.cancel()
         await self._keeper.flush(SETTLE_S)
         await asyncio.sleep(LAST_WORDS_S)
         links.cancel()
