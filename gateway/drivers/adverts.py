@@ -46,7 +46,7 @@ class AdvertDriver:
         names: Mapping[str, str] | None = None,
         book: DeliveryBook | None = None,
     ) -> None:
-        """`keys` and `names` are by address, as the radio shows it in upper case.
+        """`keys` and `names` are by address, as the radio shows it in upper case; a name may be "".
 
         `run` (u32) differs at every start of the gateway. A device that `book` has on another link
         is refused; None where there is no other link.
@@ -176,7 +176,8 @@ class AdvertDriver:
         if isinstance(library, Fault):
             out.append(library)
             return None
-        if key is None and not name and not self._take_token(now_s):
+        is_listed = key is not None or address in self._names
+        if not is_listed and not self._take_token(now_s):
             out.append(Fault("too_many_devices", f"{address}: too many new ones at once"))
             return None
         if len(self._devices) >= MAX_DEVICES and not self._forget_one():
