@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -164,3 +166,19 @@ def test_the_machine_s_own_clock_has_a_boot_and_can_be_asked() -> None:
     assert Clock().boot_id == Clock().boot_id == machine_boot_id() != ""
     assert isinstance(is_clock_synchronised(), bool)
     assert abs(TimeKeeper(Clock()).unix_s() - time.time()) < 0.05
+
+
+def test_seconds_in_which_the_machine_slept_count() -> None:
+    # As if it had slept for so long; where containers forbid that, it has not.
+    asleep = ["unshare", "--time", "--boottime", "1000000"]
+    if subprocess.run([*asleep, "true"], check=False, capture_output=True).returncode:
+        asleep = []
+    # Source: proc_uptime(5), "the uptime of the system (including time spent in suspend)".
+    script = "print(open('/proc/uptime').read()); from gateway.clock import Clock; "
+    script += "print(Clock().monotonic_s())"
+    told = subprocess.run(
+        [*asleep, sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+
+    uptime_s, _, now_s = map(float, told.stdout.split())
+    assert uptime_s - 0.02 <= now_s < uptime_s + 60
