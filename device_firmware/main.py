@@ -21,7 +21,7 @@ def main():
         return
     except OSError:
         pass
-    if WINDOW_MS:
+    if WINDOW_MS and machine.reset_cause() != getattr(machine, "DEEPSLEEP_RESET", None):
         print("starting in %d ms; Ctrl-C for the REPL" % WINDOW_MS)
         time.sleep_ms(WINDOW_MS)
     try:
@@ -35,6 +35,8 @@ def main():
         ending = "reset"
     if ending == "reset":
         machine.reset()
+    if isinstance(ending, int):
+        machine.deepsleep(ending)
 
 
 try:

@@ -26,13 +26,15 @@ class App:
         self.ports = []
         self.answers = []  # (cid, body) of the last commands
         self.problems = []  # what is wrong with the configuration
+        self.extra = None  # adverts, sleep: has tick(app)
         self.led = None
         self.blinking = None  # the task of the command identify
         self.ending = None  # why the run ends: "reset", "repl", "closed", "failed"
         self._tasks = []
         self._failure = None
 
-    # Returns "closed" when the line is closed for good, or "reset"; raises what was not expected.
+    # Returns "closed" when the line is closed for good, or "reset", or for how many ms to sleep;
+    # raises what was not expected.
     async def run(self):
         for sensor in self.sensors:  # before the first HELLO, which says how many streams there are
             borrow("making").start(sensor)
@@ -47,8 +49,7 @@ class App:
             raise self._failure
         if self.ending == "closed":
             return "closed"
-        await load("board", "leaving").leave(self)
-        return "reset"
+        return await load("board", "leaving").leave(self)
 
     # Does what is due; returns how long nothing will be.
     def tick(self):
@@ -56,6 +57,8 @@ class App:
             self.ring.tick()
             if self.past and not self.past.tick():
                 self.past = None
+        if self.extra:
+            self.extra.tick(self)
         wait_ms = _TICK_MS
         for port in self.ports:
             wait_ms = min(wait_ms, port.pump())

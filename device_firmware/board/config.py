@@ -4,6 +4,8 @@
 import json
 from binascii import crc32
 
+from board.parts import borrow
+
 PATH = "config.json"
 NAME_BYTES = 32  # a longer name would crowd out the rest of HELLO
 
@@ -13,6 +15,7 @@ _RANGES = {  # lowest, highest, default
     "watchdog_s": (0, 3600, 30),  # 0: none
 }
 _KEYS = ("name", "durability", "links", "led", "sensors", "actuators")
+_EXTRA = ("bthome", "ble_key", "sleep")
 _INTERVAL_MS = (1, 86400000, 1000)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
@@ -67,9 +70,11 @@ def check(given, problems):
         problems.append("config is not an object in { }")
         given = {}
     for key in given:
-        if key not in _KEYS and key not in _RANGES:
+        if key not in _KEYS and key not in _RANGES and key not in _EXTRA:
             problems.append("unknown key %r" % key)
     config = {}
+    if any(key in given for key in _EXTRA):  # they are seldom, and take no memory if they are not
+        config["extra"] = borrow("extra").check(given, problems)
     for key, limits in _RANGES.items():
         config[key] = _number(given, key, limits, "", problems)
     name = given.get("name", "")
@@ -108,10 +113,10 @@ def _links(given, problems):
         entries = []
     for entry in entries:
         link = {"kind": entry} if isinstance(entry, str) else entry
-        if isinstance(link, dict) and link.get("kind") in ("stdio", "uart"):
+        if isinstance(link, dict) and link.get("kind") in ("stdio", "uart", "ble"):
             links.append(link)
         else:
-            problems.append("a link's kind must be stdio or uart")
+            problems.append("a link's kind must be stdio, uart or ble")
     if not links:
         if "links" in given:
             problems.append("no usable link: stdio is used")

@@ -1,5 +1,6 @@
-# The end of a run on command. Whoever asked gets the answer, and the gateway what was measured, if
-# it takes it soon: the next epoch begins with an empty ring.
+# The end of a run on command, or to sleep. Whoever asked gets the answer, and the gateway what was
+# measured, if it takes it soon: where nothing outlives a reset, the next ring is empty. Returns
+# "reset", or for how many ms to sleep.
 
 import asyncio
 
@@ -17,13 +18,27 @@ async def leave(app):
         app.supervisor.watches.remove(sensor.watch)  # nobody waits for it any more
         sensor.watch.was_overdue = False  # else the sensor would take this for a reading given up
         sensor.watch.task.cancel()
-    await _tick(app, _DRAIN_MS, lambda: app.ring.count == 0)
+    back_ms = 0
+    if app.ending == "sleep":  # it has waited long enough
+        back_ms = app.extra.left_ms()
+    else:
+        await _tick(app, _DRAIN_MS, lambda: app.ring.count == 0)
+        if app.ending == "reset":
+            back_ms = _BACK_MS
+    is_heard = False
     for port in app.ports:
-        port.session.bye(_BACK_MS if app.ending == "reset" else 0)
-    await _tick(app, _FLUSH_MS, lambda: False)
+        is_heard = is_heard or port.session.joined
+        port.session.bye(back_ms)
+    if is_heard:
+        await _tick(app, _FLUSH_MS, lambda: False)
+    for port in app.ports:
+        if hasattr(port.link, "close"):
+            port.link.close()
+    app.ring.tick()
     if app.ending == "repl":
         with open("repl", "w"):  # main.py finds it
             pass
+    return app.extra.left_ms() if app.ending == "sleep" else "reset"
 
 
 async def _tick(app, limit_ms, is_done):

@@ -33,6 +33,8 @@ class Link:
         self.changed = True  # radio.py has something to do
         self.hellos = 0  # unanswered ones, in a row
         self.refused_ms = None  # since when the radio has taken nothing
+        self.broadcasts = False  # it advertises also while a central is there
+        self.full_ms = 0  # how long it may be left alone while it has no room
         self._mtu = _LEAST_MTU
         self.is_new = False  # nothing is said on this connection yet
         self._fragments = Fragments()
@@ -114,6 +116,7 @@ class Link:
             self.refused_ms = refused_ms = None
             borrow("radio").look_after(self, given_up)
         central = self.central
+        self.full_ms = 100 if central is None else 0
         if central is None or self.is_new:
             return False
         while True:
@@ -136,3 +139,12 @@ class Link:
         self._fragments.start(line)
         self.has_room()
         return len(line)
+
+    # What all who listen shall hear from now on.
+    def advertise(self, advert, response):
+        self.advert = advert
+        self.response = response
+        self.broadcasts = self.changed = True
+
+    def close(self):
+        borrow("radio").close(self)

@@ -43,4 +43,4 @@ class Port:
         except MemoryError:
             gc.collect()
         session.tick(clock.now_ms())
-        return 0
+        return getattr(link, "full_ms", 0)

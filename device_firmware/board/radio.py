@@ -25,25 +25,39 @@ def set_up(link, name):
     ((link.handle, rx),) = radio.gatts_register_services(services)
     radio.gatts_set_buffer(rx, _VALUE_BYTES)
     name = clip(name, _NAME_BYTES)
-    link.advert = _FLAGS + bytes((17, 7)) + bytes(service)
+    link.service = bytes((17, 7)) + bytes(service)
+    link.advert = _FLAGS + link.service
     link.response = bytes((len(name) + 1, 9)) + name
 
 
-# A central went, or a second one came, or the radio did not do what it had to: then the central is
-# given up, if there is one.
+# A central came or went, or there is something else to advertise, or the radio did not do what it
+# had to: then the central is given up, if there is one.
 def look_after(link, given_up):
     unwanted = link.unwanted
     if unwanted is not None:
         link.unwanted = None
         _end(link, unwanted)
-    elif link.central is None:
+    central = link.central
+    if given_up and central is not None and not link.is_new:
+        link.hellos = 0
+        _end(link, central)
+    elif central is None or link.broadcasts:
         try:
-            link.radio.gap_advertise(_ADVERTISE_US, adv_data=link.advert, resp_data=link.response)
+            link.radio.gap_advertise(
+                _ADVERTISE_US,
+                adv_data=link.advert,
+                resp_data=link.response,
+                connectable=central is None,
+            )
         except OSError:  # busy: again, after a while
             link.refused_ms = clock.now_ms()
-    elif given_up and not link.is_new:
-        link.hellos = 0
+
+
+# No central is to stay, or to come.
+def close(link):
+    if link.central is not None:
         _end(link, link.central)
+    link.radio.gap_advertise(None)
 
 
 def _end(link, connection):

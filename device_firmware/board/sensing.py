@@ -11,12 +11,13 @@ from micropython import const
 
 _READ_MS = const(15000)  # a reading that takes longer is given up
 _SLICE_MS = const(1000)  # longest sleep at once, so that a new interval is soon obeyed
-_PHASE_MS = const(1000)  # sensors of one interval do not all read at the same moment
 _BACKOFF_MS = const(300000)  # longest wait after failures
 _RECORD_HEAD = const(6)  # len, stream, mono_ms: see making.py
 
 
 class SensorTask:
+    phase_ms = 1000  # sensors of one interval do not all read at the same moment
+
     # number: of its stream
     def __init__(self, config, app, number=0):
         self.name = config["name"]
@@ -33,7 +34,7 @@ class SensorTask:
         self._due_ms = 0  # when the last reading was due
 
     async def run(self):
-        phase_ms = random.getrandbits(16) % min(self.interval_ms, _PHASE_MS)
+        phase_ms = random.getrandbits(16) % min(self.interval_ms, self.phase_ms)
         self._due_ms = (clock.now_ms() + phase_ms - self.interval_ms) & 0xFFFFFFFF
         while True:
             await self._wait()

@@ -30,6 +30,8 @@ def build(app, crash_path):
     _make_actuators(app, settings["actuators"])
     _open_ports(app, settings["links"], info, _read_crash(crash_path))
     _make_sensors(app, settings["sensors"])
+    if "extra" in settings:
+        borrow("extra").begin(app, settings["extra"], info["name"])
     borrow("beginning").begin_past(app, settings)
     for problem in app.problems:
         log.write(log.ERROR, problem)
@@ -67,7 +69,7 @@ def _open_ports(app, entries, info, crash):
     from board.port import Port
     from board.session import Session
 
-    for link in _make_links(app, entries):
+    for link in _make_links(app, entries, info["name"]):
         session = Session(
             info,
             app.ring,
@@ -86,10 +88,11 @@ def _open_ports(app, entries, info, crash):
         app.ports.append(Port(link, session, app.supervisor))
 
 
-def _make_links(app, entries):
+def _make_links(app, entries, name):
     links = []
     for entry in entries:
         kind = entry["kind"]
+        entry["board"] = name
         try:
             links.append(load("board", "link_" + kind).Link(entry))
         except Exception as error:  # another link may work, and tell of it

@@ -22,6 +22,8 @@ DEFAULTS = {
     "actuators": [],
 }
 
+KEY = "231d39c1d7cc1ab1aee224cd096db932"
+
 
 def check(given: Any) -> tuple[dict[str, Any], list[str]]:  # noqa: ANN401 - any JSON
     problems: list[str] = []
@@ -48,7 +50,17 @@ def test_what_is_given_is_taken() -> None:
     taken, problems = check(json.loads(json.dumps(given)))
 
     assert problems == []
-    assert taken == {**given, "links": [{"kind": "stdio"}, given["links"][1]]}  # type: ignore[index]
+    links = [{"kind": "stdio"}, given["links"][1]]  # type: ignore[index]
+    assert taken == {**given, "links": links}
+
+
+def test_what_is_given_of_adverts_and_sleep_is_taken() -> None:
+    given = {"bthome": True, "ble_key": KEY, "sleep": {"interval_s": 300, "awake_s": 8}}
+
+    taken, problems = check(json.loads(json.dumps(given)))
+
+    assert problems == []
+    assert taken["extra"] == {**given, "ble_key": bytes.fromhex(KEY)}
 
 
 def test_a_part_is_named_after_its_kind_and_read_every_second() -> None:
@@ -96,7 +108,16 @@ def test_a_part_is_named_after_its_kind_and_read_every_second() -> None:
         ),
         ({"links": 5}, "no usable link: stdio is used"),
         ({"links": []}, "no usable link: stdio is used"),
-        ({"links": ["pigeon", "stdio"]}, "a link's kind must be stdio or uart"),
+        ({"bthome": 1}, "bthome must be true or false"),
+        ({"ble_key": KEY[:30]}, "ble_key must have 32 hex digits: no readings in adverts"),
+        ({"ble_key": "x" + KEY[1:]}, "ble_key must have 32 hex digits: no readings in adverts"),
+        ({"ble_key": 7}, "ble_key must have 32 hex digits: no readings in adverts"),
+        ({"sleep": 60}, "sleep must be an object with interval_s and awake_s"),
+        (
+            {"sleep": {"interval_s": 0}},
+            "sleep: interval_s must be a whole number from 1 to 86400",
+        ),
+        ({"links": ["pigeon", "stdio"]}, "a link's kind must be stdio, uart or ble"),
     ],
 )
 def test_a_mistake_is_named(given: object, problem: str) -> None:
@@ -134,3 +155,15 @@ def test_braces_in_a_text_are_text(tmp_path: Path) -> None:
     path.write_text('{"name": "a \\" } { \\\\"}')
 
     assert config.load(str(path))[1] == []
+
+
+@pytest.mark.parametrize("key", [KEY[:30], "x" + KEY[1:], 7, None, KEY + "00"])
+def test_a_wrong_key_never_means_that_readings_are_told_in_the_open(key: object) -> None:
+    taken, problems = check({"ble_key": key})
+
+    assert taken["extra"]["ble_key"] is None
+    assert len(problems) == 1
+
+
+def test_how_a_board_sleeps_need_not_be_said_in_full() -> None:
+    assert check({"sleep": {}})[0]["extra"]["sleep"] == {"interval_s": 60, "awake_s": 5}

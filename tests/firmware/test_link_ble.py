@@ -54,11 +54,12 @@ class BLE:
         if self.refuses:
             raise OSError(self.refuses.pop(0))
         self.notified.append(hexlify(bytes(fragment)).decode())
-    def gap_advertise(self, interval_us, adv_data=None, resp_data=None):
+    def gap_advertise(self, interval_us, adv_data=None, resp_data=None, connectable=True):
         if self.busy:
             self.busy -= 1
             raise OSError(16)
-        self.did.append(["advertise", hexlify(adv_data).decode(), hexlify(resp_data).decode()])
+        data = [hexlify(adv_data).decode(), hexlify(resp_data).decode()]
+        self.did.append(["advertise"] + data + [connectable])
     def gap_disconnect(self, connection):
         self.did.append(["disconnect", connection])
         return True
@@ -131,7 +132,7 @@ def test_the_service_is_registered_and_advertised_with_the_boards_name(host: Hos
     assert register == ["register", SERVICE, [[tx, 0x10], [rx, 0x08 | 0x04]]]
     assert buffer == ["buffer", 24, 512]
     name = b"greenhouse".hex()
-    assert advertise == ["advertise", "020106" + "1107" + SERVICE_LE, "0b09" + name]
+    assert advertise == ["advertise", "020106" + "1107" + SERVICE_LE, "0b09" + name, True]
 
 
 def test_a_connection_begins_as_if_the_gateway_had_asked_who_the_board_is(host: Host) -> None:
