@@ -283,7 +283,11 @@ class BLE:
             raise
         self._buffers = _BUFFERS
 
+    # MicroPython's task ends when it finds its socket closed; CPython's loop would mistake another
+    # socket with the same number for it.
     def _close(self):
+        if not _MICROPYTHON and self._task is not None:
+            self._task.cancel()
         self._socket.close()
         self._socket = self._task = None
 

@@ -7,6 +7,7 @@ async with VirtualRadio() as radio:
 
 import asyncio
 import logging
+import socket
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +27,10 @@ HOST = "127.0.0.1"
 
 _READ_BYTES = 4096
 """A host is read in pieces of this size, so that it asks for little before it is told to wait."""
+
+
+_BOARD_BUFFER_BYTES = 16384
+"""What the system keeps for a board that does not read; after that it is on us."""
 
 
 class VirtualRadio:
@@ -106,6 +111,8 @@ class VirtualRadio:
         if len(self._boards) >= MOST_CHIPS:
             writer.transport.abort()
         else:
+            door = writer.get_extra_info("socket")
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BOARD_BUFFER_BYTES)
             self._tasks.create_task(self._serve_board(BoardRadio(self.air, reader, writer)))
 
     async def _serve_board(self, board: BoardRadio) -> None:
