@@ -208,7 +208,7 @@ async def test_a_device_that_nobody_answers_for_is_given_up_by_the_clients_timeo
 
 async def test_an_adapter_that_is_busy_or_off_refuses_to_scan(bluetoothd: Bluetoothd) -> None:
     bluetoothd.faults.refuse("StartDiscovery", "InProgress")
-    scanner = BleakScanner(bluez={"adapter": "hci0"})
+    scanner = BleakScanner(bluez={"adapter": "hci77"})
 
     with pytest.raises(BleakDBusError, match="InProgress"):
         await scanner.start()
@@ -228,7 +228,7 @@ async def test_an_adapter_that_is_pulled_out_is_missed_and_found_again(
     scanner = BleakScanner(ear)
 
     await scanner.start()
-    bluetoothd.pull_out()
+    await bluetoothd.pull_out()
     with pytest.raises(BleakDBusError, match="UnknownObject"):
         await scanner.stop()
     with pytest.raises(BleakBluetoothNotAvailableError):

@@ -75,10 +75,11 @@ class Adapter:
         wanted = [each.get("DuplicateData") for each in self.sessions.values()]
         device.hear(heard, each_is_told=any(each is not None and each.value for each in wanted))
 
-    def forget(self, address: str) -> None:
+    async def forget(self, address: str) -> None:
         """Remove a device, as BlueZ does with one that is silent for 30 s."""
         device = self.devices.pop(address)
-        device.end()
+        await device.hang_up()
+        await device.end()
         self._host.objects.remove(device.path)
 
     async def power(self, *, on: bool) -> None:
@@ -125,10 +126,10 @@ class Adapter:
             )
         )
 
-    def end(self) -> None:
-        """Close what the devices have open."""
+    async def end(self) -> None:
+        """End all connections, without a signal."""
         for device in self.devices.values():
-            device.end()
+            await device.end()
 
     def methods(self) -> Methods:
         """Return what can be called on org.bluez.Adapter1."""
@@ -168,8 +169,7 @@ class Adapter:
     async def _remove_device(self, call: Message) -> Message:
         for address, device in self.devices.items():
             if device.path == call.body[0]:
-                await device.hang_up()
-                self.forget(address)
+                await self.forget(address)
                 return answer(call)
         raise DBusError("org.bluez.Error.DoesNotExist", "Does Not Exist")
 

@@ -17,7 +17,8 @@ from tests.support.bluez.peripheral import Peripheral
 from tests.support.bluez.remote import DEVICE, GATT_CHARACTERISTIC, RemoteDevice, answer
 
 NAME = "org.bluez"
-ADAPTER_PATH = "/org/bluez/hci0"
+ADAPTER_PATH = "/org/bluez/hci77"
+"""No machine has such an adapter: what is meant for this one must not reach a real one."""
 
 _BUS = "org.freedesktop.DBus"
 _WATCHED = (
@@ -27,7 +28,7 @@ _WATCHED = (
 
 
 class Bluetoothd:
-    """A bluetoothd with one adapter, hci0, which can be killed, started and pulled out."""
+    """A bluetoothd with one adapter, which can be killed, started and pulled out."""
 
     def __init__(self, bus_address: str) -> None:
         """Prepare, without starting."""
@@ -81,9 +82,9 @@ class Bluetoothd:
         bus, self._bus = self._bus, None
         for task in self._running:
             task.cancel()
-        if self.adapter is not None:
-            self.adapter.end()
-            self.adapter = None
+        adapter, self.adapter = self.adapter, None
+        if adapter is not None:
+            await adapter.end()
         self.objects.objects.clear()
         if bus is not None:
             bus.disconnect()
@@ -91,12 +92,12 @@ class Bluetoothd:
                 await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast's
         self._moved.set()
 
-    def pull_out(self) -> None:
+    async def pull_out(self) -> None:
         """Remove the adapter, as when it is unplugged or its firmware crashes."""
         self._has_adapter = False
-        assert self.adapter is not None
-        self.adapter.end()
-        self.adapter = None
+        adapter, self.adapter = self.adapter, None
+        assert adapter is not None
+        await adapter.end()
         self.objects.remove(ADAPTER_PATH)
         self._moved.set()
 

@@ -27,12 +27,16 @@ class Faults:
     """So many connections are made whose services are never resolved."""
     has_monitors: bool = True
     """Without, there is no AdvertisementMonitorManager1, as before `--experimental` was dropped."""
-    _refusals: defaultdict[str, deque[str]] = field(default_factory=lambda: defaultdict(deque))
+    _refusals: defaultdict[str, deque[DBusError]] = field(
+        default_factory=lambda: defaultdict(deque)
+    )
     _swallowed: Counter[str] = field(default_factory=Counter)
 
-    def refuse(self, member: str, error: str, times: int = 1) -> None:
+    def refuse(
+        self, member: str, error: str, text: str = "as the test wants", times: int = 1
+    ) -> None:
         """Have the next calls of a method answered with org.bluez.Error.`error`, and no effect."""
-        self._refusals[member] += [f"org.bluez.Error.{error}"] * times
+        self._refusals[member] += [DBusError(f"org.bluez.Error.{error}", text)] * times
 
     def swallow(self, member: str, times: int = 1) -> None:
         """Have the next calls of a method take effect without an answer, as in a bus that hangs."""
@@ -41,7 +45,7 @@ class Faults:
     def check(self, member: str) -> None:
         """Raise DBusError if a call that is made now is to be refused."""
         if self._refusals[member]:
-            raise DBusError(self._refusals[member].popleft(), "as the test wants it")
+            raise self._refusals[member].popleft()
 
     def is_swallowed(self, member: str) -> bool:
         """Whether a call that is made now gets no answer."""

@@ -70,7 +70,9 @@ class HandFed:
     connections: int = 0
     subscribed: set[int] = field(default_factory=set)
     drops_next_write: bool = False
-    """The connection breaks while the next write with response is under way."""
+    """The connection breaks while the next write is under way; BlueZ does not tell of a command."""
+    is_mute: bool = False
+    """It stays connected and notifies nothing; until the next connection."""
     _ends: Ends | None = None
 
     @property
@@ -81,6 +83,7 @@ class HandFed:
     async def connect(self, ends: Ends) -> Sequence[Service]:
         """Accept."""
         self._ends = ends
+        self.is_mute = False
         self.connections += 1
         return self.services
 
@@ -98,9 +101,11 @@ class HandFed:
 
     async def write(self, handle: int, value: bytes, *, response: bool) -> None:
         """Hand the value to the test."""
-        if self.drops_next_write and response:
+        if self.drops_next_write and self._ends is not None:
             self.drops_next_write = False
             self.drop()
+            if not response:
+                return
         if self._ends is None:
             # What BlueZ answers to a request that was pending when the link went: unlikely error.
             raise GattError("Operation failed with ATT error: 0x0e")
@@ -109,7 +114,7 @@ class HandFed:
     def notify(self, handle: int, value: bytes) -> None:
         """Send a notification, if somebody subscribed; longer than the MTU allows is a mistake."""
         assert len(value) <= self.mtu - 3
-        if self._ends is not None and handle in self.subscribed:
+        if self._ends is not None and handle in self.subscribed and not self.is_mute:
             self._ends.notified(handle, value)
 
     def drop(self) -> None:

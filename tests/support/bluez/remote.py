@@ -114,12 +114,15 @@ class RemoteDevice:
             "AcquireWrite": self._acquire_write,
         }
 
-    def end(self) -> None:
-        """Close what it has open: it is being removed, or bluetoothd ends."""
+    async def end(self) -> None:
+        """End the connection without a signal: bluetoothd or the adapter is gone."""
         for exported in self._characteristics.values():
             _close_ends(exported)
         if self._connecting is not None:
             self._connecting.cancel()
+        if self._is_connected:
+            self._is_connected = False
+            await self._peripheral().disconnect()
 
     def forget_client(self, name: str) -> None:
         """End the sessions of a client that left the bus."""

@@ -1,0 +1,286 @@
+"""What goes wrong with a connection, and how long until samples come again.
+
+The gateway's own scanner and GATT link run with bleak's BlueZ backend against the stand-in for
+bluetoothd, with a board that has our firmware's session. As in test_bluez_faults.py the loop's time
+runs faster, and the table is in production's seconds. At the end of each test every sample of the
+board has arrived once, in order.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from bleak.backends.device import BLEDevice
+
+from gateway.backoff import Backoff
+from gateway.clock import Clock
+from gateway.drivers.advert import Advert
+from gateway.drivers.serial_line import LineFormat, SerialLineDriver
+from gateway.links.ble_connection import BleLink
+from gateway.links.ble_scanner import BleScanner, ScanOptions
+from gateway.links.ble_turns import Turns
+from gateway.model import Event, Readings, Sample
+from gateway.protocol.delivery import DeliveryBook
+from gateway.status import LinkStatus, RadioStatus
+from gateway.supervise import keep_running
+from tests.support.bluez.bleak_end import let_go_of_the_bus, pass_over_unsent
+from tests.support.bluez.bluetoothd import Bluetoothd
+from tests.support.bluez.bus import PrivateBus
+from tests.support.bluez.gatt_board import GattBoard
+from tests.support.fast_loop import run_at
+from tests.support.figures import Figures
+
+pytestmark = pytest.mark.alone
+
+SPEED = 40.0
+HANG_S = 2400.0
+"""For what hangs: a minute of real time."""
+
+ADDRESS = "A4:C1:38:00:00:02"
+PAUSE_S = 4.0
+"""No sample for so long: it does not work."""
+
+INTERVAL_S = 1.0
+"""From sample to sample, and while it is not connected from advertisement to advertisement."""
+
+
+@dataclass
+class Arrivals:
+    """Where samples arrive, and are safe at once."""
+
+    clock: Clock
+    numbers: list[float] = field(default_factory=list)
+    at_s: list[float] = field(default_factory=list)
+    _came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def accept(self, _link: str, events: list[Event]) -> None:
+        """Take what the driver says."""
+        for event in events:
+            if isinstance(event, Readings):
+                samples = [each for each in event.records if isinstance(each, Sample)]
+                assert len(samples) == len(event.records), "a gap"
+                self.numbers += [float(str(sample.values["number"])) for sample in samples]
+                self.at_s += [self.clock.monotonic_s()] * len(samples)
+                if event.on_safe is not None:
+                    event.on_safe()
+                self._came.set()
+
+    async def until(self, count: int) -> None:
+        """Return once so many have arrived."""
+        async with asyncio.timeout(HANG_S):
+            while len(self.numbers) < count:
+                self._came.clear()
+                await self._came.wait()
+
+    def recovered_s(self, since_s: float) -> float:
+        """Return when the last pause ended that began after a moment, or at it."""
+        at_s = [since_s, *(each for each in self.at_s if each > since_s)]
+        ends_s = [later for each, later in pairwise(at_s) if later - each > PAUSE_S]
+        return ends_s[-1] if ends_s else at_s[1]
+
+
+@dataclass
+class World:
+    """A gateway that is connected to a board."""
+
+    bus: PrivateBus
+    bluetoothd: Bluetoothd
+    board: GattBoard
+    arrivals: Arrivals
+    radio: RadioStatus
+
+
+@asynccontextmanager
+async def a_world(bus: PrivateBus, clock: Clock) -> AsyncIterator[World]:
+    """Run all of it."""
+    asyncio.get_running_loop().set_exception_handler(pass_over_unsent)
+    board = GattBoard(ADDRESS, "barn", INTERVAL_S)
+    bluetoothd = Bluetoothd(bus.address)
+    bluetoothd.place(ADDRESS, board.peripheral)
+    world = World(bus, bluetoothd, board, Arrivals(clock), RadioStatus())
+    link, scanner = _gateway(world, clock)
+    async with bluetoothd.running(), asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(board.run()),
+            tasks.create_task(_advertise(world)),
+            tasks.create_task(scanner.run()),
+            tasks.create_task(
+                keep_running("barn", link.run, Backoff(rng=random.Random(7))),
+            ),
+        ]
+        try:
+            yield world
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+            await let_go_of_the_bus()
+
+
+def _gateway(world: World, clock: Clock) -> tuple[BleLink, BleScanner]:
+    book = DeliveryBook()
+    loop = asyncio.get_running_loop()
+
+    def make_driver() -> SerialLineDriver:
+        line_format = LineFormat("board")
+        return SerialLineDriver(
+            "barn", "", line_format, book=book, clock=clock, run=1, session_id="s"
+        )
+
+    link = BleLink(
+        ADDRESS,
+        make_driver,
+        world.arrivals.accept,
+        LinkStatus("barn"),
+        clock,
+        turns=Turns(3, 60.0, loop.time),
+        radio=world.radio,
+    )
+
+    def hear(advert: Advert, device: BLEDevice) -> None:
+        if advert.address == ADDRESS:
+            link.heard(device, advert.heard_s)
+
+    scanner = BleScanner(
+        ScanOptions(mode="passive"),
+        hear,
+        world.radio,
+        clock,
+        is_in_use=lambda: world.radio.connected > 0,
+    )
+    return link, scanner
+
+
+async def _advertise(world: World) -> None:
+    while True:
+        if not world.board.peripheral.is_connected:
+            world.bluetoothd.hear(world.board.advert)
+        await asyncio.sleep(INTERVAL_S)
+
+
+async def nothing(_world: World) -> None:
+    pass
+
+
+async def disconnected(world: World) -> None:
+    world.board.peripheral.drop()
+
+
+async def disconnected_during_a_write(world: World) -> None:
+    world.board.peripheral.drops_next_write = True
+
+
+async def silent(world: World) -> None:
+    world.board.peripheral.is_mute = True
+
+
+async def forgotten(world: World) -> None:
+    assert world.bluetoothd.adapter is not None
+    await world.bluetoothd.adapter.forget(ADDRESS)
+
+
+async def bluetoothd_restarted(world: World) -> None:
+    await world.bluetoothd.kill()
+    await world.bluetoothd.start()
+
+
+async def pulled_out(world: World) -> None:
+    await world.bluetoothd.pull_out()
+    await asyncio.sleep(10.0)  # the length of the fault
+    world.bluetoothd.plug_in()
+
+
+async def bus_restarted(world: World) -> None:
+    await asyncio.to_thread(world.bus.stop)
+    await asyncio.to_thread(world.bus.start)
+    await bluetoothd_restarted(world)
+
+
+async def write_not_answered(world: World) -> None:
+    world.bluetoothd.faults.swallow("WriteValue")
+
+
+def then_drop(fault: Callable[[World], None]) -> Callable[[World], Coroutine[None, None, None]]:
+    """Have a fault, and a connection to be made in spite of it."""
+
+    async def deal(world: World) -> None:
+        fault(world)
+        world.board.peripheral.drop()
+
+    return deal
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One line of the table."""
+
+    name: str
+    deal: Callable[[World], Coroutine[None, None, None]]
+    """Returns when the cause has gone: the time counts from there."""
+    limit_s: float
+
+
+def unresolved(world: World) -> None:
+    world.bluetoothd.faults.unresolved = 1
+
+
+def refused(world: World) -> None:
+    world.bluetoothd.faults.refuse("Connect", "Failed", times=3)
+
+
+def aborted(world: World) -> None:
+    """BlueZ's word for a connection that broke while it was made."""
+    world.bluetoothd.faults.refuse("Connect", "Failed", "le-connection-abort-by-local")
+
+
+def not_answered(*members: str) -> Callable[[World], None]:
+    def fault(world: World) -> None:
+        for member in members:
+            world.bluetoothd.faults.swallow(member)
+
+    return fault
+
+
+SAMPLES = 15
+"""So many come after the fault, so that one that shows late is seen."""
+
+FAULTS = (
+    Fault("none", nothing, 30.0),
+    Fault("the board disconnects", disconnected, 30.0),
+    Fault("it disconnects during a write", disconnected_during_a_write, 30.0),
+    Fault("a write is not answered", write_not_answered, 30.0),
+    Fault("the board is connected and silent", silent, 30.0),
+    Fault("services never resolved", then_drop(unresolved), 60.0),
+    Fault("Connect fails, three times", then_drop(refused), 30.0),
+    Fault("Connect aborted (le-connection-abort-by-local)", then_drop(aborted), 60.0),
+    Fault("BlueZ forgets the board", forgotten, 30.0),
+    Fault("Connect not answered", then_drop(not_answered("Connect")), 60.0),
+    Fault(
+        "Connect, Disconnect not answered", then_drop(not_answered("Connect", "Disconnect")), 90.0
+    ),
+    Fault("StartNotify not answered", then_drop(not_answered("StartNotify")), 30.0),
+    Fault("bluetoothd restarted", bluetoothd_restarted, 30.0),
+    Fault("adapter pulled out, put back", pulled_out, 30.0),
+    Fault("bus restarted", bus_restarted, 30.0),
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_samples_come_again_after(fault: Fault, bus: PrivateBus, figures: Figures) -> None:
+    async def measure(clock: Clock) -> tuple[float, list[float]]:
+        async with a_world(bus, clock) as world:
+            await world.arrivals.until(5)
+            await fault.deal(world)
+            dealt_s = clock.monotonic_s()
+            await world.arrivals.until(world.board.produced + SAMPLES)
+            return world.arrivals.recovered_s(dealt_s) - dealt_s, world.arrivals.numbers
+
+    took_s, numbers = run_at(SPEED, measure)
+
+    figures(f"BlueZ, GATT: {fault.name}", f"{took_s:.1f} s", f"< {fault.limit_s:g} s")
+    assert numbers == list(range(len(numbers)))
+    assert took_s < fault.limit_s
