@@ -91,6 +91,8 @@ class BrokerStatus:
     connects: int = 0
     in_flight: int = 0
     """Messages the broker has not acknowledged yet."""
+    trouble: str = ""
+    """What is wrong there and how to mend it; empty when nothing is known to be."""
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, cast
 
 import aiomqtt
@@ -65,6 +66,17 @@ def refusal_text(reason_code: int) -> str:
     return str(ReasonCode(PacketTypes.PUBACK, identifier=reason_code)).lower()
 
 
+class Loss(Enum):
+    """Why a connection ended."""
+
+    EXPLAINED = "explained"
+    """For a reason that the broker or we gave."""
+    UNEXPLAINED = "unexplained"
+    """The broker, or the way to it, ended it without a word."""
+    TAKEN_OVER = "taken over"
+    """Another client connected with our client id."""
+
+
 class Limits(NamedTuple):
     """What the broker takes, as its CONNACK said."""
 
@@ -93,6 +105,8 @@ class Connection:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done with the reason when the connection has ended by itself, or with the exception that
         `on_acks` raised. Wait for it with asyncio.wait, which does not cancel it."""
+        self.loss = Loss.EXPLAINED
+        """Once it is lost: why."""
         self._acks: list[Ack] = []
         self._is_up = False
         self._is_leaving = False
@@ -260,13 +274,19 @@ class Connection:
         elif not self._is_up:
             self.give_up(f"does not answer as MQTT {self._settings.version} brokers do")
         elif reason.value == _SESSION_TAKEN_OVER:
+            self._note_loss(Loss.TAKEN_OVER)
             self.give_up(f"another client took over the client id {self._client.identifier!r}")
         elif flags.is_disconnect_packet_from_server:
             self.give_up(f"ended by the broker: {str(reason).lower()}")
         elif reason.value == _KEEP_ALIVE_TIMEOUT:
             self.give_up("no answer to a ping")
         else:
+            self._note_loss(Loss.UNEXPLAINED)
             self.give_up("connection lost")
+
+    def _note_loss(self, loss: Loss) -> None:
+        if not self.lost.done():
+            self.loss = loss
 
     def _on_publish(
         self,

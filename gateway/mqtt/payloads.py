@@ -170,6 +170,7 @@ def health(  # noqa: PLR0913 - each keyword is one measurement
             "broker": {
                 "connects": status.broker.connects,
                 "in_flight": status.broker.in_flight,
+                **_given({"trouble": status.broker.trouble}),
             },
             "radio": {
                 "state": status.radio.state,

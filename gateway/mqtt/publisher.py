@@ -1,7 +1,6 @@
 """The publisher: one connection to the broker at a time, and all that goes out on it."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +13,7 @@ from gateway.mqtt.channel import Channel
 from gateway.mqtt.connection import FIRST_FAILURE, Connection, refusal_text
 from gateway.mqtt.documents import Documents, Post
 from gateway.mqtt.messages import Composer
+from gateway.mqtt.rivalry import Rivalry
 from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.shipments import RecordSource, Shipments
 from gateway.mqtt.topics import Topics
@@ -71,7 +71,7 @@ class Publisher:
         self._documents.retain(self._status_topic, self._online)  # the first one: the birth message
         self._has_documents = asyncio.Event()
         self._is_status_stale = False
-        self._has_rival = False
+        self._rivalry = Rivalry(self._client_id, settings.base_topic, session)
 
     def retain(self, subtopic: str, payload: bytes | None) -> None:
         """Publish the newest document of a topic below the base, now and on every connection.
@@ -117,9 +117,20 @@ class Publisher:
         broker.connects += 1
         _log.info("connected to %s with MQTT %s", self._settings.address, self._settings.version)
         is_announced = asyncio.Event()
+        began_s = self._clock.monotonic_s()
+
+        def progress_unless_fought_over() -> None:
+            if not self._rivalry.is_over_id:
+                progress()
+
         try:
-            reason = await self._serve(channel, is_announced, progress)
-            self._shipments.connection_lost(channel)
+            reason = await self._serve(channel, is_announced, progress_unless_fought_over)
+            may_be_a_message = self._shipments.connection_lost(channel)
+            lasted_s = self._clock.monotonic_s() - began_s
+            self._rivalry.connection_lost(
+                lasted_s, connection.loss, may_be_a_message=may_be_a_message
+            )
+            broker.trouble = self._rivalry.trouble
         except asyncio.CancelledError:
             await self._leave(channel, is_announced=is_announced.is_set())
             raise
@@ -204,7 +215,7 @@ class Publisher:
                 await channel.connection.leave()
 
     async def _tick(self, channel: Channel, progress: Callable[[], None]) -> NoReturn:
-        stable_s = self._clock.monotonic_s() + STABLE_S
+        began_s = self._clock.monotonic_s()
         while True:
             await asyncio.sleep(TICK_S)
             channel.connection.tick()
@@ -217,7 +228,10 @@ class Publisher:
                 self._is_status_stale = False
                 self._documents.renew(self._status_topic)
                 self._has_documents.set()
-            if self._clock.monotonic_s() >= stable_s:
+            lasted_s = self._clock.monotonic_s() - began_s
+            self._rivalry.connection_lasts(lasted_s)
+            self._status.broker.trouble = self._rivalry.trouble
+            if lasted_s >= STABLE_S:
                 progress()
 
     async def _watch_status(self, connection: Connection) -> None:
@@ -225,25 +239,10 @@ class Publisher:
         async for payload in connection.watch(self._status_topic):
             if payload == self._online:
                 continue
-            if self._is_of_rival(payload):
-                if not self._has_rival:
-                    self._has_rival = True
-                    _log.warning(
-                        "another gateway uses the base topic %r too", self._settings.base_topic
-                    )
-            else:
+            is_rival = self._rivalry.status_seen(payload)
+            if not is_rival:
                 # The next tick corrects it: at most once a second, whoever writes there.
                 self._is_status_stale = True
-
-    def _is_of_rival(self, payload: bytes) -> bool:
-        """Tell whether another gateway says that it is online."""
-        try:
-            said = json.loads(payload)
-        except (ValueError, RecursionError):
-            return False
-        if not isinstance(said, dict):
-            return False
-        return said.get("state") == "online" and said.get("session") != self._session
 
     def _checked(self, subtopic: str) -> str | None:
         """Return the whole topic, or None for a name that must not reach the broker."""

@@ -146,11 +146,15 @@ class Shipments:
                 rest.until_s = None
                 self._records.release(device)
 
-    def connection_lost(self, channel: Channel) -> None:
-        """Draw conclusions from what was in flight when the connection ended by itself."""
+    def connection_lost(self, channel: Channel) -> bool:
+        """Draw conclusions from what was in flight when the connection ended by itself.
+
+        Return whether one of the messages may be to blame for it.
+        """
         messages = (each for each in channel.in_flight() if isinstance(each, Message))
         if (device := self._suspicion.connection_lost(messages)) is not None:
             self._let_rest(device)
+        return self._suspicion.is_cautious or bool(self._rests)
 
     def give_back_all(self) -> None:
         """Return what was not settled; the connection has ended."""

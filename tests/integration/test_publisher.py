@@ -65,6 +65,7 @@ class Rig:
     session: str = "new-session"
     status: Status = field(default_factory=Status)
     attempts: int = 0
+    progress: int = 0
     errors: list[str] = field(default_factory=list)
     """Texts of the LinkErrors that ended connections."""
     gate: Callable[[], Any] | None = None
@@ -104,10 +105,14 @@ class Rig:
             await self.gate()
         self.attempts += 1
         try:
-            await self.publisher.run(progress)
+            await self.publisher.run(lambda: self._note_progress(progress))
         except LinkError as exc:
             self.errors.append(str(exc))
             raise
+
+    def _note_progress(self, progress: Callable[[], None]) -> None:
+        self.progress += 1
+        progress()
 
     def put(self, device: str, *seqs: int, text: str = "") -> None:
         """Hand over samples, each in readings of its own, as boards do."""
@@ -523,6 +528,30 @@ async def test_two_gateways_on_one_base_topic_do_not_fight(
     states = [message.json()["state"] for message in subscriber.messages]
     assert states == ["online", "online", "offline", "offline"]
     assert caplog.text.count("another gateway uses the base topic") == 1
+
+
+@VERSIONS
+async def test_two_gateways_with_one_client_id_say_so_and_calm_down(
+    broker: Broker, version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rigs = [
+        Rig(broker, version, changes={"client_id": "gw"}, session=session)
+        for session in ("first", "second")
+    ]
+    async with rigs[0].running(), rigs[1].running():
+        for rig in rigs:
+            await rig.until(lambda rig=rig: rig.status.broker.trouble)  # type: ignore[misc]
+        progress = [rig.progress for rig in rigs]
+        attempts = [rig.attempts for rig in rigs]
+        for rig, before in zip(rigs, attempts, strict=True):
+            rig.put("a", rig.attempts)
+            await rig.until(lambda rig=rig, before=before: rig.attempts > before + 2)  # type: ignore[misc]
+        assert [rig.progress for rig in rigs] == progress  # nothing brings the next attempt forward
+
+    for rig in rigs:
+        assert "our client id, 'gw'" in rig.status.broker.trouble
+        assert "give one of them another name" in rig.status.broker.trouble
+    assert caplog.text.count("our client id, 'gw'") == 2
 
 
 # Stopping.
