@@ -78,8 +78,12 @@ class JournalBoard:
         faults: FaultPlan,
         limit: int,
         interval_ms: int,
+        radio: str = "",
     ) -> None:
-        """Give readings up to `limit`; `firmware` is what `firmware_with_journal` made."""
+        """Give readings up to `limit`; `firmware` is what `firmware_with_journal` made.
+
+        `radio` is where a board is that is on the air instead of on a port.
+        """
         self.name = f"board-{number}"
         self.limit = limit
         board_id = f"c0ffee{number:02x}"
@@ -88,11 +92,18 @@ class JournalBoard:
         self.board = FirmwareBoard(
             ports / self.name,
             flashes / self.name,
-            Flash({"name": self.name, "links": ["stdio"], "sensors": [sensor]}),
+            Flash(
+                {
+                    "name": self.name,
+                    "links": ["ble" if radio else "stdio"],
+                    "sensors": [sensor],
+                }
+            ),
             interpreter,
             plan=faults,
             board_id=board_id,
             firmware=firmware,
+            radio=radio,
         )
 
     def noted(self) -> int:

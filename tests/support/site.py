@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from gateway.simulate.faults import FaultPlan
 from gateway.simulate.faults.broker import BrokerProxy
@@ -28,6 +28,9 @@ from tests.support.broker import Broker
 from tests.support.daemon import daemon_command
 from tests.support.journal_board import JournalBoard, firmware_with_journal
 from tests.support.witness import Witness
+
+if TYPE_CHECKING:
+    from gateway.simulate.radio.server import VirtualRadio
 
 BASE = "edge/test"
 _LOOK_S = 0.2
@@ -47,6 +50,8 @@ class Plan:
     """Each board gives so many, and then no more."""
     interval_ms: int = 50
     """From one to the next."""
+    on_air: int = 0
+    """So many of the boards, the first ones, are on a virtual radio; the others have ports."""
     outbox: str = ""
     """Further lines of `[outbox]`."""
     store: str = "store"
@@ -106,13 +111,33 @@ class Gateway:
         return "".join(self.lines)
 
 
+@asynccontextmanager
+async def _radio(plan: Plan) -> AsyncIterator["VirtualRadio | None"]:
+    """Have a virtual radio if somebody is on it; it takes half a second to import."""
+    if not plan.on_air:
+        yield None
+        return
+    from gateway.simulate.radio.server import VirtualRadio  # noqa: PLC0415  # see above
+
+    async with VirtualRadio() as radio:
+        yield radio
+
+
 class Site:
     """See the module; `async with Site.running(plan) as site`."""
 
-    def __init__(self, plan: Plan, broker: Broker, proxy: BrokerProxy, witness: Witness) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        broker: Broker,
+        proxy: BrokerProxy,
+        witness: Witness,
+        radio: "VirtualRadio | None" = None,
+    ) -> None:
         self.broker = broker
         self.proxy = proxy
         self.witness = witness
+        self.radio = radio
         ports = plan.folder / "ports"
         ports.mkdir()
         firmware = firmware_with_journal(plan.folder / "firmware")
@@ -122,11 +147,13 @@ class Site:
                 faults=plan.faults,
                 limit=plan.readings,
                 interval_ms=plan.interval_ms,
+                radio=radio.board_address if radio and number < plan.on_air else "",
             )
             for number, interpreter in enumerate(plan.interpreters)
         ]
         outbox = plan.folder / plan.store / "outbox.db"
-        more = f"rescan_s = 0.2\n[outbox]\npath = '{outbox}'\n{plan.outbox}"
+        more = f"rescan_s = 0.2\n[outbox]\npath = '{outbox}'\n{plan.outbox}\n[ble]\n"
+        more += f"adapter = 'virtual:{radio.hci_address}'" if radio else "enabled = false"
         home = plan.folder / "gateway"
         self.gateway = Gateway(plan.wrap(daemon_command(home, proxy.port, f"{ports}/*", more)))
         self.broker_deaths = 0
@@ -150,9 +177,10 @@ class Site:
             async with (
                 Witness(broker.host, broker.port, BASE) as witness,
                 BrokerProxy(broker.host, broker.port, plan.faults) as proxy,
+                _radio(plan) as radio,
                 asyncio.TaskGroup() as tasks,
             ):
-                site = cls(plan, broker, proxy, witness)
+                site = cls(plan, broker, proxy, witness, radio)
                 running = [
                     tasks.create_task(site.gateway.run(), name="gateway"),
                     tasks.create_task(site._run_broker(), name="broker"),
@@ -168,7 +196,12 @@ class Site:
 
     def victims(self) -> Mapping[str, Victim]:
         """Return who may be killed; of the boards it is one after the other."""
-        return {"gateway": self.gateway.send, "broker": self._hit_broker, "board": self._hit_board}
+        victims: dict[str, Victim] = {
+            "gateway": self.gateway.send,
+            "broker": self._hit_broker,
+            "board": self._hit_board,
+        }
+        return victims if self.radio is None else {**victims, "radio": self._hit_radio}
 
     async def until_produced(self) -> None:
         """Return once every board has given all its readings."""
@@ -253,6 +286,10 @@ class Site:
             self._hit.board.kill()
         elif self._hit.board.pid:
             os.kill(self._hit.board.pid, number)
+
+    def _hit_radio(self, number: signal.Signals) -> None:
+        if number is signal.SIGKILL and self.radio is not None:
+            self.radio.drop_links()
 
     async def _run_broker(self) -> None:
         """Kill the broker when somebody wants that, and start it again."""
