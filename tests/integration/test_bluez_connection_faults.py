@@ -1,32 +1,25 @@
 """What goes wrong with a connection, and how long until samples come again.
 
-The gateway's own scanner and GATT link run with bleak's BlueZ backend against the stand-in for
+All that the gateway has for BLE runs, with bleak's BlueZ backend against the stand-in for
 bluetoothd, with a board that has our firmware's session. As in test_bluez_faults.py the loop's time
 runs faster, and the table is in production's seconds. At the end of each test every sample of the
 board has arrived once, in order.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from bleak.backends.device import BLEDevice
 
-from gateway.backoff import Backoff
+from gateway.ble.service import Ble, BleOptions, House
 from gateway.clock import Clock
-from gateway.drivers.advert import Advert
-from gateway.drivers.serial_line import LineFormat, SerialLineDriver
-from gateway.links.ble_connection import BleLink
-from gateway.links.ble_scanner import BleScanner, ScanOptions
-from gateway.links.ble_turns import Turns
 from gateway.model import Event, Readings, Sample
 from gateway.protocol.delivery import DeliveryBook
-from gateway.status import LinkStatus, RadioStatus
-from gateway.supervise import keep_running
+from gateway.status import Status
 from tests.support.bluez.bleak_end import let_go_of_the_bus, pass_over_unsent
 from tests.support.bluez.bluetoothd import Bluetoothd
 from tests.support.bluez.bus import PrivateBus
@@ -91,26 +84,22 @@ class World:
     bluetoothd: Bluetoothd
     board: GattBoard
     arrivals: Arrivals
-    radio: RadioStatus
 
 
 @asynccontextmanager
-async def a_world(bus: PrivateBus, clock: Clock) -> AsyncIterator[World]:
+async def a_world(bus: PrivateBus, clock: Clock, folder: Path) -> AsyncIterator[World]:
     """Run all of it."""
     asyncio.get_running_loop().set_exception_handler(pass_over_unsent)
     board = GattBoard(ADDRESS, "barn", INTERVAL_S)
     bluetoothd = Bluetoothd(bus.address)
     bluetoothd.place(ADDRESS, board.peripheral)
-    world = World(bus, bluetoothd, board, Arrivals(clock), RadioStatus())
-    link, scanner = _gateway(world, clock)
+    world = World(bus, bluetoothd, board, Arrivals(clock))
+    ble = _gateway(world, clock, folder)
     async with bluetoothd.running(), asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(board.run()),
             tasks.create_task(_advertise(world)),
-            tasks.create_task(scanner.run()),
-            tasks.create_task(
-                keep_running("barn", link.run, Backoff(rng=random.Random(7))),
-            ),
+            tasks.create_task(ble.run()),
         ]
         try:
             yield world
@@ -121,38 +110,19 @@ async def a_world(bus: PrivateBus, clock: Clock) -> AsyncIterator[World]:
             await let_go_of_the_bus()
 
 
-def _gateway(world: World, clock: Clock) -> tuple[BleLink, BleScanner]:
-    book = DeliveryBook()
-    loop = asyncio.get_running_loop()
-
-    def make_driver() -> SerialLineDriver:
-        line_format = LineFormat("board")
-        return SerialLineDriver(
-            "barn", "", line_format, book=book, clock=clock, run=1, session_id="s"
-        )
-
-    link = BleLink(
-        ADDRESS,
-        make_driver,
-        world.arrivals.accept,
-        LinkStatus("barn"),
-        clock,
-        turns=Turns(3, 60.0, loop.time),
-        radio=world.radio,
+def _gateway(world: World, clock: Clock, folder: Path) -> Ble:
+    status = Status()
+    house = House(
+        book=DeliveryBook(),
+        clock=clock,
+        run=1,
+        session="s",
+        status=status,
+        accept=world.arrivals.accept,
+        forget_link=lambda _name: None,
+        on_change=lambda: None,
     )
-
-    def hear(advert: Advert, device: BLEDevice) -> None:
-        if advert.address == ADDRESS:
-            link.heard(device, advert.heard_s)
-
-    scanner = BleScanner(
-        ScanOptions(mode="passive"),
-        hear,
-        world.radio,
-        clock,
-        is_in_use=lambda: world.radio.connected > 0,
-    )
-    return link, scanner
+    return Ble(BleOptions(folder / "joined.json"), house)
 
 
 async def _advertise(world: World) -> None:
@@ -160,10 +130,6 @@ async def _advertise(world: World) -> None:
         if not world.board.peripheral.is_connected:
             world.bluetoothd.hear(world.board.advert)
         await asyncio.sleep(INTERVAL_S)
-
-
-async def nothing(_world: World) -> None:
-    pass
 
 
 async def disconnected(world: World) -> None:
@@ -249,7 +215,6 @@ SAMPLES = 15
 """So many come after the fault, so that one that shows late is seen."""
 
 FAULTS = (
-    Fault("none", nothing, 30.0),
     Fault("the board disconnects", disconnected, 30.0),
     Fault("it disconnects during a write", disconnected_during_a_write, 30.0),
     Fault("a write is not answered", write_not_answered, 30.0),
@@ -270,17 +235,21 @@ FAULTS = (
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_samples_come_again_after(fault: Fault, bus: PrivateBus, figures: Figures) -> None:
-    async def measure(clock: Clock) -> tuple[float, list[float]]:
-        async with a_world(bus, clock) as world:
+def test_samples_come_again_after(
+    fault: Fault, bus: PrivateBus, tmp_path: Path, figures: Figures
+) -> None:
+    async def measure(clock: Clock) -> tuple[float, list[float], int]:
+        async with a_world(bus, clock, tmp_path) as world:
             await world.arrivals.until(5)
             await fault.deal(world)
             dealt_s = clock.monotonic_s()
             await world.arrivals.until(world.board.produced + SAMPLES)
-            return world.arrivals.recovered_s(dealt_s) - dealt_s, world.arrivals.numbers
+            took_s = world.arrivals.recovered_s(dealt_s) - dealt_s
+            return took_s, world.arrivals.numbers, world.board.peripheral.connections
 
-    took_s, numbers = run_at(SPEED, measure)
+    took_s, numbers, connections = run_at(SPEED, measure)
 
     figures(f"BlueZ, GATT: {fault.name}", f"{took_s:.1f} s", f"< {fault.limit_s:g} s")
+    assert connections > 1  # the fault was one
     assert numbers == list(range(len(numbers)))
     assert took_s < fault.limit_s

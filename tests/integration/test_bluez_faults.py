@@ -266,7 +266,7 @@ def test_a_scan_goes_on_after(fault: Fault, bus: PrivateBus, figures: Figures) -
 
 FLOOD = 20_000
 FLOOD_HZ = 10_000.0
-STRANGERS = 200
+STRANGERS = 100
 
 
 def test_a_flood_of_strangers_is_survived(bus: PrivateBus, figures: Figures) -> None:
