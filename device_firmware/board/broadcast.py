@@ -51,7 +51,7 @@ class Broadcast:
             self._element = self._readings(seq) if self._key is not None else b""
         self._told = told
         waiting = b"\5\xff\xff\xff" + bytes(told)
-        element = self._element or self._link.service
+        element = self._element or (self._link.service if is_free else b"")
         self._link.advertise(_FLAGS + waiting + element, self._response)
 
     # The element of the advert; empty if there is nothing to say.

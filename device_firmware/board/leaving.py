@@ -26,19 +26,24 @@ async def leave(app):
         if app.ending == "reset":
             back_ms = _BACK_MS
     is_heard = False
+    _leave(app, True)
     for port in app.ports:
         is_heard = is_heard or port.session.joined
         port.session.bye(back_ms)
     if is_heard:
         await _tick(app, _FLUSH_MS, lambda: False)
-    for port in app.ports:
-        if hasattr(port.link, "close"):
-            port.link.close()
+    _leave(app, False)
     app.ring.tick()
     if app.ending == "repl":
         with open("repl", "w"):  # main.py finds it
             pass
     return app.extra.left_ms() if app.ending == "sleep" else "reset"
+
+
+def _leave(app, kept):
+    for port in app.ports:
+        if hasattr(port.link, "leave"):
+            port.link.leave(kept)
 
 
 async def _tick(app, limit_ms, is_done):

@@ -34,6 +34,7 @@ class Link:
         self.hellos = 0  # unanswered ones, in a row
         self.refused_ms = None  # since when the radio has taken nothing
         self.broadcasts = False  # it advertises also while a central is there
+        self.is_leaving = False  # nobody is to connect any more
         self.full_ms = 0  # how long it may be left alone while it has no room
         self._mtu = _LEAST_MTU
         self.is_new = False  # nothing is said on this connection yet
@@ -146,5 +147,6 @@ class Link:
         self.response = response
         self.broadcasts = self.changed = True
 
-    def close(self):
-        borrow("radio").close(self)
+    # The board will be away: first nobody is to come, then nobody is to stay.
+    def leave(self, kept):
+        borrow("radio").leave(self, kept)

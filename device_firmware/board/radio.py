@@ -41,7 +41,7 @@ def look_after(link, given_up):
     if given_up and central is not None and not link.is_new:
         link.hellos = 0
         _end(link, central)
-    elif central is None or link.broadcasts:
+    elif not link.is_leaving and (central is None or link.broadcasts):
         try:
             link.radio.gap_advertise(
                 _ADVERTISE_US,
@@ -53,11 +53,12 @@ def look_after(link, given_up):
             link.refused_ms = clock.now_ms()
 
 
-# No central is to stay, or to come.
-def close(link):
-    if link.central is not None:
-        _end(link, link.central)
+# No central is to come, and none is to stay unless it is `kept` for a moment.
+def leave(link, kept):
+    link.is_leaving = True
     link.radio.gap_advertise(None)
+    if not kept and link.central is not None:
+        _end(link, link.central)
 
 
 def _end(link, connection):
