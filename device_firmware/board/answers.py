@@ -1,6 +1,7 @@
-# Commands of the gateway: each is done at most once, and its answer kept, as it may be asked again.
+# Questions of the gateway. A command is done at most once, as it may be asked again.
 
 from board.frame import to_json
+from board.parts import borrow
 
 try:
     from micropython import const
@@ -10,8 +11,29 @@ except ImportError:  # on CPython, where constants cost nothing
         return value
 
 
+_RSP = const(0x21)
+_EVERYTHING = const(255)  # in STREAM_REQ
+_QUEUE_MAX = const(8)
 _ANSWERS_MAX = const(8)
 _ANSWER_BYTES = const(900)
+_KEPT = const(2)  # answers, whole; the gateway asks for one after the other
+_KEPT_BYTES = const(64)  # of an answer that is older
+
+
+# STREAM_REQ
+def stream(session, number, now_ms):
+    if number == _EVERYTHING:
+        borrow("welcome").describe_all(session, now_ms)
+    elif number < len(session.streams) and session.streams[number]:
+        session.describe(number)
+
+
+# CMD
+def command(session, mid, request, waited_ms):
+    body = answer(session.answers, session.commands, request, waited_ms)
+    if len(session.queue) >= _QUEUE_MAX:
+        session.queue.pop(0)
+    session.queue.append((_RSP, mid, body))
 
 
 # Returns the body of the RSP. answers: (cid, body) of the last commands; commands: has get(name).
@@ -25,6 +47,11 @@ def answer(answers, commands, request, waited_ms):
     # Noted before it is done: it stays done, should there be no memory for the answer.
     if len(answers) >= _ANSWERS_MAX:
         answers.pop(0)
+    if len(answers) >= _KEPT:
+        known, kept = answers[-_KEPT]
+        if len(kept) > _KEPT_BYTES:
+            kept = to_json({"cid": known, "err": "done; the answer is forgotten"})
+            answers[-_KEPT] = known, kept
     answers.append((cid, to_json({"cid": cid, "err": "no memory for the answer"})))
     body = _execute(commands, cid, request, waited_ms)
     answers[-1] = (cid, body)

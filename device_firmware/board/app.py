@@ -133,7 +133,25 @@ class App:
                 log.write(log.ERROR, "not safe: %r" % error)
 
 
+# Modules that are in memory for a moment only.
+_PASSING = (
+    "setup",
+    "config",
+    "beginning",
+    "identity",
+    "recovery",
+    "making",
+    "hello",
+    "welcome",
+    "answers",
+)
+
+
 def start():
+    for kind in _PASSING:
+        borrow(kind)
+    for kind in ("session", "port", "supervisor", "sensing"):
+        load("board", kind)
     app = App()
     load("board", "setup").build(app, CRASH)
     forget("board", "setup")

@@ -1,6 +1,17 @@
-# What the board says of itself, until a gateway answers.
+# What the board says of itself: HELLO until a gateway answers, then what it measures and drives.
 
 from board.frame import to_json
+
+try:
+    from micropython import const
+except ImportError:  # on CPython, where constants cost nothing
+
+    def const(value):
+        return value
+
+
+_STREAM = const(0x05)
+_ACTUATOR = const(0x07)
 
 
 # The payload of a HELLO, in at most `size` bytes: with as much of the end of the last crash's
@@ -34,3 +45,12 @@ def hello(session, size):
         message["crash"] = crash
         body = to_json(message)
     return body
+
+
+# The next description that is due: type, mid and payload.
+def description(session):
+    if session.streams_due:
+        index = session.streams_due[0]
+        name, form, channels = session.streams[index]
+        return _STREAM, 0, to_json({"i": index, "n": name, "f": form, "c": channels})
+    return _ACTUATOR, 0, to_json(session.actuators[session.actuators_due[0]].describe())

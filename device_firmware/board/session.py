@@ -32,7 +32,7 @@ import json
 from struct import pack, unpack_from
 
 from board.delivery import Delivery, left_ms
-from board.frame import clip, open_line, payload_room, seal, to_json
+from board.frame import clip, open_line, payload_room, seal
 from board.parts import borrow
 
 try:
@@ -47,13 +47,10 @@ _HELLO = const(0x01)
 _WELCOME = const(0x02)
 _PING = const(0x03)
 _PONG = const(0x04)
-_STREAM = const(0x05)
 _STREAM_REQ = const(0x06)
-_ACTUATOR = const(0x07)
 _HELLO_REQ = const(0x08)
 _ACK = const(0x11)
 _CMD = const(0x20)
-_RSP = const(0x21)
 _LOG = const(0x30)
 _BYE = const(0x50)
 
@@ -63,10 +60,8 @@ _LINE_MAX = const(400)  # characters of a READ or HELLO line, newline included
 _HELLO_MS = const(1000)
 _HEARTBEAT_MS = const(5000)  # until WELCOME says otherwise
 _ACTUATORS_MS = const(60000)  # states are repeated: their frames are not acknowledged
-_QUEUE_MAX = const(8)
 _LOGS_MAX = const(12)
 _LOG_BYTES = const(200)
-_EVERYTHING = const(255)  # in STREAM_REQ
 _REWIND = const(1)  # flag of ACK
 _MASK = const(0xFFFFFFFF)
 
@@ -101,13 +96,13 @@ class Session:
         self.rtt_ms = None  # of the last PING
         self.delivery = Delivery(ring)
         self.hello_now = True
-        self._hello_ms = self._heard_ms = self._sent_ms = self._actuators_ms = 0
+        self._hello_ms = self._heard_ms = self._sent_ms = self.actuators_ms = 0
         self.heartbeat_ms = _HEARTBEAT_MS
-        self._queue = []  # (type, mid, body) to send before anything else
+        self.queue = []  # (type, mid, body) to send before anything else
         self.logs = []
         self.crash_told = False
-        self._streams_due = []
-        self._actuators_due = []
+        self.streams_due = []  # to describe
+        self.actuators_due = []
 
     @property
     def batches_resent(self):
@@ -124,18 +119,18 @@ class Session:
 
     # A stream of `streams` is known now.
     def describe(self, stream):
-        if self.joined and stream not in self._streams_due:
-            self._streams_due.append(stream)
+        if self.joined and stream not in self.streams_due:
+            self.streams_due.append(stream)
 
     # An actuator's state changed.
     def report(self, actuator):
-        if self.joined and actuator not in self._actuators_due:
-            self._actuators_due.append(actuator)
+        if self.joined and actuator not in self.actuators_due:
+            self.actuators_due.append(actuator)
 
     # The board leaves on purpose; 0 means it does not know when it will be back.
     def bye(self, back_in_ms):
         if self.joined:
-            self._queue.append((_BYE, 0, pack("<I", back_in_ms)))
+            self.queue.append((_BYE, 0, pack("<I", back_in_ms)))
 
     # ---- lines in
 
@@ -169,25 +164,15 @@ class Session:
         elif kind == _PONG:
             self._pong(body, now_ms)
         elif kind == _CMD:
-            request = json.loads(body)
-            answer = borrow("answers").answer
-            self._reply(mid, answer(self.answers, self.commands, request, waited_ms))
+            borrow("answers").command(self, mid, json.loads(body), waited_ms)
         elif kind == _STREAM_REQ:
-            if body[0] == _EVERYTHING:
-                self.describe_all(now_ms)
-            elif body[0] < len(self.streams) and self.streams[body[0]]:
-                self.describe(body[0])
+            borrow("answers").stream(self, body[0], now_ms)
         elif kind == _HELLO_REQ:
             self.joined = False
             self.hello_now = True
         else:
             self.unknown_frames += 1
         return False
-
-    def describe_all(self, now_ms):
-        self._streams_due = [i for i, stream in enumerate(self.streams) if stream]
-        self._actuators_due = list(range(len(self.actuators)))
-        self._actuators_ms = now_ms
 
     def _pong(self, body, now_ms):
         sent_ms, utc_s, ms = unpack_from("<IIH", body)
@@ -207,11 +192,6 @@ class Session:
         if epoch == self.epoch:
             self.delivery.acknowledge(safe, got, credit, flags & _REWIND, now_ms)
 
-    def _reply(self, mid, answer):
-        if len(self._queue) >= _QUEUE_MAX:
-            self._queue.pop(0)
-        self._queue.append((_RSP, mid, answer))
-
     # ---- lines out
 
     # Notices silence. next_line does it too; this is for a link that cannot write just now.
@@ -227,15 +207,17 @@ class Session:
         if not self.joined:
             waits = not self.hello_now and left_ms(self._hello_ms, _HELLO_MS, now_ms) > 0
             return None if waits else self._hello(now_ms)
-        if self._queue:
-            line = self._line(now_ms, *self._queue[0])
-            self._queue.pop(0)  # not before: there may be no memory for the line yet
+        if self.queue:
+            line = self._line(now_ms, *self.queue[0])
+            self.queue.pop(0)  # not before: there may be no memory for the line yet
             return line
-        if left_ms(self._actuators_ms, _ACTUATORS_MS, now_ms) <= 0:
-            self._actuators_due = list(range(len(self.actuators)))
-            self._actuators_ms = now_ms
-        if self._streams_due or self._actuators_due:
-            return self._description(now_ms)
+        if left_ms(self.actuators_ms, _ACTUATORS_MS, now_ms) <= 0:
+            self.actuators_due = list(range(len(self.actuators)))
+            self.actuators_ms = now_ms
+        if self.streams_due or self.actuators_due:
+            line = self._line(now_ms, *borrow("hello").description(self))
+            (self.streams_due or self.actuators_due).pop(0)
+            return line
         if self.delivery.wait_ms(now_ms) <= 0:
             self._sent_ms = now_ms
             self.frames_sent += 1
@@ -249,29 +231,16 @@ class Session:
             return self._line(now_ms, _PING, 0, body)
         return None
 
-    def _description(self, now_ms):
-        if self._streams_due:
-            index = self._streams_due[0]
-            name, form, channels = self.streams[index]
-            stream = {"i": index, "n": name, "f": form, "c": channels}
-            line = self._line(now_ms, _STREAM, 0, to_json(stream))
-            self._streams_due.pop(0)
-        else:
-            actuator = self.actuators[self._actuators_due[0]]
-            line = self._line(now_ms, _ACTUATOR, 0, to_json(actuator.describe()))
-            self._actuators_due.pop(0)
-        return line
-
     def due_ms(self, now_ms):
         if not self.joined:
             left = 0 if self.hello_now else left_ms(self._hello_ms, _HELLO_MS, now_ms)
-        elif self._queue or self._streams_due or self._actuators_due or self.logs:
+        elif self.queue or self.streams_due or self.actuators_due or self.logs:
             left = 0
         else:
             left = min(
                 self.delivery.wait_ms(now_ms),
                 left_ms(self._sent_ms, self.heartbeat_ms, now_ms),
-                left_ms(self._actuators_ms, _ACTUATORS_MS, now_ms),
+                left_ms(self.actuators_ms, _ACTUATORS_MS, now_ms),
             )
         if self.up:
             left = min(left, left_ms(self._heard_ms, 3 * self.heartbeat_ms, now_ms))

@@ -39,13 +39,20 @@ def welcome(session, message, now_ms):
     ring.release(min(first_unsafe, ring.next_seq()))
     session.heartbeat_ms = heartbeat_ms
     session.delivery.start(credit, now_ms)
-    session.describe_all(now_ms)
+    describe_all(session, now_ms)
     if session.crash and not session.crash_told:
         session.crash_told = True
         for text in session.crash.split("\n"):
             session.logs.append(b"\4" + clip(text, _LOG_BYTES))
     session.joined = session.up = True
     return True
+
+
+# Everything is to be described.
+def describe_all(session, now_ms):
+    session.streams_due = [i for i, stream in enumerate(session.streams) if stream]
+    session.actuators_due = list(range(len(session.actuators)))
+    session.actuators_ms = now_ms
 
 
 # The session speaks of another epoch from now on.

@@ -7,10 +7,29 @@ from board import clock
 
 def run(app, _args):
     gc.collect()
+    free = gc.mem_free()
     ring = app.ring
+    errors = {}  # name -> text of all that is wrong now
+    for sensor in app.sensors:
+        if sensor.error:
+            errors[sensor.name] = sensor.error
+    if app.problems:
+        errors["config"] = "; ".join(app.problems)
+    links = []
+    for port in app.ports:
+        session = port.session
+        statistics = {
+            "link": port.link.name,
+            "sent": session.frames_sent,
+            "resent": session.batches_resent,
+            "bad": session.bad_lines + session.bad_frames + port.link.too_long,
+            "logs_lost": session.logs_lost,
+            "rtt_ms": session.rtt_ms,
+        }
+        links.append(statistics)
     return {
         "uptime_s": clock.uptime_s(),
-        "heap_free": gc.mem_free(),
+        "heap_free": free,
         "heap_used": gc.mem_alloc(),
         "ring_bytes": ring.size,
         "ring_used": ring.used,
@@ -18,26 +37,6 @@ def run(app, _args):
         "in_flash": sum(ring.segments.goods) if hasattr(ring, "segments") else 0,
         "lost": ring.lost,
         "epoch": app.epoch,
-        "errors": _errors(app),
-        "links": [_statistics(port) for port in app.ports],
-    }
-
-
-# name -> text of all that is wrong now
-def _errors(app):
-    errors = {sensor.name: sensor.error for sensor in app.sensors if sensor.error}
-    if app.problems:
-        errors["config"] = "; ".join(app.problems)
-    return errors
-
-
-def _statistics(port):
-    session = port.session
-    return {
-        "link": port.link.name,
-        "sent": session.frames_sent,
-        "resent": session.batches_resent,
-        "bad": session.bad_lines + session.bad_frames + port.link.too_long,
-        "logs_lost": session.logs_lost,
-        "rtt_ms": session.rtt_ms,
+        "errors": errors,
+        "links": links,
     }

@@ -13,32 +13,42 @@ _WAVEFORMS = ("sine", "ramp", "random_walk", "constant", "counter")
 
 class Sensor:
     def __init__(self, config):
-        waves = config.get("channels") or (config,)
-        self._waves = [_Wave(wave) for wave in waves]
+        self._waves = []
+        self.channels = []
+        for wave in config.get("channels") or (config,):
+            get = wave.get
+            exponent = get("exponent", -2)
+            self._waves.append(_wave(get, 10.0**-exponent))
+            channel = get("key", "value"), get("unit", ""), exponent, get("device_class", "")
+            self.channels.append(channel)
+        self.fmt = "i" * len(self._waves)
         self._interval_ms = config.get("interval_ms", 1000)
         self._fail_every = config.get("fail_every", 0)
-        self._calls = 0
-        self._readings = 0
+        self._calls = self._readings = 0
         self._random = config.get("seed", 1) * 2654435761 + 1 & 0xFFFFFFFF
-        self.fmt = "i" * len(waves)
-        self.channels = tuple(
-            (
-                wave.get("key", "value"),
-                wave.get("unit", ""),
-                wave.get("exponent", -2),
-                wave.get("device_class", ""),
-            )
-            for wave in waves
-        )
 
     async def read(self):
         self._calls += 1
         if self._fail_every and self._calls % self._fail_every == 0:
             raise OSError(5, "simulated: reading %d fails, as configured" % self._calls)
-        at_ms = self._readings * self._interval_ms
-        values = tuple(wave.at(at_ms, self._readings, self._uniform) for wave in self._waves)
+        values = [self._at(wave) for wave in self._waves]
         self._readings += 1
         return values
+
+    def _at(self, wave):
+        form, value, high, noise, step, period_ms, walk = wave
+        if form == "counter":
+            return self._readings & 0x7FFFFFFF
+        if form == "random_walk":
+            value = wave[-1] = min(max(walk + step * self._uniform(), value), high)
+        elif form != "constant":
+            part = self._readings * self._interval_ms % period_ms / period_ms
+            if form == "sine":
+                part = 0.5 + 0.5 * math.sin(2 * math.pi * part)
+            value += (high - value) * part
+        if noise:
+            value += noise * self._uniform()
+        return int(round(value))
 
     # A number from -1 to 1.
     def _uniform(self):
@@ -46,38 +56,17 @@ class Sensor:
         return (self._random >> 16) / 32767.5 - 1
 
 
-class _Wave:
-    def __init__(self, config):
-        self._form = config.get("waveform", "sine")
-        if self._form not in _WAVEFORMS:
-            raise ValueError(
-                "simulated: waveform %s is none of %s" % (self._form, ", ".join(_WAVEFORMS))
-            )
-        units = 10.0 ** -config.get("exponent", -2)  # whole numbers to one of the channel's units
-        self._low = config.get("low", 0) * units
-        self._high = config.get("high", 100) * units
-        self._noise = config.get("noise", 0) * units
-        self._step = (
-            config.get("step", (config.get("high", 100) - config.get("low", 0)) / 50) * units
-        )
-        self._period_ms = config.get("period_s", 60) * 1000
-        if self._form == "constant":
-            self._low = config.get("value", 0) * units
-        self._walk = (self._low + self._high) / 2
-
-    def at(self, at_ms, reading, uniform):
-        form = self._form
-        if form == "counter":
-            return reading & 0x7FFFFFFF
-        value = self._low
-        if form == "random_walk":
-            self._walk = min(max(self._walk + self._step * uniform(), self._low), self._high)
-            value = self._walk
-        elif form != "constant":
-            part = at_ms % self._period_ms / self._period_ms
-            if form == "sine":
-                part = 0.5 + 0.5 * math.sin(2 * math.pi * part)
-            value += (self._high - self._low) * part
-        if self._noise:
-            value += self._noise * uniform()
-        return int(round(value))
+# Form, low, high, noise and step in the channel's units, period in ms, and where a walk is.
+def _wave(get, units):
+    form = get("waveform", "sine")
+    if form not in _WAVEFORMS:
+        raise ValueError("simulated: waveform %s is none of %s" % (form, ", ".join(_WAVEFORMS)))
+    low = get("low", 0)
+    high = get("high", 100)
+    step = get("step", (high - low) / 50)
+    if form == "constant":
+        low = get("value", 0)
+    low *= units
+    high *= units
+    noise = get("noise", 0) * units
+    return [form, low, high, noise, step * units, get("period_s", 60) * 1000, (low + high) / 2]

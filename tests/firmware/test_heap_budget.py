@@ -68,21 +68,26 @@ def lay_out(flash: Path, stand_ins: Path) -> None:
     for package in ("board", "sensors", "actuators", "commands"):
         (flash / package).mkdir()
         for source in sorted((FIRMWARE / package).glob("*.py")):
-            compile_to(flash / package, source, f"{package}/{source.name}")
+            compile_to(flash / package, source, f"{package}.{source.stem}")
     shutil.copy(FIRMWARE / "main.py", flash)
     (flash / "config.json").write_text(json.dumps(CONFIG))
     (stand_ins / "machine.py").write_text(MACHINE)
     (stand_ins / "boot_settings.py").write_text("WINDOW_MS = CRASH_PAUSE_MS = 0\n")
     for source in stand_ins.glob("*.py"):
-        compile_to(flash, source, source.name)
+        compile_to(flash, source, source.stem)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    flash = tmp_path_factory.mktemp("flash")
+    lay_out(flash, tmp_path_factory.mktemp("stand_ins"))
+    return flash
 
 
 @pytest.fixture
-def small_board(
-    micropython_i386_bin: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Bench:
-    lay_out(tmp_path, tmp_path_factory.mktemp("stand_ins"))
-    return FlashBench((str(micropython_i386_bin), "-X", f"heapsize={HEAP}"), tmp_path)
+def small_board(micropython_i386_bin: Path, compiled: Path, tmp_path: Path) -> Bench:
+    flash = shutil.copytree(compiled, tmp_path / "flash")
+    return FlashBench((str(micropython_i386_bin), "-X", f"heapsize={HEAP}"), flash)
 
 
 class FlashBench(Bench):

@@ -56,6 +56,20 @@ def test_a_repeated_command_is_answered_and_not_repeated() -> None:
     assert {answer.payload for answer in answers} == {b'{"cid":"a","ok":1}'}
 
 
+def test_of_the_last_eight_only_the_newest_two_keep_a_long_answer() -> None:
+    """The others are not done again either."""
+    count = Counter()
+    session = at_work(count=lambda args: [count(args), "x" * 200])
+    for cid in "abc":
+        ask(session, request("count", cid=cid))
+
+    answers = [ask(session, request("count", cid=cid))[0].json for cid in "abc"]
+
+    assert len(count.calls) == 3
+    assert answers[0] == {"cid": "a", "err": "done; the answer is forgotten"}
+    assert [answer["ok"][0] for answer in answers[1:]] == [2, 3]
+
+
 def test_the_last_eight_results_are_kept() -> None:
     count = Counter()
     session = at_work(count=count)
