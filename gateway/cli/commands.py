@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "simulate": ("gateway.cli.simulate", "offer simulated boards on ptys, for a gateway elsewhere"),
     "sniff": ("gateway.cli.sniff", "show what goes over a serial line, in words"),
     "ports": ("gateway.cli.ports", "list what is plugged in, and what speaks"),
+    "scan": ("gateway.cli.scan", "list who is heard on the Bluetooth radio, and what they say"),
     "check-config": ("gateway.cli.check_config", "list everything wrong with a configuration"),
     "config-schema": ("gateway.cli.config_schema", "print the JSON Schema of the configuration"),
     "version": ("gateway.cli.version", "print the versions of the gateway and what it stands on"),
