@@ -13,6 +13,8 @@ _log = logging.getLogger(__name__)
 class QuietHost(Host):
     """Takes what a chip or a stranger behind it sends; nonsense is dropped, never raised."""
 
+    _is_lost = False
+
     def on_packet(self, packet: bytes) -> None:
         """Take an event or data from the chip."""
         try:
@@ -35,12 +37,19 @@ class QuietHost(Host):
                 self.on_hci_acl_data_packet(packet)
 
     def send_hci_packet(self, packet: hci.HCI_Packet) -> None:
-        """Send a command or data to the chip."""
+        """Send a command or data to the chip.
+
+        Raises:
+            TransportLostError: the chip is gone, and would never answer.
+        """
+        if self._is_lost:
+            raise TransportLostError("transport lost")
         if self.hci_sink is not None:
             self.hci_sink.on_packet(bytes(packet))
 
     def on_transport_lost(self) -> None:
         """End the command that waits, and all links: the chip is gone."""
+        self._is_lost = True
         if self.pending_response is not None and not self.pending_response.done():
             self.pending_response.set_exception(TransportLostError("transport lost"))
         self.emit("flush")

@@ -8,6 +8,7 @@ async with VirtualRadio() as radio:
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -29,8 +30,8 @@ _READ_BYTES = 4096
 """A host is read in pieces of this size, so that it asks for little before it is told to wait."""
 
 
-_BOARD_BUFFER_BYTES = 16384
-"""What the system keeps for a board that does not read; after that it is on us."""
+_SYSTEM_BYTES = 32768
+"""What the system keeps for a peer that does not read; after that it is on us."""
 
 
 class VirtualRadio:
@@ -49,6 +50,7 @@ class VirtualRadio:
         self._tasks = asyncio.TaskGroup()
         self._servers: list[asyncio.Server] = []
         self._adapters = 0
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -91,6 +93,11 @@ class VirtualRadio:
         for chip in self.air.chips:
             chip.leave()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What gateways were told and have not read yet."""
+        return sum(host.waiting_bytes for host in self._hosts)
+
     def drop_links(self, address: str = "") -> int:
         """End all links, or those of one board or adapter; return how many there were."""
         dropped = 0
@@ -103,53 +110,65 @@ class VirtualRadio:
         return dropped
 
     def _close_servers(self) -> None:
+        self._is_closed = True
         for server in self._servers:
             server.close()
 
     def _welcome_board(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Give the next board a radio, unless there are too many."""
-        if len(self._boards) >= MOST_CHIPS:
+        if self._is_closed or len(self._boards) >= MOST_CHIPS:
             writer.transport.abort()
         else:
-            door = writer.get_extra_info("socket")
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BOARD_BUFFER_BYTES)
-            self._tasks.create_task(self._serve_board(BoardRadio(self.air, reader, writer)))
+            _limit_buffer(writer.transport)
+            board = BoardRadio(self.air, reader, writer)
+            self._boards.add(board)
+            self._tasks.create_task(self._serve_board(board))
 
     async def _serve_board(self, board: BoardRadio) -> None:
-        self._boards.add(board)
         try:
             await board.run()
         finally:
             self._boards.discard(board)
 
     def _welcome_host(self) -> "_AdapterHost":
-        """Give the next TCP client an adapter; its address is one no other has had before."""
+        """Give the next TCP client an adapter."""
+        return _AdapterHost(self._make_adapter, self._hosts)
+
+    def _make_adapter(self) -> Chip | None:
+        """Make an adapter with an address that no other has had; None if there are too many."""
+        if self._is_closed or len(self._hosts) >= MOST_CHIPS:
+            return None
         self._adapters = self._adapters % 0xFFFFFF + 1
         octets = f"{self._adapters:06X}"
-        address = f"00:1A:7D:{octets[:2]}:{octets[2:4]}:{octets[4:]}"
-        return _AdapterHost(self.air, address, self._hosts)
+        return Chip(self.air, f"00:1A:7D:{octets[:2]}:{octets[2:4]}:{octets[4:]}")
 
 
 class _AdapterHost(asyncio.BufferedProtocol):
     """The host of an adapter at the other end of a TCP connection, which speaks H4."""
 
-    def __init__(self, air: Air, address: str, hosts: "set[_AdapterHost]") -> None:
-        self._air = air
-        self._address = address
+    def __init__(self, make_adapter: Callable[[], Chip | None], hosts: "set[_AdapterHost]") -> None:
+        self._make_adapter = make_adapter
         self._hosts = hosts
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._parser = PacketParser()
         self._transport: asyncio.Transport | None = None
         self._chip: Chip | None = None
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What it was told and has not read yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Put an adapter on the air."""
-        if not isinstance(transport, asyncio.Transport) or len(self._hosts) >= MOST_CHIPS:
+        chip = self._make_adapter()
+        if chip is None or not isinstance(transport, asyncio.Transport):
             transport.close()
             return
+        _limit_buffer(transport)
         self._transport = transport
         self._hosts.add(self)
-        self._chip = Chip(self._air, self._address)
+        self._chip = chip
         self._chip.host = self
         self._parser.set_packet_sink(self._chip)
 
@@ -180,7 +199,7 @@ class _AdapterHost(asyncio.BufferedProtocol):
         if self._transport is not None and self._chip is not None:
             self._chip.has_room = True
             self._transport.resume_reading()
-            self._air.pump()
+            self._chip.air.pump()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Take the adapter off the air: its host is gone."""
@@ -195,6 +214,11 @@ class _AdapterHost(asyncio.BufferedProtocol):
             self._transport.abort()
 
 
+def _limit_buffer(transport: asyncio.BaseTransport) -> None:
+    door = transport.get_extra_info("socket")
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SYSTEM_BYTES)
+
+
 def hush() -> None:
-    """Keep bumble from logging what strangers send; what goes wrong here is counted."""
-    logging.getLogger("bumble").setLevel(logging.ERROR)
+    """Keep bumble from logging what strangers send, and radios that vanish: both are wanted."""
+    logging.getLogger("bumble").setLevel(logging.CRITICAL)
