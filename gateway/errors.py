@@ -4,6 +4,7 @@ GatewayError
   ConfigError    the settings cannot be used; the process exits with 2
   LinkError      a port, a radio or the broker failed and may be opened again
   StoreError     the outbox's files cannot be read or written now
+    StoreBusyError       another program holds them
     StoreDamagedError    what is in them cannot be right
 """
 
@@ -22,6 +23,10 @@ class LinkError(GatewayError):
 
 class StoreError(GatewayError):
     """The outbox's files cannot be read or written now; trying again may help."""
+
+
+class StoreBusyError(StoreError):
+    """Another program holds the outbox's files; when it lets go, all is well."""
 
 
 class StoreDamagedError(StoreError):

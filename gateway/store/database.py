@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from gateway.clock import TimeBase, TimeQuality
-from gateway.errors import StoreDamagedError, StoreError
+from gateway.errors import StoreBusyError, StoreDamagedError, StoreError
 from gateway.store.row_crc import row_crc
 from gateway.store.rows import Row
 
 PAGE_BYTES = 4096
 
+WAL_PAGES = 1000
+"""The WAL is folded into the file when it has as many, SQLite's default; fewer on a small disk."""
+
+_WAL_SHARE = 16
+"""On a small disk the WAL takes no more than this part of it: it must not fill the disk alone."""
+
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 # secure_delete, which Debian's SQLite has on, would fill deleted rows with zeros: 6.6 MB of WAL
@@ -22,7 +29,6 @@ _PRAGMAS = f"""
 PRAGMA page_size = {PAGE_BYTES};
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
-PRAGMA journal_size_limit = 4194304;
 PRAGMA cache_size = -2000;
 PRAGMA temp_store = MEMORY;
 PRAGMA secure_delete = OFF;
@@ -72,7 +78,7 @@ class Database:
         with _told(path):
             try:
                 if not read_only:
-                    self._connection.executescript(_PRAGMAS)
+                    self._connection.executescript(_PRAGMAS + _wal_pragmas(path))
                     if is_draft:
                         self._connection.execute("PRAGMA synchronous = OFF")
                     self._migrate()
@@ -310,6 +316,15 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         )
 
 
+def _wal_pragmas(path: Path) -> str:
+    disk = os.statvfs(path.parent)
+    most = disk.f_blocks * disk.f_frsize // _WAL_SHARE // PAGE_BYTES
+    pages = max(1, min(most, WAL_PAGES))
+    return (
+        f"PRAGMA wal_autocheckpoint = {pages};\nPRAGMA journal_size_limit = {pages * PAGE_BYTES};"
+    )
+
+
 def _quality(text: str) -> TimeQuality:
     return "synced" if text == "synced" else "unsynced"
 
@@ -324,6 +339,8 @@ def _told(path: Path) -> Iterator[None]:
         # Without a code it is Python that stumbles: over text that is no UTF-8, for example.
         if code in _DAMAGE or not isinstance(exc, sqlite3.OperationalError) or code == 1:
             raise StoreDamagedError(f"{path}: {exc}") from exc
+        if code in _BUSY:
+            raise StoreBusyError(f"{path}: {exc}") from exc
         raise StoreError(f"{path}: {exc}") from exc
     except OSError as exc:
         raise StoreError(f"{path}: {exc.strerror or exc}") from exc

@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from gateway.clock import TimeBase
-from gateway.errors import ConfigError, StoreDamagedError, StoreError
+from gateway.errors import ConfigError, StoreBusyError, StoreDamagedError, StoreError
 from gateway.model import Gap
 from gateway.store import recovery, retention
-from gateway.store.database import Database, Stock
+from gateway.store.database import Database, Stock, remove
 from gateway.store.ledger import Entry, Ledger
 from gateway.store.outstanding import Epoch, Marks, Outstanding
 from gateway.store.parcels import Parcel
@@ -114,6 +114,8 @@ class Store:
         self._epochs: frozenset[Epoch] = frozenset()
         self._read_n: dict[str, int] = {}
         """Up to which row devices were read back; a `Drop` made meanwhile does not know it yet."""
+        self._has_begun = False
+        """Whether the database was opened, and is known to hold all it should."""
         self._has_failed = False
         """Whether the last commit did."""
 
@@ -183,8 +185,20 @@ class Store:
 
     def commit(self, job: Job) -> Committed:
         """Store and forget, durably, in one transaction."""
-        database, ledger = self._opened()
         had_failed, self._has_failed = self._has_failed, True
+        try:
+            committed = self._commit(job, had_failed=had_failed)
+        except (StoreBusyError, StoreDamagedError):
+            raise
+        except StoreError:
+            if had_failed:
+                self._begin_anew_if_empty()
+            raise
+        self._has_failed = False
+        return committed
+
+    def _commit(self, job: Job, *, had_failed: bool) -> Committed:
+        database, ledger = self._opened()
         has_news = bool(job.parcels or job.settled)
         settled, job.settled = job.settled, ()
         self._settle(ledger, settled)
@@ -205,9 +219,24 @@ class Store:
         dropped = self._drop(database, job) if job.drop is not None else []
         epochs = self._changed_epochs() if has_news else None
         oldest_unix_s = self._oldest_unix_s(database, job.moment)
-        committed = Committed(database.size_bytes(), oldest_unix_s, epochs, dropped)
-        self._has_failed = False
-        return committed
+        return Committed(database.size_bytes(), oldest_unix_s, epochs, dropped)
+
+    def _begin_anew_if_empty(self) -> None:
+        """Make the files anew if all that is in them is delivered: they may be what fills the disk.
+
+        To delete rows SQLite must write first, for which there may never be room again.
+        """
+        if self._outstanding or not self._has_begun:
+            return
+        try:
+            self._close_database(is_damaged=True)
+            remove(self.path)
+            self._deletable, self._bases = set(), {}
+            self._database = Database(self.path)
+        except (OSError, StoreError) as exc:
+            _log.debug("%s cannot be made anew: %s", self.path, exc)
+        else:
+            _log.info("%s held nothing any more, and was made anew", self.path)
 
     def note_watermarks(self, watermarks: Sequence[tuple[str, int, int, int]]) -> None:
         """Keep how far the sessions are, durably."""
@@ -257,6 +286,7 @@ class Store:
             database.shrink()
         self._bases = database.bases()
         self._epochs = self._outstanding.epochs()
+        self._has_begun = True
         return Opened(stock, database.last_n(), database.size_bytes(), self._epochs)
 
     def _take_up(

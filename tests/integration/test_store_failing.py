@@ -41,6 +41,16 @@ def unwritable_ledger(kept: KeptStore) -> Iterator[None]:
         os.close(read_only)
 
 
+def make_wal_unwritable(kept: KeptStore) -> None:
+    """Let nothing be written to the WAL that is open, as when there is no room for it."""
+    wal = f"{kept.path}-wal"
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if os.path.exists(link := f"/proc/self/fd/{descriptor}") and os.readlink(link) == wal:
+            read_only = os.open(wal, os.O_RDONLY)
+            os.dup2(read_only, descriptor)
+            os.close(read_only)
+
+
 def samples(kept: KeptStore, device: str, first: int, count: int) -> list[Sample]:
     now_s = kept.clock.monotonic_s()
     return [Sample(device, 1, seq, now_s, {"n": seq}) for seq in range(first, first + count)]
@@ -204,3 +214,28 @@ async def test_a_commit_is_bounded_and_the_rest_follows_at_once(tmp_path: Path) 
         assert kept.status.commits >= begun + 3
 
     assert rows(kept) == 2 * COMMIT_PARCELS + 1
+
+
+async def test_files_that_cannot_be_written_are_made_anew_once_all_in_them_is_delivered(
+    tmp_path: Path,
+) -> None:
+    kept = KeptStore(tmp_path)
+    async with kept.running():
+        await kept.put_and_store([samples(kept, "a", 0, 10), samples(kept, "b", 0, 10)])
+        make_wal_unwritable(kept)
+        kept.put(samples(kept, "a", 10, 10))
+        await until(lambda: kept.status.failures >= 3)
+        assert kept.status.state == "failing"
+        assert rows(kept) == 2
+        await kept.deliver()
+        await until(lambda: kept.status.state == "ok")
+        assert rows(kept) == 0
+        await kept.put_and_store([samples(kept, "a", 20, 10)])
+        kept.copy(tmp_path / "killed")
+
+    killed = KeptStore(tmp_path / "killed")
+    async with killed.running():
+        await killed.deliver()
+    assert [number for number, _ in killed.delivered.items()] == [
+        ("a", 1, seq) for seq in range(20, 30)
+    ]
