@@ -15,6 +15,7 @@ from gateway.model import Gap
 from gateway.store import recovery, retention
 from gateway.store.database import Database, Stock, remove
 from gateway.store.ledger import Entry, Ledger
+from gateway.store.obstacles import obstacle
 from gateway.store.outstanding import Epoch, Marks, Outstanding
 from gateway.store.parcels import Parcel
 from gateway.store.rows import Moment, Row, parcel_of, row_of
@@ -125,17 +126,21 @@ class Store:
         Raises:
             ConfigError: another process has claimed them.
         """
+        ledger_path = self.path.with_suffix(".ledger")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._claim()
-            self._ledger = Ledger.open(self.path.with_suffix(".ledger"))
+            self._ledger = Ledger.open(ledger_path)
         except OSError as exc:
             self._release()
-            raise StoreError(f"{exc.filename or self.path}: {exc.strerror or exc}") from exc
+            told = f"{exc.filename or self.path}: {exc.strerror or exc}"
+            raise StoreError(obstacle(self.path, ledger_path) or told) from exc
         return list(self._ledger.entries())
 
     def open(self, moment: Moment) -> Opened:
         """Open the database, and look whether it holds all it should; mend it if not."""
+        if text := obstacle(self.path, self.path.with_suffix(".ledger")):
+            raise StoreError(text)
         recovery.finish_renaming(self.path)
         try:
             found = recovery.check(self.path, self._known().values())

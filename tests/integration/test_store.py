@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import Clock, TimeBase
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, StoreError
 from gateway.model import Batch, BatchKind, Gap, GapCause, Readings, Record, Sample
 from gateway.status import StoreStatus
 from gateway.store.keeper import Keeper, KeeperOptions
 from gateway.store.outbox import Outbox, OutboxOptions
+from gateway.store.rows import Moment
 from gateway.store.store import Limits, Store
 
 SPILL_AFTER_S = 0.1
@@ -317,6 +318,40 @@ async def test_what_is_just_being_read_back_is_not_given_up_meanwhile(tmp_path: 
 
     assert rig.counts["samples_dropped"] > 0
     assert numbers(batches, "a") == list(range(turns * 100))
+
+
+@pytest.mark.parametrize("name", ["outbox.db", "outbox.db-wal", "outbox.db.lock", "outbox.ledger"])
+async def test_a_folder_in_place_of_a_file_is_told_with_what_to_do(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir()
+    store = Store(tmp_path / "outbox.db", Limits())
+    moment = Moment(1, TimeBase(0.0, "synced"), 0.0)
+
+    def open_all() -> None:
+        store.open_ledger()
+        store.open(moment)
+
+    with pytest.raises(StoreError) as told:
+        open_all()
+    store.close()
+
+    assert str(told.value) == (
+        f"{tmp_path / name} is a folder, where the outbox needs a file: "
+        "move it away, or set another path in [outbox]"
+    )
+
+
+async def test_a_file_in_place_of_the_folder_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+
+    with pytest.raises(StoreError) as told:
+        Store(tmp_path / "state" / "deeper" / "outbox.db", Limits()).open_ledger()
+
+    assert str(told.value) == (
+        f"{tmp_path / 'state'} is a file, where the outbox needs a folder for outbox.db: "
+        "move it away, or set another path in [outbox]"
+    )
 
 
 async def test_two_gateways_do_not_share_a_store(tmp_path: Path) -> None:
