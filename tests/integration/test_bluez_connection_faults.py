@@ -7,19 +7,16 @@ board has arrived once, in order.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from gateway.ble.service import Ble, BleOptions, House
 from gateway.clock import Clock
-from gateway.model import Event, Readings, Sample
-from gateway.protocol.delivery import DeliveryBook
-from gateway.status import Status
+from tests.support.bluez.ble_gateway import Arrivals, make_ble
 from tests.support.bluez.bleak_end import let_go_of_the_bus, pass_over_unsent
 from tests.support.bluez.bluetoothd import Bluetoothd
 from tests.support.bluez.bus import PrivateBus
@@ -30,8 +27,6 @@ from tests.support.figures import Figures
 pytestmark = pytest.mark.alone
 
 SPEED = 40.0
-HANG_S = 2400.0
-"""For what hangs: a minute of real time."""
 
 ADDRESS = "A4:C1:38:00:00:02"
 PAUSE_S = 4.0
@@ -41,39 +36,11 @@ INTERVAL_S = 1.0
 """From sample to sample, and while it is not connected from advertisement to advertisement."""
 
 
-@dataclass
-class Arrivals:
-    """Where samples arrive, and are safe at once."""
-
-    clock: Clock
-    numbers: list[float] = field(default_factory=list)
-    at_s: list[float] = field(default_factory=list)
-    _came: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def accept(self, _link: str, events: list[Event]) -> None:
-        """Take what the driver says."""
-        for event in events:
-            if isinstance(event, Readings):
-                samples = [each for each in event.records if isinstance(each, Sample)]
-                assert len(samples) == len(event.records), "a gap"
-                self.numbers += [float(str(sample.values["number"])) for sample in samples]
-                self.at_s += [self.clock.monotonic_s()] * len(samples)
-                if event.on_safe is not None:
-                    event.on_safe()
-                self._came.set()
-
-    async def until(self, count: int) -> None:
-        """Return once so many have arrived."""
-        async with asyncio.timeout(HANG_S):
-            while len(self.numbers) < count:
-                self._came.clear()
-                await self._came.wait()
-
-    def recovered_s(self, since_s: float) -> float:
-        """Return when the last pause ended that began after a moment, or at it."""
-        at_s = [since_s, *(each for each in self.at_s if each > since_s)]
-        ends_s = [later for each, later in pairwise(at_s) if later - each > PAUSE_S]
-        return ends_s[-1] if ends_s else at_s[1]
+def recovered_s(at_s: Sequence[float], since_s: float) -> float:
+    """Return when the last pause ended that began after a moment, or at it."""
+    later_s = [since_s, *(each for each in at_s if each > since_s)]
+    ends_s = [later for each, later in pairwise(later_s) if later - each > PAUSE_S]
+    return ends_s[-1] if ends_s else later_s[1]
 
 
 @dataclass
@@ -94,7 +61,7 @@ async def a_world(bus: PrivateBus, clock: Clock, folder: Path) -> AsyncIterator[
     bluetoothd = Bluetoothd(bus.address)
     bluetoothd.place(ADDRESS, board.peripheral)
     world = World(bus, bluetoothd, board, Arrivals(clock))
-    ble = _gateway(world, clock, folder)
+    ble = make_ble(world.arrivals, clock, folder)
     async with bluetoothd.running(), asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(board.run()),
@@ -108,21 +75,6 @@ async def a_world(bus: PrivateBus, clock: Clock, folder: Path) -> AsyncIterator[
                 task.cancel()
             await asyncio.wait(running)
             await let_go_of_the_bus()
-
-
-def _gateway(world: World, clock: Clock, folder: Path) -> Ble:
-    status = Status()
-    house = House(
-        book=DeliveryBook(),
-        clock=clock,
-        run=1,
-        session="s",
-        status=status,
-        accept=world.arrivals.accept,
-        forget_link=lambda _name: None,
-        on_change=lambda: None,
-    )
-    return Ble(BleOptions(folder / "joined.json"), house)
 
 
 async def _advertise(world: World) -> None:
@@ -244,7 +196,7 @@ def test_samples_come_again_after(
             await fault.deal(world)
             dealt_s = clock.monotonic_s()
             await world.arrivals.until(world.board.produced + SAMPLES)
-            took_s = world.arrivals.recovered_s(dealt_s) - dealt_s
+            took_s = recovered_s(world.arrivals.at_s, dealt_s) - dealt_s
             return took_s, world.arrivals.numbers, world.board.peripheral.connections
 
     took_s, numbers, connections = run_at(SPEED, measure)
