@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias
 from gateway.drivers.advert import Advert
 from gateway.drivers.advert_cadence import Cadence
 from gateway.drivers.advert_covers import Cover
+from gateway.drivers.advert_families import content_of
 from gateway.drivers.advert_values import RSSI, Decoded, Decoder, Reading
 from gateway.drivers.text_device import MAX_SENSORS, printable
 from gateway.model import (
@@ -106,17 +107,20 @@ class AdvertDevice:
         """Whether anybody was told of it."""
         return self._described is not None
 
-    def hear(self, advert: Advert, radio_s: float, pauses: int, out: list[Event]) -> None:
-        """Append what the advert says; `radio_s` stands still in the `pauses` of the scanner."""
+    def hear(
+        self, advert: Advert, radio_s: float, pauses: int, out: list[Event], *, is_alone: bool
+    ) -> None:
+        """Append what the advert says; `radio_s` stands still in the `pauses` of the scanner.
+
+        Unless this format `is_alone` in the advert, it may be left over from an earlier one, and
+        means nothing where it is the same.
+        """
         cover = self.decoder.family.cover(advert)
         if advert.name:
             self.local_name = advert.name
-        content = (
-            tuple(advert.manufacturer_data.items()),
-            tuple(advert.service_data.items()),
-        )
+        content = content_of(advert, self.decoder.family)
         packet = self._recent.get(content)
-        if packet is not None and _is_repeat(packet, cover, advert.heard_s):
+        if packet is not None and (not is_alone or _is_repeat(packet, cover, advert.heard_s)):
             packet.heard_s = advert.heard_s
             if cover.kind == "sealed" and self.decoder.key is not None and not self.problem:
                 return  # anybody can send it again: it proves nothing

@@ -5,7 +5,7 @@ the first advert of the family is heard: a gateway pays for those that are aroun
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -37,9 +37,9 @@ class Library(NamedTuple):
     """Makes the form of an advert that all parsers take."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """Sensors that one library reads."""
+    """Sensors that one library reads; compared by identity, which is fast."""
 
     name: str
     """Also the driver's name on the device's info document."""
@@ -153,12 +153,38 @@ _BY_NAME_PREFIX: Mapping[str, Family] = {
 _NAME_STARTS = tuple(_BY_NAME_PREFIX)
 
 
-def family_of(advert: Advert) -> Family | None:
-    """Return who may be able to read it; None for most of what is in the air."""
+_NOBODY: tuple[Family, ...] = ()
+_READERS = {family: (family,) for family in FAMILIES}
+_SERVICE_FAMILIES = frozenset(_BY_SERVICE_DATA.values())
+
+
+def families_of(advert: Advert) -> tuple[Family, ...]:
+    """Return who may be able to read it; empty for most of what is in the air.
+
+    Several where a sensor speaks several formats: BlueZ hands out the newest of each together.
+    """
+    readers = _NOBODY
     for uuid in advert.service_data:
-        if family := _BY_SERVICE_DATA.get(uuid):
-            return family
-    return _by_manufacturer_data(advert) if advert.manufacturer_data else None
+        family = _BY_SERVICE_DATA.get(uuid)
+        if family is not None and family not in readers:
+            readers = (*readers, family) if readers else _READERS[family]
+    if readers or not advert.manufacturer_data:
+        return readers
+    family = _by_manufacturer_data(advert)
+    return _NOBODY if family is None else _READERS[family]
+
+
+def content_of(advert: Advert, family: Family) -> Hashable:
+    """Return the part of an advert that its family reads: what makes two adverts equal."""
+    if family not in _SERVICE_FAMILIES:
+        return tuple(advert.manufacturer_data.items())
+    if len(advert.service_data) == 1:
+        return tuple(advert.service_data.items())
+    return tuple(
+        (uuid, content)
+        for uuid, content in advert.service_data.items()
+        if _BY_SERVICE_DATA.get(uuid) is family
+    )
 
 
 def load(family: Family) -> Library:

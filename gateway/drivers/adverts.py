@@ -7,7 +7,7 @@ from typing import Final
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.drivers.advert_device import AdvertDevice
-from gateway.drivers.advert_families import BTHOME, EXTRA, Family, Library, family_of, load
+from gateway.drivers.advert_families import BTHOME, EXTRA, Family, Library, families_of, load
 from gateway.drivers.advert_values import Decoder
 from gateway.model import Event, Fault, Gone, device_slug
 from gateway.protocol.delivery import DeliveryBook
@@ -81,7 +81,7 @@ class AdvertDriver:
 
     def knows(self, advert: Advert) -> bool:
         """Tell whether a family claims it, without decoding it."""
-        return family_of(advert) is not None
+        return bool(families_of(advert))
 
     def needs(self, advert: Advert) -> Family | None:
         """Return the family whose library `feed` would have to import; None for none.
@@ -89,8 +89,10 @@ class AdvertDriver:
         An import takes up to half a second on a PC, and the caller may `load` it in a thread
         instead: nothing else here may be called from one.
         """
-        family = family_of(advert)
-        return None if family is None or family.name in self._libraries else family
+        for family in families_of(advert):
+            if family.name not in self._libraries:
+                return family
+        return None
 
     def load(self, family: Family) -> None:
         """Import the library of a family, unless that was done."""
@@ -99,26 +101,31 @@ class AdvertDriver:
 
     def feed(self, advert: Advert, now_s: float) -> list[Event]:
         """Return what the advert says; empty for what nobody knows, and for repetitions."""
-        family = family_of(advert)
-        if family is None:
-            self.unknown += 1
-            return []
+        families = families_of(advert)
         out: list[Event] = []
+        if not families:
+            self.unknown += 1
+        for family in families:
+            self._read(family, advert, now_s, out, is_alone=len(families) == 1)
+        return out
+
+    def _read(
+        self, family: Family, advert: Advert, now_s: float, out: list[Event], *, is_alone: bool
+    ) -> None:
         device = self._devices.get((family.name, advert.address))
         if device is None:
             device = self._meet(family, advert, now_s, out)
             if device is None:
-                return out
+                return
         if len(advert.manufacturer_data) > MAX_FIELDS:
             out.append(Fault("bad_advert", f"{device.device}: more than {MAX_FIELDS} fields"))
-            return out
+            return
         try:
-            device.hear(advert, self._radio_s(now_s), self._pauses, out)
+            device.hear(advert, self._radio_s(now_s), self._pauses, out, is_alone=is_alone)
         except Exception as exc:  # noqa: BLE001  # the libraries raise anything at garbage
             self._note_failure(family, exc)
             out.append(Fault(f"{family.name}_parser", f"{device.device}: {exc!r:.100}"))
             device.failed(family.cover(advert), advert.heard_s, out)
-        return out
 
     def tick(self, now_s: float) -> list[Event]:
         """Return which sensors fell silent, by how often each is usually heard."""
