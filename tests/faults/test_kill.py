@@ -10,6 +10,7 @@ import pytest
 from gateway.simulate.faults.process import Blow, Blows, process_events
 from gateway.simulate.firmware import find_interpreter
 from tests.support.figures import Figures
+from tests.support.remarks import remarks
 from tests.support.site import Plan, Site
 
 SEED = 28
@@ -38,9 +39,10 @@ async def test_whoever_is_killed_each_sample_is_delivered_or_in_a_gap(
         finally:
             blows.stop()
         accounts = await site.until_told(timeout_s=60)
+        # Shown with a failure: what the gateway said of salvage, damage and its starts.
+        print(f"seed {SEED}", *accounts, remarks(site.gateway.log()), sep="\n")  # noqa: T201
         await site.stop_gateway()
 
-    print(f"seed {SEED}", *accounts, sep="\n")  # noqa: T201 - shown with a failure
     assert all(account.is_exact for account in accounts)
     for number, what in ((SIGKILL, "killed"), (SIGSTOP, "stopped for a while")):
         counts = [blows.dealt[Blow(name, number)] for name in victims]

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.broker import HOST, Broker, BrokerError, free_port
 from tests.support.leaks import Holdings, tasks_left
+from tests.support.remarks import remarks
 from tests.support.subscriber import Subscriber
 
 
@@ -172,3 +173,18 @@ async def test_a_task_left_running_is_seen() -> None:
     assert len(left) == 1
     assert "waits for ever" in left[0]
     assert await tasks_left() == []
+
+
+def test_of_a_gateway_s_log_what_explains_a_failure_remains() -> None:
+    at = "2026-11-23T03:00:00.000"
+    told = [
+        f"{at} INFO gateway.cli.run: looking for boards at /dev/serial/by-id/*",
+        f"{at} ERROR gateway.store.store: outbox.db was damaged: 3 rows are kept",
+        f"{at} INFO gateway.store.keeper: 7 records of 2 devices wait on disk",
+        "Traceback (most recent call last):",
+        "ZeroDivisionError: division by zero",
+    ]
+    noise = [f"{at} INFO gateway.pipeline: attic: Attic on ttyUSB0", "  at some line"]
+
+    assert remarks("\n".join([*noise, *told, *noise])) == "\n".join(told)
+    assert remarks("\n".join(told * 100)).splitlines()[0] == "(300 earlier lines left out)"
