@@ -92,15 +92,20 @@ class Air(LocalLink):
             if str(chip.public_address).partition("/")[0] == address.upper():
                 chip.leave()
 
-    def advertise(self, transmission: Transmission, sender: Controller | None = None) -> None:
-        """Let every chip but the sender's hear an advert, if it listens."""
+    def advertise(self, transmission: Transmission, sender: Controller | None = None) -> int:
+        """Let every chip but the sender's hear an advert, if it listens; return how many did."""
+        heard = 0
         for chip in self.chips:
             if chip is sender or not chip.listens:
                 continue
             if self.loses_advert(transmission):
                 self.lost[Lost.ADVERT_FAULT] += 1
+            elif not chip.has_room:
+                self.lost[Lost.ADVERT_NO_ROOM] += 1
             else:
+                heard += 1
                 self._harmless(chip.hear, transmission)
+        return heard
 
     def carry(self, chip: "Chip", connection: Connection, packet: hci.HCI_AclDataPacket) -> None:
         """Take a packet of a chip's host, for the other end of a link."""

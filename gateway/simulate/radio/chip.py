@@ -238,9 +238,6 @@ class Chip(Controller):
             self.air.guard(lambda: sink.on_packet(packet))
 
     def _report(self, transmission: Transmission) -> None:
-        if not self.has_room:
-            self.air.lost[Lost.ADVERT_NO_ROOM] += 1
-            return
         kinds = hci.HCI_LE_Advertising_Report_Event.EventType
         kind = kinds.ADV_IND if transmission.is_connectable else kinds.ADV_NONCONN_IND
         parts = [(kind, transmission.data)]

@@ -17,6 +17,7 @@ from bumble.core import InvalidPacketError
 from bumble.transport.common import PacketParser
 
 from gateway.errors import LinkError
+from gateway.simulate.radio.advertisers import Advertiser
 from gateway.simulate.radio.air import MOST_CHIPS, Air
 from gateway.simulate.radio.chip import Chip
 from gateway.simulate.radio.peripheral import LINE_BYTES, BoardRadio
@@ -47,6 +48,7 @@ class VirtualRadio:
         self._ports = (hci_port, board_port)
         self._hosts: set[_AdapterHost] = set()
         self._boards: set[BoardRadio] = set()
+        self._advertisers: list[Advertiser] = []
         self._tasks = asyncio.TaskGroup()
         self._servers: list[asyncio.Server] = []
         self._adapters = 0
@@ -84,6 +86,8 @@ class VirtualRadio:
     ) -> None:
         """Take everything off the air; what the block raised is passed on as it is."""
         self._close_servers()
+        for advertiser in self._advertisers:
+            advertiser.stop()
         for host in tuple(self._hosts):
             host.close()
         for board in self._boards:
@@ -92,6 +96,12 @@ class VirtualRadio:
         await asyncio.sleep(0)  # the turn in which the sockets are closed
         for chip in self.air.chips:
             chip.leave()
+
+    def advertise(self, advertiser: Advertiser) -> Advertiser:
+        """Put a sensor on the air, until it is stopped or the radio ends; return it."""
+        self._advertisers.append(advertiser)
+        advertiser.start(self.air)
+        return advertiser
 
     @property
     def waiting_bytes(self) -> int:
