@@ -226,13 +226,13 @@ hello = b"~AQAAAAAAAA=="
 other = b"~EAAAAAAAAA=="
 radio.connect(3)
 await lines()
-for number in range(20):
+for number in range(60):
     say_line(hello)
     say_line(other)
 silent = calls("disconnect")
 radio.write(unhexlify("c00800f7980089"), 3)
 await lines()
-for number in range(20):
+for number in range(60):
     say_line(hello)
     link.has_room()
 answered = calls("disconnect")

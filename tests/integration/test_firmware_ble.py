@@ -66,6 +66,17 @@ def assert_each_once_and_in_order(central: Central, device: str) -> None:
     assert central.gaps == []
 
 
+async def carries(central: Central, link: str, wanted: int, drop: VirtualRadio | None) -> None:
+    """Wait until so many samples have come over this link; links of `drop` do not last."""
+
+    def has_carried() -> bool:
+        if drop is not None:
+            drop.drop_links()
+        return central.carried[link] >= wanted
+
+    await central.until(has_carried)
+
+
 async def test_every_sample_arrives_once_and_in_order_though_links_break(
     radio: VirtualRadio, interpreter: Interpreter, tmp_path: Path
 ) -> None:
@@ -76,6 +87,25 @@ async def test_every_sample_arrives_once_and_in_order_though_links_break(
             await central.until_delivered(DEVICE, wanted)
             radio.drop_links()
         await central.until_delivered(DEVICE, 400)
+
+    assert_each_once_and_in_order(central, DEVICE)
+    assert central.numbers[DEVICE] == list(range(len(central.numbers[DEVICE])))
+
+
+async def test_a_board_on_two_links_goes_on_over_one_when_the_other_breaks(
+    radio: VirtualRadio, interpreter: Interpreter, tmp_path: Path
+) -> None:
+    board = make_board(tmp_path, interpreter, radio, links=["stdio", "ble"], ring_bytes=65536)
+    port = str(board.path)
+
+    async with switched_on(board), central_on(radio.hci_address) as central:
+        await central.until(board.path.exists)
+        central.open_port(port)
+        for wanted in (50, 100):
+            await carries(central, port, wanted, drop=radio)
+            board.wire.unplug()
+            await carries(central, ADDRESS, wanted, drop=None)
+            board.wire.plug()
 
     assert_each_once_and_in_order(central, DEVICE)
     assert central.numbers[DEVICE] == list(range(len(central.numbers[DEVICE])))

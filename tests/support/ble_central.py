@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -13,6 +13,7 @@ from gateway.drivers.serial_line import LineFormat, SerialLineDriver
 from gateway.links.ble_connection import SERVICE, BleLink, GattOptions
 from gateway.links.ble_scanner import BleScanner, Connectable, RadioBackend, ScanOptions
 from gateway.links.ble_turns import Turns
+from gateway.links.serial_port import SerialLink, SerialOptions
 from gateway.model import Event, Fault, Gap, Gone, Readings, Sample
 from gateway.protocol.delivery import DeliveryBook
 from gateway.simulate.radio.bleak_backend import virtual_backend
@@ -39,6 +40,8 @@ class Central:
         self.numbers: dict[str, list[int]] = defaultdict(list)
         """By board, the numbers of its samples as they came."""
         self.samples: dict[str, list[Sample]] = defaultdict(list)
+        self.carried: Counter[str] = Counter()
+        """By link, how many samples came over it."""
         self.gone: list[Gone] = []
         self.gaps: list[Gap] = []
         self.most_connected = 0
@@ -63,6 +66,20 @@ class Central:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             await scanner.run()
+
+    def open_port(self, path: str) -> None:
+        """Serve a serial port as well, until this ends."""
+        assert self._tasks is not None
+        link = SerialLink(
+            path,
+            SerialOptions(settle_s=0.01),
+            lambda: self._make_driver(path),
+            self._accept,
+            self.status.link(path),
+            self._clock,
+        )
+        backoff = Backoff(base_s=0.1, cap_s=0.2, rng=random.Random(path))
+        self._tasks.create_task(keep_running(path, link.run, backoff), name=path)
 
     async def until(self, claim: Callable[[], object]) -> None:
         """Wait until it is true; it is asked when something was delivered, and now and then."""
@@ -97,15 +114,7 @@ class Central:
     def _make_link(self, address: str) -> BleLink:
         return BleLink(
             address,
-            lambda: SerialLineDriver(
-                port_name=address,
-                device_name="",
-                line_format=LineFormat("board"),
-                book=self._book,
-                clock=self._clock,
-                run=1,
-                session_id="0000cafe",
-            ),
+            lambda: self._make_driver(address),
             self._accept,
             self.status.link(address),
             self._clock,
@@ -115,6 +124,17 @@ class Central:
             backend=self._backend,
         )
 
+    def _make_driver(self, name: str) -> SerialLineDriver:
+        return SerialLineDriver(
+            port_name=name,
+            device_name="",
+            line_format=LineFormat("board"),
+            book=self._book,
+            clock=self._clock,
+            run=1,
+            session_id="0000cafe",
+        )
+
     def _accept(self, link: str, events: list[Event]) -> None:
         self.most_connected = max(self.most_connected, self.status.radio.connected)
         for event in events:
@@ -122,6 +142,7 @@ class Central:
                 case Gone():
                     self.gone.append(event)
                 case Readings():
+                    self.carried[link] += len(event.records)
                     self._take(event)
                 case Fault():
                     self.status.link(link).faults[event.kind] += 1
