@@ -243,6 +243,8 @@ class App:
 
     def _hold(self, is_crowded: bool) -> None:  # noqa: FBT001 - the outbox tells its state
         self._is_crowded = is_crowded
+        # The other half of the room is for devices that cannot wait.
+        self._book.pause_room.records = self.outbox.room // 2
         for link in self._links.values():
             link.hold(paused=is_crowded)
         if self._ble is not None:

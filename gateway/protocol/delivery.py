@@ -87,10 +87,33 @@ class Watermark:
             self.on_advance()
 
 
+class PauseRoom:
+    """Room for the records that boards have on their way when they are told to wait.
+
+    One for all of them: three batches of each of a thousand boards would be more than any memory
+    keeps free for them. What finds no room is refused, and called for later.
+    """
+
+    __slots__ = ("records",)
+
+    def __init__(self) -> None:
+        self.records = float("inf")
+        """How many may still come."""
+
+    def take(self, count: int) -> bool:
+        """Take room for so many, if there is as much."""
+        if count > self.records:
+            return False
+        self.records -= count
+        return True
+
+
 class DeliveryBook:
     """Shared by all links of the process, so that a board may change its port at any time."""
 
     def __init__(self, max_devices: int = MAX_DEVICES, max_epochs: int = MAX_EPOCHS) -> None:
+        self.pause_room = PauseRoom()
+        """Set anew by whoever pauses the boards."""
         self._max_devices = max_devices
         self._max_epochs = max_epochs
         self._devices: OrderedDict[str, OrderedDict[int, Watermark]] = OrderedDict()

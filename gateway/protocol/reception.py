@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
-from gateway.protocol.delivery import Watermark
+from gateway.protocol.delivery import PauseRoom, Watermark
 from gateway.protocol.message_values import Ack, AckFlag, Read, ReadFlag
 from gateway.protocol.records import RecordLayout, unpack_records
 from gateway.protocol.session_events import (
@@ -48,12 +48,13 @@ class ReceptionCounts:
 class Reception:
     """One board's records, from a WELCOME until it leaves."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it shares with its session and with all boards
         self,
         watermark: Watermark,
         credit: int,
         counts: ReceptionCounts,
         on_output: Callable[[], None],
+        pause_room: PauseRoom,
         *,
         is_paused: bool,
     ) -> None:
@@ -65,6 +66,7 @@ class Reception:
         self._credit = credit
         self._counts = counts
         self._on_output = on_output
+        self._pause_room = pause_room
         self._is_paused = is_paused
         self._grace = 0
         self._batches_unacked = 0
@@ -122,7 +124,7 @@ class Reception:
         mark = self.watermark
         mark.claim(read.first_seq + read.record_count)
         if self._is_paused:
-            if not self._grace:
+            if not (self._grace and self._pause_room.take(read.record_count)):
                 self.refuse()
                 return None
             self._grace -= 1

@@ -238,7 +238,12 @@ class Session:
             events += self._requests.forget_sent()
             description = None
         reception = Reception(
-            mark, self._credit, self.counts, self._output, is_paused=self._is_paused
+            mark,
+            self._credit,
+            self.counts,
+            self._output,
+            self._book.pause_room,
+            is_paused=self._is_paused,
         )
         return JoinedBoard(
             hello, description or BoardDescription(hello), reception, self._requests, now_s

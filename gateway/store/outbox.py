@@ -111,6 +111,11 @@ class Outbox:
         return self._waiting + self._in_flight - self._safe
 
     @property
+    def room(self) -> int:
+        """Records the memory can still take before others make room for them."""
+        return max(0, self._options.max_records - self._only_in_memory)
+
+    @property
     def on_disk(self) -> int:
         """Records that are on disk and not in memory."""
         return self._on_disk

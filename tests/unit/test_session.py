@@ -719,6 +719,28 @@ def test_a_pause_takes_the_credit_away_and_what_is_in_flight_still_arrives(joine
     assert joined.heard() == [Ack(7, 0, 0, 0, 6)]
 
 
+def test_what_all_boards_have_on_their_way_at_a_pause_is_bounded() -> None:
+    book = DeliveryBook()
+    boards = [Peer(book) for _ in range(1000)]
+    for number, board in enumerate(boards):
+        board.say(hello(id=f"b{number}"), STREAM)
+        board.heard()
+    book.pause_room.records = 100
+    taken: dict[int, list[int]] = {}
+
+    for board in boards:
+        board.session.hold(paused=True)
+    for number, board in enumerate(boards):
+        taken[number] = received(board.say(read(0), read(2), read(4)))
+    assert sum(map(len, taken.values())) == 100
+
+    for board in boards:
+        board.session.hold(paused=False)
+    for number, board in enumerate(boards):
+        taken[number] += received(board.say(read(0), read(2), read(4)))
+    assert all(seqs == list(range(6)) for seqs in taken.values())
+
+
 def test_after_a_pause_the_board_is_called_for_what_was_refused(joined: Peer) -> None:
     joined.session.hold(paused=True)
     joined.say(read(0), read(2), read(4), read(6))
