@@ -11,6 +11,8 @@ MIBEACON: Final = "0000fe95-0000-1000-8000-00805f9b34fb"
 
 _BTHOME_TRAILER = 8
 """Counter and integrity check, four bytes each, end a sealed BTHome advert."""
+_RESTART = 1000
+"""More than a sensor sends in the minute that it has to be silent for before it may begin anew."""
 _MIBEACON_HEADER = 5
 _MIBEACON_HAS_MAC = 0x10
 _MIBEACON_HAS_OBJECT = 0x40
@@ -79,11 +81,11 @@ def xiaomi(advert: Advert) -> Cover:
     if len(frame) < head + 3 + check:
         return Cover("sealed")
     extension = int.from_bytes(frame[-3 - check : -check], "little")
-    return Cover("sealed", extension << 8 | frame[4], is_numbered=True, restart=100 << 8)
+    return Cover("sealed", extension << 8 | frame[4], is_numbered=True, restart=_RESTART)
 
 
 def _bthome_sealed(payload: bytes, head: int) -> Cover:
     if len(payload) <= head + _BTHOME_TRAILER:
         return Cover("sealed")
     counter = int.from_bytes(payload[-8:-4], "little")
-    return Cover("sealed", counter, is_numbered=True, restart=100)
+    return Cover("sealed", counter, is_numbered=True, restart=_RESTART)

@@ -175,6 +175,7 @@ class AdvertDevice:
             return False
         silent_from_s = self.cadence.silent_from_s(is_sleepy=False)
         if cover.counter < cover.restart and silent_from_s is not None and radio_s > silent_from_s:
+            self.decoder.count_anew()
             return True
         out.append(
             Fault("replayed", f"{self.device}: counter {cover.counter} after {self.counter}")

@@ -128,6 +128,12 @@ class Decoder:
             is_unsealed=takes_key and (bool(readings) or not parser.decryption_failed),  # type: ignore[attr-defined]
         )
 
+    def count_anew(self) -> None:
+        """Let the parser forget the newest counter, where it keeps one: the sensor began anew."""
+        parser = self._parser
+        if parser is not None and hasattr(parser, "reset_encryption_counter"):
+            parser.reset_encryption_counter()
+
     def _renew(self) -> Parser:
         for known in (self._sensors, self._flags, self._told, self._told_flags):
             known.clear()

@@ -379,12 +379,12 @@ def test_a_counter_begins_again_after_a_change_of_batteries() -> None:
         feed(driver, bthome(sealed(5000 + second), address=SHELLY, heard_s=float(second)))
 
     too_soon = feed(driver, bthome(sealed(1), address=SHELLY, heard_s=60.0))
-    after = feed(driver, bthome(sealed(2), address=SHELLY, heard_s=90.0))
-    large = feed(driver, bthome(sealed(1), address=SHELLY, heard_s=400.0))
+    too_high = feed(driver, bthome(sealed(1000), address=SHELLY, heard_s=90.0))
+    after = feed(driver, bthome(sealed(400), address=SHELLY, heard_s=91.0))
+    following = feed(driver, bthome(sealed(401), address=SHELLY, heard_s=92.0))
 
-    assert faults_of(too_soon) == ["replayed"]
-    assert len(samples_of(after)) == 1
-    assert samples_of(large)  # nobody can tell it from another change of batteries
+    assert faults_of([*too_soon, *too_high]) == ["replayed"] * 2
+    assert len(samples_of([*after, *following])) == 2
 
 
 def test_a_sensor_with_a_key_may_not_speak_plainly() -> None:
