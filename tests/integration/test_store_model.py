@@ -53,6 +53,8 @@ class World:
     delivered: dict[str, list[int]] = field(default_factory=lambda: {d: [] for d in DEVICES})
     runs: int = 0
     may_lose: bool = False
+    shown: dict[str, int] = field(default_factory=dict)
+    """What the state of each device shows."""
 
     def __post_init__(self) -> None:
         self.start()
@@ -96,6 +98,8 @@ class World:
             taking.cancel()
         elif (batch := taking.result()).kind is not BatchKind.PREVIEW:
             self.in_flight.append(batch)
+        else:
+            self.show(batch)
 
     async def deliver(self, _device: str, _count: int) -> None:
         if self.in_flight:
@@ -103,6 +107,7 @@ class World:
             has_gaps = any(isinstance(record, Gap) for record in batch.records)
             assert self.may_lose or not has_gaps, "nothing is lost"
             self.delivered[batch.device] += numbers(batch.records)
+            self.show(batch)
             self.outbox.delivered(batch)
 
     async def lose_connection(self, _device: str, _count: int) -> None:
@@ -143,6 +148,7 @@ class World:
             await asyncio.sleep(0)
             if not taking.done() or taking.result().kind is not BatchKind.PREVIEW:
                 break
+            self.show(taking.result())
         drop = Drop(self.outbox.cursors(), self.outbox.first_resident_n(), None)
         parcels = self.outbox.begin_saving(self.now_s if count > 3 else self.now_s - LIVE_S / 2)
         settled, self.outbox.settled = self.outbox.settled, []
@@ -197,6 +203,11 @@ class World:
         parcels = list(self.outbox.stored_in_memory())
         opened = self.store.rebuild(parcels, self.moment(), [])
         self.outbox.restock(opened.stock, opened.epochs)
+
+    def show(self, batch: Batch) -> None:
+        seqs = [record.seq for record in batch.records if isinstance(record, Sample)]
+        if batch.kind is not BatchKind.BACKLOG and seqs:
+            self.shown[batch.device] = seqs[-1]
 
     # ---- the end ----
 
@@ -273,6 +284,7 @@ def test_each_number_comes_out_in_order_and_the_store_is_empty_at_the_end(
     for device, count in world.produced.items():
         first_time = list(dict.fromkeys(world.delivered[device]))
         assert first_time == list(range(count)), device
+        assert world.may_lose or world.shown.get(device, -1) == count - 1, "the newest is the state"
         kills = any(step in ("kill", "lose_connection") for step, _, _ in steps)
         if not kills:
             assert len(world.delivered[device]) == count, "nothing twice without a reason"
