@@ -14,6 +14,7 @@ _HEADINGS = {
     "lines": "the lines of a wire, each a share from 0 to 1",
     "link": "a board and its port",
     "broker": "the way to the broker (with --broker)",
+    "radio": "the virtual radio (with --radio)",
 }
 
 

@@ -53,9 +53,9 @@ class Ending(Enum):
     """machine.deepsleep(): back after the time in sleep.json."""
     WATCHDOG = "watchdog"
     POWER_CUT = "power_cut"
-    """By `restart`."""
+    """By `cut_power`."""
     KILLED = "killed"
-    """By `kill`."""
+    """By `reset`: its process was killed."""
     CRASH = "crash"
     """Any other exit code."""
 
@@ -118,7 +118,7 @@ class FirmwareBoard:
         self.root = root
         self.endings: Counter[Ending] = Counter()
         """How often the firmware ended, and why; each but OFF was followed by a start."""
-        reactions = {LinkAction.RESTART: self.restart, LinkAction.KILL: self.kill}
+        reactions = {LinkAction.RESTART: self.cut_power, LinkAction.KILL: self.reset}
         links = flash.config.get("links", ["stdio"])
         self._has_port = isinstance(links, list) and "stdio" in links
         port = PtyPort(path)
@@ -182,14 +182,14 @@ class FirmwareBoard:
         finally:
             self.wire.close()
 
-    def restart(self) -> None:
+    def cut_power(self) -> None:
         """Cut the power for a moment: what is not in its flash is gone."""
         self._forced = Ending.POWER_CUT
         self._wake.set()
         if self._child is not None:
             self._child.kill()
 
-    def kill(self) -> None:
+    def reset(self) -> None:
         """Reset it amid whatever it does: what is in its RTC memory stays; nothing if it is off."""
         if self._child is not None:
             self._forced = self._forced or Ending.KILLED

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose, and repeatably: wires, the broker, processes, the disk.
+"""What goes wrong on purpose, and repeatably: wires, the broker, the radio, processes, the disk.
 
     parse("drop=0.1,corrupt=0.05,unplug_every_s=30,unplug_s=2,broker_cut_every_s=20,seed=7")
 
@@ -7,14 +7,22 @@ does the same damage at the same moments. README.md of `gateway.simulate` lists 
 """
 
 from gateway.simulate.faults.lines import LineFaults, WireCounts, WireFaults
-from gateway.simulate.faults.plan import BrokerRates, FaultPlan, LineRates, LinkRates
+from gateway.simulate.faults.plan import (
+    BrokerRates,
+    FaultPlan,
+    LineRates,
+    LinkRates,
+    RadioRates,
+)
 from gateway.simulate.faults.schedule import (
     BrokerAction,
     LinkAction,
     LinkEvent,
     Planned,
+    RadioAction,
     broker_events,
     link_events,
+    radio_events,
 )
 from gateway.simulate.faults.text import KEYS, FaultKey, parse
 
@@ -30,9 +38,12 @@ __all__ = [
     "LinkEvent",
     "LinkRates",
     "Planned",
+    "RadioAction",
+    "RadioRates",
     "WireCounts",
     "WireFaults",
     "broker_events",
     "link_events",
     "parse",
+    "radio_events",
 ]

@@ -74,6 +74,21 @@ class BrokerRates:
 
 
 @dataclass(frozen=True, slots=True)
+class RadioRates:
+    """What goes wrong on the virtual radio; times are random as in `LinkRates`."""
+
+    advert_drop: float = _share("an advert is not heard")
+    radio_drop_every_s: float = _rate("the link to one board is lost")
+    radio_mute_every_s: float = _rate("one board takes what it is sent, and says nothing any more")
+    radio_mute_s: float = _rate("for so long", 1.0)
+    radio_silence_every_s: float = _rate("no advert is heard")
+    radio_silence_s: float = _rate("for so long", 1.0)
+    radio_unplug_every_s: float = _rate("the gateway's adapter goes away, with all links")
+    radio_unplug_s: float = _rate("for so long", 1.0)
+    radio_slow_s: float = _rate("each packet of a link takes so much longer, one after the other")
+
+
+@dataclass(frozen=True, slots=True)
 class FaultPlan:
     """All that goes wrong, by the part that fails."""
 
@@ -81,7 +96,8 @@ class FaultPlan:
     lines: LineRates = field(default_factory=LineRates)
     link: LinkRates = field(default_factory=LinkRates)
     broker: BrokerRates = field(default_factory=BrokerRates)
+    radio: RadioRates = field(default_factory=RadioRates)
 
 
-SECTIONS = {"lines": LineRates, "link": LinkRates, "broker": BrokerRates}
+SECTIONS = {"lines": LineRates, "link": LinkRates, "broker": BrokerRates, "radio": RadioRates}
 """The parts of a plan, by the name of their field."""

@@ -41,8 +41,25 @@ class BrokerAction(Enum):
     RESUME = "resume"
 
 
+class RadioAction(Enum):
+    """What happens on the virtual radio."""
+
+    DROP = "drop"
+    """One link is lost."""
+    MUTE = "mute"
+    """One board says nothing any more."""
+    UNMUTE = "unmute"
+    SILENCE = "silence"
+    """No advert is heard."""
+    END_SILENCE = "end_silence"
+    UNPLUG = "unplug"
+    """The adapters of the gateways go away."""
+    PLUG = "plug"
+
+
 LinkEvent: TypeAlias = Planned[LinkAction]
 BrokerEvent: TypeAlias = Planned[BrokerAction]
+RadioEvent: TypeAlias = Planned[RadioAction]
 
 
 def link_events(plan: FaultPlan, name: str = "") -> Iterator[LinkEvent]:
@@ -71,6 +88,19 @@ def broker_events(plan: FaultPlan) -> Iterator[BrokerEvent]:
             *(seed, rates.broker_stall_every_s, rates.broker_stall_s),
             *(BrokerAction.STALL, BrokerAction.RESUME),
         ),
+    )
+
+
+def radio_events(plan: FaultPlan) -> Iterator[RadioEvent]:
+    """Yield what happens on the radio, in order, without end; nothing if nothing does."""
+    rates, seed, act = plan.radio, f"{plan.seed} radio", RadioAction
+    return _merged(
+        _failures(seed, rates.radio_drop_every_s, 0.0, act.DROP, None),
+        _failures(seed, rates.radio_mute_every_s, rates.radio_mute_s, act.MUTE, act.UNMUTE),
+        _failures(
+            seed, rates.radio_silence_every_s, rates.radio_silence_s, act.SILENCE, act.END_SILENCE
+        ),
+        _failures(seed, rates.radio_unplug_every_s, rates.radio_unplug_s, act.UNPLUG, act.PLUG),
     )
 
 

@@ -13,6 +13,7 @@ from gateway.simulate.faults.plan import (
     LineRates,
     LinkRates,
     Measure,
+    RadioRates,
 )
 
 
@@ -22,7 +23,7 @@ class FaultKey:
 
     name: str
     section: str
-    """lines, link or broker: what fails."""
+    """lines, link, broker or radio: what fails."""
     meaning: str
     measure: Measure
     default: float
@@ -60,6 +61,7 @@ def parse(text: str) -> FaultPlan:
         lines=LineRates(**_of("lines", given)),
         link=LinkRates(**_of("link", given)),
         broker=BrokerRates(**_of("broker", given)),
+        radio=RadioRates(**_of("radio", given)),
     )
 
 

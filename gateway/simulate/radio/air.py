@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ class Lost(Enum):
 
     ADVERT_FAULT = "advert_fault"
     """Lost on the way, as a fault."""
+    MUTED = "muted"
+    """What a board said, or was told, that does not answer; a fault."""
     ADVERT_NO_ROOM = "advert_no_room"
     """The host that scans did not read its adapter's events."""
     PACKET_NO_LINK = "packet_no_link"
@@ -75,8 +78,10 @@ class Air(LocalLink):
         self.lost: Counter[Lost] = Counter()
         self.loses_advert: Callable[[Transmission], bool] = lambda _: False
         """Whether this advert is lost for the one who would hear it now; a fault."""
+        self.muted: set[hci.Address] = set()
+        """Chips whose links are up, and carry nothing; a fault."""
         self.holds: Callable[[hci.Address, hci.Address], float] = lambda _from, _to: 0.0
-        """Seconds a packet between these takes; infinite: it stays where it is. A fault."""
+        """Seconds a packet from one to the other takes; infinite: it stays where it is. A fault."""
         self._lanes: dict[tuple[Chip, int], _Lane] = {}
 
     @property
@@ -116,8 +121,7 @@ class Air(LocalLink):
             self.lost[Lost.PACKET_NO_CREDIT] += 1
             return
         if not lane.packets:
-            now_s = asyncio.get_running_loop().time()
-            lane.not_before_s = now_s + self.holds(connection.self_address, connection.peer_address)
+            lane.not_before_s = asyncio.get_running_loop().time() + self._hold_s(connection)
         lane.packets.append(packet)
         self._pump(lane)
 
@@ -125,8 +129,7 @@ class Air(LocalLink):
         """Move what waited: a host reads again, or a fault is over."""
         for lane in tuple(self._lanes.values()):
             now_s = asyncio.get_running_loop().time()
-            ends = lane.connection.self_address, lane.connection.peer_address
-            lane.not_before_s = min(lane.not_before_s, now_s + self.holds(*ends))
+            lane.not_before_s = min(lane.not_before_s, now_s + self._hold_s(lane.connection))
             self._pump(lane)
 
     def other_end(self, connection: Connection) -> "tuple[Chip, Connection] | None":
@@ -166,6 +169,9 @@ class Air(LocalLink):
         data: bytes,
     ) -> None:
         """Hand a whole packet of L2CAP to the other end of a link."""
+        if self.muted & {destination_address, sender_controller.public_address}:
+            self.lost[Lost.MUTED] += 1
+            return
         connection = sender_controller.le_connections.get(destination_address)
         other = None if connection is None else self.other_end(connection)
         if connection is None or other is None:
@@ -212,7 +218,6 @@ class Air(LocalLink):
 
     def _pump(self, lane: _Lane) -> None:
         loop = asyncio.get_running_loop()
-        ends = lane.connection.self_address, lane.connection.peer_address
         while lane.packets:
             other = self.other_end(lane.connection)
             if other is not None and not other[0].has_room:
@@ -221,13 +226,16 @@ class Air(LocalLink):
                 if lane.timer is not None:
                     lane.timer.cancel()
                 lane.timer = None
-                if wait_s != float("inf"):
+                if wait_s != math.inf:
                     lane.timer = loop.call_later(wait_s, self._pump, lane)
                 return
             packet = lane.packets.popleft()
             self._harmless(lane.connection.assembler.feed_packet, packet)
             lane.chip.complete(lane.connection)
-            lane.not_before_s = loop.time() + self.holds(*ends)
+            lane.not_before_s = loop.time() + self._hold_s(lane.connection)
+
+    def _hold_s(self, connection: Connection) -> float:
+        return self.holds(connection.self_address, connection.peer_address)
 
     def _harmless(self, callback: Callable[..., None], *args: object) -> None:
         try:

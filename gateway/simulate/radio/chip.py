@@ -116,6 +116,11 @@ class Chip(Controller):
         """Whether adverts matter to it."""
         return self.le_scan_enable or self.pending_le_connection is not None
 
+    @property
+    def is_peripheral(self) -> bool:
+        """Whether somebody is connected to it."""
+        return any(link.role == hci.Role.PERIPHERAL for link in self.le_connections.values())
+
     def accepts(self, address: hci.Address) -> bool:
         """Tell whether it can be connected to by this address now."""
         advertiser = self.le_legacy_advertiser

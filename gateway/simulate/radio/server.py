@@ -17,9 +17,11 @@ from bumble.core import InvalidPacketError
 from bumble.transport.common import PacketParser
 
 from gateway.errors import LinkError
+from gateway.simulate.faults import FaultPlan
 from gateway.simulate.radio.advertisers import Advertiser
 from gateway.simulate.radio.air import MOST_CHIPS, Air
 from gateway.simulate.radio.chip import Chip
+from gateway.simulate.radio.interference import Interference
 from gateway.simulate.radio.peripheral import LINE_BYTES, BoardRadio
 
 _log = logging.getLogger(__name__)
@@ -38,9 +40,19 @@ _SYSTEM_BYTES = 32768
 class VirtualRadio:
     """The air, and the doors to it, for the length of an `async with`."""
 
-    def __init__(self, *, hci_port: int = 0, board_port: int = 0) -> None:
-        """Prepare, without listening yet; port 0 lets the system choose."""
+    def __init__(
+        self, plan: FaultPlan | None = None, *, hci_port: int = 0, board_port: int = 0
+    ) -> None:
+        """Prepare, without listening yet.
+
+        Args:
+            plan: what goes wrong; its parts for others than the radio are not for us.
+            hci_port: where gateways connect to; 0 lets the system choose.
+            board_port: where boards connect to; 0 lets the system choose.
+        """
         self.air = Air()
+        self.faults = Interference(self.air, plan or FaultPlan(), self._drop_hosts)
+        """What else can go wrong than `drop_links`."""
         self.hci_address = f"{HOST}:{hci_port}"
         """Where each TCP client has an adapter of its own; final once the context is entered."""
         self.board_address = f"{HOST}:{board_port}"
@@ -76,6 +88,7 @@ class VirtualRadio:
         self.hci_address = f"{HOST}:{hosts.sockets[0].getsockname()[1]}"
         self.board_address = f"{HOST}:{boards.sockets[0].getsockname()[1]}"
         await self._tasks.__aenter__()
+        self.faults.start()
         return self
 
     async def __aexit__(
@@ -85,11 +98,11 @@ class VirtualRadio:
         trace: TracebackType | None,
     ) -> None:
         """Take everything off the air; what the block raised is passed on as it is."""
+        self.faults.calm()
         self._close_servers()
         for advertiser in self._advertisers:
             advertiser.stop()
-        for host in tuple(self._hosts):
-            host.close()
+        self._drop_hosts()
         for board in self._boards:
             board.close()
         await self._tasks.__aexit__(None, None, None)
@@ -119,6 +132,10 @@ class VirtualRadio:
                 dropped += 1
         return dropped
 
+    def _drop_hosts(self) -> None:
+        for host in tuple(self._hosts):
+            host.close()
+
     def _close_servers(self) -> None:
         self._is_closed = True
         for server in self._servers:
@@ -145,8 +162,8 @@ class VirtualRadio:
         return _AdapterHost(self._make_adapter, self._hosts)
 
     def _make_adapter(self) -> Chip | None:
-        """Make an adapter with an address that no other has had; None if there are too many."""
-        if self._is_closed or len(self._hosts) >= MOST_CHIPS:
+        """Make an adapter with an address that no other has had; None if there shall be none."""
+        if self._is_closed or self.faults.is_unplugged or len(self._hosts) >= MOST_CHIPS:
             return None
         self._adapters = self._adapters % 0xFFFFFF + 1
         octets = f"{self._adapters:06X}"
