@@ -29,11 +29,14 @@ SAVE_CAP_S: Final = 300.0
 class Radio:
     """One adapter, and all that is heard on it."""
 
-    def __init__(self, options: BleOptions, house: House) -> None:
+    def __init__(
+        self, options: BleOptions, house: House, backend: RadioBackend | None = None
+    ) -> None:
+        """`backend` is used instead of the one that the adapter's name asks for."""
         self._options = options
         self._house = house
         self._status = house.status.radio
-        self._backend = _backend(options.adapter)
+        self._backend = backend or _backend(options.adapter)
         self._sensors = AdvertDriver(
             options.keys, house.clock, house.run, names=options.names, book=house.book
         )
@@ -71,7 +74,8 @@ class Radio:
                 tasks.create_task(self._save(), name="joined")
         finally:
             self._tasks = None
-            self._house.accept(LINK, self._sensors.close(self._house.clock.monotonic_s()))
+            if gone := self._sensors.close(self._house.clock.monotonic_s()):
+                self._house.accept(LINK, gone)
             self._status.state = "off"
         raise AssertionError  # never reached
 

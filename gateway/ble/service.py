@@ -22,6 +22,7 @@ from gateway.status import Status
 
 if TYPE_CHECKING:
     from gateway.ble.radio import Radio
+    from gateway.links.ble_scanner import RadioBackend
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +74,12 @@ class House:
 class Ble:
     """The radio of one gateway, if it has one, from when it has one."""
 
-    def __init__(self, options: BleOptions, house: House) -> None:
+    def __init__(
+        self, options: BleOptions, house: House, backend: "RadioBackend | None" = None
+    ) -> None:
+        """`backend` is used instead of the one that the adapter's name asks for."""
         self._options = options
+        self._backend = backend
         self._house = house
         self._radio: Radio | None = None
         self._is_paused = False
@@ -101,7 +106,7 @@ class Ble:
 
     async def _until_there_is_one(self) -> None:
         radio = self._house.status.radio
-        while not has_adapter(self._options.adapter):
+        while self._backend is None and not has_adapter(self._options.adapter):
             if radio.state != "no_adapter":
                 radio.state, radio.reason = "no_adapter", "this machine has none"
                 _log.info("bluetooth: no adapter; serial lines only, until there is one")
@@ -111,7 +116,7 @@ class Ble:
     async def _make(self) -> "Radio":
         """Make the radio; its imports take a while, so they are done in a thread."""
         module: Any = await Call(lambda: importlib.import_module("gateway.ble.radio")).result()
-        made: Radio = module.Radio(self._options, self._house)
+        made: Radio = module.Radio(self._options, self._house, self._backend)
         return made
 
 

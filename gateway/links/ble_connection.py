@@ -27,8 +27,10 @@ from gateway.links.ble_scanner import RadioBackend
 from gateway.links.ble_turns import Turn, Turns
 from gateway.links.conversation import Conversation
 from gateway.links.serial_port import Sink
-from gateway.model import Event, Fault, Gone, Seen
+from gateway.model import Event, Fault, Gone, Readings, Seen
 from gateway.protocol.fragments import LEAST_MTU, Joiner, cut
+from gateway.protocol.frames import encode_frame
+from gateway.protocol.messages import HelloRequest, encode
 from gateway.status import LinkStatus, RadioStatus
 
 _log = logging.getLogger(__name__)
@@ -59,6 +61,9 @@ _NOT_PAIRED: Final = "org.bluez.Error.NotPermitted"
 """BlueZ's word for three of them."""
 
 
+_WHO_ARE_YOU: Final = encode_frame(encode(HelloRequest()))
+"""Said first: a board that believes its last session to go on would say nothing before its PING."""
+
 _BYE: Final = "bye"
 """The reason of a `Gone` of a board that goes to sleep."""
 
@@ -74,6 +79,8 @@ class GattOptions:
     pair_s: float = 30.0
     silence_s: float = 15.0
     """A board says something every 5 s; one that says nothing for so long is connected anew."""
+    say_s: float = 10.0
+    """A board's turn begins when it joins, or after so long."""
     close_s: float = 5.0
     fresh_s: float = 10.0
     """A board that was heard within this time is there."""
@@ -116,6 +123,7 @@ class BleLink:
         self._client_type = None if backend is None else backend.client
         self._device: BLEDevice | None = None
         self._heard = asyncio.Event()
+        self._has_spoken = asyncio.Event()
         self._is_paused = False
         self._conversation: Conversation | None = None
         self._resting: list[Event] = []
@@ -236,12 +244,14 @@ class BleLink:
         joiner = Joiner()
         take = partial(self._take, joiner, conversation)
         self._is_turn_over = False
+        self._has_spoken.clear()
         self._conversation = conversation
         try:
             if self._is_paused:
                 conversation.hold(paused=True)
             conversation.connection_made(writer)
             await self._subscribe(client, speaks, take)
+            writer.write(_WHO_ARE_YOU)
             async with asyncio.TaskGroup() as tasks:
                 watches = (
                     tasks.create_task(writer.run(conversation), name="write"),
@@ -278,6 +288,13 @@ class BleLink:
             raise LinkError(f"lets nobody listen ({_words(exc)})") from exc
 
     async def _watch_turn(self, turn: Turn, conversation: Conversation) -> None:
+        """End the conversation when others want the slot: not before the board had its say."""
+        try:
+            async with asyncio.timeout(self._options.say_s):
+                await self._has_spoken.wait()
+        except TimeoutError:  # it speaks, but says nothing of use
+            pass
+        self._turns.begin(turn)
         await turn.over.wait()
         self._is_turn_over = True
         conversation.fail(_AtEaseError("gives its slot to others"))
@@ -297,8 +314,9 @@ class BleLink:
             conversation.data_received(line)
 
     def _pass_on(self, events: list[Event]) -> None:
-        if any(isinstance(event, Seen) for event in events):
+        if any(isinstance(event, Seen | Readings) for event in events):
             self.has_joined = True
+            self._has_spoken.set()
             self._resting.clear()
         if self._is_turn_over:
             self._resting += [event for event in events if isinstance(event, Gone)]

@@ -59,12 +59,13 @@ passive scan takes another way through BlueZ, which often works where a discover
 class Ladder:
     """Decides, from one failure to the next; pure."""
 
-    def __init__(self, wanted: ScanMode) -> None:
+    def __init__(self, wanted: ScanMode, look_s: float = LOOK_S) -> None:
         self.mode: ScanMode = wanted
         """How to scan now."""
         self.failures = 0
         """In a row, since something was heard."""
         self._wanted = wanted
+        self._look_s = look_s
         self._has_heard = False
 
     def failed(self, failure: Failure, *, is_in_use: bool = False) -> Step:
@@ -75,7 +76,7 @@ class Ladder:
         """
         if failure is Failure.NO_ADAPTER:
             self.failures, self.mode, self._has_heard = 0, self._wanted, False
-            return Step(LOOK_S, Remedy.NONE, self.mode)
+            return Step(self._look_s, Remedy.NONE, self.mode)
         if failure is Failure.NO_PASSIVE:
             self.mode = self._wanted = "active"
             return Step(0.0, Remedy.NONE, self.mode)

@@ -31,7 +31,7 @@ from bleak.exc import (
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.links.ble_adapter import BUS_ERRORS, BluezAdapter
-from gateway.links.ble_recovery import Failure, Ladder, Remedy, ScanMode
+from gateway.links.ble_recovery import LOOK_S, Failure, Ladder, Remedy, ScanMode
 from gateway.status import RadioStatus
 
 _log = logging.getLogger(__name__)
@@ -110,6 +110,8 @@ class ScanOptions:
     mode: ScanMode = "passive"
     deaf_s: float = 90.0
     """A scan that hears nothing for so long is started anew."""
+    look_s: float = LOOK_S
+    """How often an adapter is looked for while there is none."""
 
 
 class _Ended(NamedTuple):
@@ -149,7 +151,7 @@ class BleScanner:
         self._adapter = adapter
         self._is_in_use = is_in_use
         self._on_change = on_change
-        self._ladder = Ladder(options.mode)
+        self._ladder = Ladder(options.mode, options.look_s)
         self._waiting: deque[tuple[BLEDevice, AdvertisementData, float]] = deque(maxlen=MAX_WAITING)
         self._has_waiting = asyncio.Event()
         self._heard_s = 0.0

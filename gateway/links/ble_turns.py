@@ -4,6 +4,7 @@ Boards keep their samples while they are not connected; a turn is long enough to
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 class Turn:
     """A slot that somebody has."""
 
-    since_s: float
+    since_s: float = math.inf
+    """When it began to be of use; infinite until then."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the slot should be given back, because others have waited long enough."""
 
@@ -22,8 +24,9 @@ class Turn:
 class Turns:
     """A number of slots, handed out in the order of asking.
 
-    Nobody has to give back a slot before `turn_s`, nor while nobody waits; then the one who has had
-    it longest is asked first. One who does not give it back costs that slot, and no other.
+    Nobody has to give back a slot before `turn_s` have passed since `begin`, nor while nobody
+    waits; then the one who has had it longest is asked first. One who does not give it back costs
+    that slot, and no other.
     """
 
     def __init__(self, slots: int, turn_s: float, now_s: Callable[[], float]) -> None:
@@ -48,14 +51,18 @@ class Turns:
     async def take(self) -> AsyncIterator[Turn]:
         """Have a slot for as long as the context lasts; wait until there is one."""
         await self._wait()
-        turn = Turn(self._now_s())
+        turn = Turn()
         self._held.append(turn)
-        self._look()
         try:
             yield turn
         finally:
             self._held.remove(turn)
             self._give_back()
+
+    def begin(self, turn: Turn) -> None:
+        """Let its time run: whoever has the slot is connected now."""
+        turn.since_s = self._now_s()
+        self._look()
 
     async def _wait(self) -> None:
         if self._free and not self._waiting:
@@ -90,12 +97,14 @@ class Turns:
             self._timer.cancel()
             self._timer = None
         asked = sum(turn.over.is_set() for turn in self._held)
-        for turn in self._held:  # in the order in which they were taken
+        for turn in sorted(self._held, key=lambda turn: turn.since_s):
             if asked >= len(self._waiting):
                 return
             if turn.over.is_set():
                 continue
             left_s = turn.since_s + self._turn_s - self._now_s()
+            if math.isinf(left_s):
+                return
             if left_s > 0:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(left_s, self._look)

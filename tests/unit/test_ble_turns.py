@@ -48,6 +48,8 @@ async def test_nobody_is_asked_for_a_slot_that_nobody_waits_for() -> None:
     turns = Turns(2, 0.001, clock)
 
     async with turns.take() as first, turns.take() as second:
+        turns.begin(first)
+        turns.begin(second)
         clock.now_s += 1000
         await asyncio.sleep(0.01)
 
@@ -64,15 +66,37 @@ async def test_who_had_a_slot_longest_is_asked_when_its_turn_is_over() -> None:
             pass
 
     async with asyncio.TaskGroup() as tasks, turns.take() as first, turns.take() as second:
+        turns.begin(second)  # it was connected first
+        clock.now_s += 0.01
+        turns.begin(first)
         tasks.create_task(wait())
         await until(lambda: turns.waiting == 1)
+        assert not second.over.is_set()
+
+        clock.now_s += 0.04
+        async with asyncio.timeout(5):
+            await second.over.wait()
+
         assert not first.over.is_set()
 
-        clock.now_s += 0.05
-        async with asyncio.timeout(5):
-            await first.over.wait()
 
-        assert not second.over.is_set()
+async def test_the_time_of_who_is_not_connected_yet_does_not_run() -> None:
+    clock = Hours()
+    turns = Turns(1, 0, clock)
+
+    async def wait() -> None:
+        async with turns.take():
+            pass
+
+    async with asyncio.TaskGroup() as tasks, turns.take() as turn:
+        tasks.create_task(wait())
+        await until(lambda: turns.waiting == 1)
+        clock.now_s += 1000
+        assert not turn.over.is_set()
+
+        turns.begin(turn)
+
+        assert turn.over.is_set()
 
 
 async def test_one_who_does_not_give_back_costs_one_slot_only() -> None:
@@ -121,6 +145,7 @@ async def test_no_slot_is_lost_or_made_however_they_come_and_go(seed: int) -> No
     async def visit() -> None:
         nonlocal most
         async with turns.take() as turn:
+            turns.begin(turn)
             most = max(most, turns.held)
             for _ in range(rng.randint(0, 5)):
                 if turn.over.is_set():
