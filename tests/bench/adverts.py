@@ -34,20 +34,20 @@ def resident():
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize()
 for name in sys.argv[1:]:
-    before, began = resident(), time.perf_counter()
+    before, began = resident(), time.process_time()
     load(next(family for family in FAMILIES if family.name == name))
-    print(time.perf_counter() - began, resident() - before)
+    print(time.process_time() - began, resident() - before)
 """
 
 
 def microseconds(calls: Sequence[Callable[[], object]]) -> float:
-    """Return what one of these calls takes: the best of some rounds, as the machine is shared."""
+    """Return what one of these calls takes of the CPU: the best of some rounds."""
     rounds = []
     for _ in range(ROUNDS):
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         for call in calls:
             call()
-        rounds.append((time.perf_counter() - began_s) / len(calls))
+        rounds.append((time.process_time() - began_s) / len(calls))
     return min(rounds) * 1e6
 
 
