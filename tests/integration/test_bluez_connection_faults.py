@@ -7,6 +7,7 @@ board has arrived once, in order.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -163,6 +164,8 @@ def not_answered(*members: str) -> Callable[[World], None]:
     return fault
 
 
+RECONNECTS = 30
+
 SAMPLES = 15
 """So many come after the fault, so that one that shows late is seen."""
 
@@ -205,3 +208,37 @@ def test_samples_come_again_after(
     assert connections > 1  # the fault was one
     assert numbers == list(range(len(numbers)))
     assert took_s < fault.limit_s
+
+
+def test_a_board_that_wants_to_be_paired_is(bus: PrivateBus, tmp_path: Path) -> None:
+    async def main(clock: Clock) -> tuple[list[float], int, int]:
+        async with a_world(bus, clock, tmp_path) as world:
+            world.board.peripheral.wants_pairing = True
+            await world.arrivals.until(3)
+            world.board.peripheral.drop()
+            await world.arrivals.until(world.board.produced + 3)
+            calls = world.bluetoothd.calls
+            return world.arrivals.numbers, calls["Pair"], calls["Connect"]
+
+    numbers, pairs, connects = run_at(SPEED, main)
+
+    assert numbers == list(range(len(numbers)))
+    assert (pairs, connects) == (1, 2)
+
+
+def test_connections_that_come_and_go_leave_none_to_the_bus(
+    bus: PrivateBus, tmp_path: Path
+) -> None:
+    async def main(clock: Clock) -> tuple[list[int], int]:
+        async with a_world(bus, clock, tmp_path) as world:
+            counts: list[int] = []
+            for _ in range(RECONNECTS):
+                await world.arrivals.until(world.board.produced + 1)
+                counts.append(len(os.listdir("/proc/self/fd")))
+                world.board.peripheral.drop()
+            return counts, world.board.peripheral.connections
+
+    counts, connections = run_at(SPEED, main)
+
+    assert connections == RECONNECTS
+    assert len(set(counts[1:])) == 1

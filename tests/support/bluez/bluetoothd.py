@@ -127,6 +127,18 @@ class Bluetoothd:
             self._moved.clear()
             await self._moved.wait()
 
+    async def flush(self) -> None:
+        """Return once the bus has read all signals: so many in one go fill a socket."""
+        if self._bus is not None:
+            await self._bus.call(
+                Message(
+                    destination=_BUS,
+                    path="/org/freedesktop/DBus",
+                    interface="org.freedesktop.DBus.Peer",
+                    member="Ping",
+                )
+            )
+
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Run something as long as bluetoothd lives."""
         task = self._tasks.create_task(work)

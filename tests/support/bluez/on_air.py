@@ -84,6 +84,14 @@ class _Peripheral:
             link.on_down = None
             await link.disconnect()
 
+    async def pair(self) -> None:
+        """Pair, and encrypt the link."""
+        link, _ = self._up()
+        try:
+            await link.pair()
+        except LinkError as exc:
+            raise GattError(str(exc)) from exc
+
     async def subscribe(self, handle: int, *, wanted: bool) -> None:
         """Want notifications, or no longer."""
         link, ends = self._up()

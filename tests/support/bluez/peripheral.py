@@ -9,6 +9,10 @@ from typing import Protocol
 class GattError(Exception):
     """The peripheral, or the way to it, refused; the text is BlueZ's for it."""
 
+    def __init__(self, text: str, error: str = "Failed") -> None:
+        super().__init__(text)
+        self.error = f"org.bluez.Error.{error}"
+
 
 @dataclass(frozen=True, slots=True)
 class Characteristic:
@@ -51,6 +55,9 @@ class Peripheral(Protocol):
     def mtu(self) -> int:
         """ATT MTU of the connection."""
 
+    async def pair(self) -> None:
+        """Pair, and encrypt the connection; raises GattError."""
+
     async def subscribe(self, handle: int, *, wanted: bool) -> None:
         """Ask for the notifications of a characteristic, or no longer; raises GattError."""
 
@@ -71,6 +78,9 @@ class HandFed:
     subscribed: set[int] = field(default_factory=set)
     drops_next_write: bool = False
     """The connection breaks while the next write is under way; BlueZ does not tell of a command."""
+    wants_pairing: bool = False
+    """Who has not paired may not subscribe."""
+    is_paired: bool = False
     is_mute: bool = False
     """It stays connected and notifies nothing; until the next connection."""
     _ends: Ends | None = None
@@ -91,8 +101,14 @@ class HandFed:
         """Be let go."""
         self._end()
 
+    async def pair(self) -> None:
+        """Be bonded: from then on each connection is encrypted."""
+        self.is_paired = True
+
     async def subscribe(self, handle: int, *, wanted: bool) -> None:
         """Note who wants to be notified."""
+        if self.wants_pairing and not self.is_paired:
+            raise GattError("Not paired", "NotPermitted")
         if not wanted:
             self.subscribed.discard(handle)
             return

@@ -77,9 +77,17 @@ class RemoteDevice:
         host.objects.add(self.path, {DEVICE: fresh | heard.properties()})
 
     def hear(self, heard: Heard, *, each_is_told: bool) -> None:
-        """Tell of another advertisement: of RSSI always, of what is as it was only if wanted."""
+        """Tell of another advertisement: of RSSI always, of what is as it was only if wanted.
+
+        That is DuplicateData, which also has BlueZ forget what was in the advertisement before.
+        """
         known = self._host.objects.objects[self.path][DEVICE]
         fresh = heard.properties()
+        if not each_is_told:
+            # What was heard under another key stays: nobody can tell which of them is new.
+            for name in {"ManufacturerData", "ServiceData"} & fresh.keys() & known.keys():
+                merged = {**known[name].value, **fresh[name].value}
+                fresh[name] = Variant(fresh[name].signature, merged)
         if "UUIDs" in fresh:
             uuids = [*known["UUIDs"].value, *fresh["UUIDs"].value]
             fresh["UUIDs"] = Variant("as", list(dict.fromkeys(uuids)))
@@ -217,6 +225,12 @@ class RemoteDevice:
         """Pair as two do that can neither show nor ask anything."""
         if not self._is_connected:
             await self._be_connected()
+        try:
+            await self._peripheral().pair()
+        except GattError:
+            raise DBusError(
+                "org.bluez.Error.AuthenticationFailed", "Authentication Failed"
+            ) from None
         self._change("Bonded", Variant("b", True))
         self._change("Paired", Variant("b", True))
         return answer(call)
@@ -237,7 +251,7 @@ class RemoteDevice:
         try:
             await peripheral.write(exported.characteristic.handle, value, response=response)
         except GattError as exc:
-            raise DBusError(FAILED, str(exc)) from None
+            raise DBusError(exc.error, str(exc)) from None
         finally:
             exported.is_writing = False
         return answer(call)
@@ -300,7 +314,8 @@ class RemoteDevice:
         try:
             await peripheral.subscribe(exported.characteristic.handle, wanted=True)
         except GattError as exc:
-            raise DBusError(FAILED, str(exc)) from None
+            exported.listeners.clear()
+            raise DBusError(exc.error, str(exc)) from None
 
     # -- what comes from the peripheral
 

@@ -1,0 +1,142 @@
+"""Commercial sensors as BlueZ tells of them, which is not quite what is on the air."""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.ble.service import Ble, BleOptions, House
+from gateway.clock import Clock
+from gateway.model import Event, Readings, Sample, Value
+from gateway.protocol.delivery import DeliveryBook
+from gateway.status import Status
+from tests.support.bluez.adverts import FLAGS, MANUFACTURER, NAME, Heard, structure
+from tests.support.bluez.bluetoothd import Bluetoothd
+from tests.support.figures import Figures
+
+ENOUGH_S = 30.0
+"""For what takes a second: only a test that hangs needs it."""
+
+ADVERT_S = 0.05
+
+WARM_UP = 2_000
+STRANGERS = 8_000
+PRESENT = 100
+"""So many BlueZ knows at a time: it forgets who was not heard for 30 s."""
+
+
+@dataclass
+class Sensors:
+    """What the gateway reads of the sensors on the air, and what is on the air."""
+
+    bluetoothd: Bluetoothd
+    status: Status = field(default_factory=Status)
+    last: dict[str, Value] = field(default_factory=dict)
+    """By key, what was read last."""
+    _came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def accept(self, _link: str, events: list[Event]) -> None:
+        """Take what the driver says."""
+        for event in events:
+            if isinstance(event, Readings):
+                for record in event.records:
+                    assert isinstance(record, Sample)
+                    self.last.update(record.values)
+                self._came.set()
+
+    async def until_read(self, heard: Heard, key: str, value: Value) -> None:
+        """Advertise until the gateway has read this."""
+        async with asyncio.timeout(ENOUGH_S):
+            while self.last.get(key) != value:
+                self.bluetoothd.hear(heard)
+                self._came.clear()
+                try:
+                    async with asyncio.timeout(ADVERT_S):  # until the next advertisement
+                        await self._came.wait()
+                except TimeoutError:
+                    continue
+
+
+@asynccontextmanager
+async def a_gateway(
+    bluetoothd: Bluetoothd, folder: Path, *, is_passive: bool
+) -> AsyncIterator[Sensors]:
+    """Run all that the gateway has for BLE."""
+    sensors = Sensors(bluetoothd)
+    house = House(
+        book=DeliveryBook(),
+        clock=Clock(),
+        run=1,
+        session="s",
+        status=sensors.status,
+        accept=sensors.accept,
+        forget_link=lambda _name: None,
+        on_change=lambda: None,
+    )
+    ble = Ble(BleOptions(folder / "joined.json", is_passive=is_passive), house)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(ble.run())
+        try:
+            yield sensors
+        finally:
+            running.cancel()
+
+
+def inkbird(temperature_c: float) -> Heard:
+    """Return the advertisement of an IBS-TH: its temperature is where others have their company.
+
+    Source: tests/vectors/adverts.json, family inkbird, with another temperature.
+    """
+    company = round(temperature_c * 100).to_bytes(2, "little")
+    data = structure(FLAGS, b"\x06") + structure(NAME, b"sps")
+    data += structure(MANUFACTURER, company + bytes.fromhex("c71200c83d5606"))
+    return Heard("AA:BB:CC:DD:EE:FF", -60, data, "public")
+
+
+@pytest.mark.alone
+async def test_random_addresses_leave_nothing_behind(
+    bluetoothd: Bluetoothd, tmp_path: Path, figures: Figures
+) -> None:
+    async with a_gateway(bluetoothd, tmp_path, is_passive=False) as sensors:
+        await sensors.until_read(inkbird(20.44), "temperature", 20.44)
+        await pass_by(bluetoothd, range(WARM_UP))
+        before_mb = resident_mb()
+        await pass_by(bluetoothd, range(WARM_UP, WARM_UP + STRANGERS))
+        grown_mb = resident_mb() - before_mb
+        await sensors.until_read(inkbird(20.47), "temperature", 20.47)
+
+    radio = sensors.status.radio
+    assert radio.adverts + radio.adverts_dropped > WARM_UP + STRANGERS
+    figures(f"BlueZ: memory after {STRANGERS:,} random addresses", f"{grown_mb:+.1f} MB", "< 5 MB")
+    assert grown_mb < 5
+
+
+async def pass_by(bluetoothd: Bluetoothd, numbers: range) -> None:
+    """Have strangers heard once each; BlueZ forgets them after a while."""
+    assert bluetoothd.adapter is not None
+    present: deque[str] = deque()
+    for number in numbers:
+        address = f"5A:00:{number.to_bytes(4, 'big').hex(':')}".upper()
+        data = structure(FLAGS, b"\x1a") + structure(
+            MANUFACTURER, b"\x4c\x00\x10\x05" + b"\x18" * 5
+        )
+        bluetoothd.hear(Heard(address, -80, data))
+        present.append(address)
+        if len(present) > PRESENT:
+            await bluetoothd.adapter.forget(present.popleft())
+        if number % 50 == 0:
+            await bluetoothd.flush()
+    while present:
+        await bluetoothd.adapter.forget(present.popleft())
+        await bluetoothd.flush()
+
+
+def resident_mb() -> float:
+    """Return the memory this process has, stand-in included."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 1e6
