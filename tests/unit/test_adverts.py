@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -532,6 +533,16 @@ def test_a_library_is_loaded_when_the_family_is_heard() -> None:
 
     assert driver.needs(advert) is None
     assert driver.knows(advert)
+
+
+def test_no_library_is_imported_before_a_family_is_heard() -> None:
+    modules = sorted(family.module for family in FAMILIES)
+    script = (
+        "import sys, gateway.drivers.adverts; "
+        f"assert not {{*{modules}, 'habluetooth', 'bleak', 'cryptography'}} & set(sys.modules)"
+    )
+
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_a_library_that_is_missing_is_a_fault_that_says_what_to_install(

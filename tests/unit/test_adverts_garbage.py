@@ -18,7 +18,15 @@ from gateway.drivers.text_device import MAX_SENSORS
 from gateway.model import DeviceLog, Event, Fault, Gone, Readings, Sample, Seen
 from gateway.mqtt import payloads
 from gateway.mqtt.payloads import SamplePayloads
-from tests.support.adverts import ADDRESS, AdvertVector, bthome, full_uuid, new_driver, vectors
+from tests.support.adverts import (
+    ADDRESS,
+    AdvertVector,
+    bthome,
+    full_uuid,
+    new_driver,
+    samples_of,
+    vectors,
+)
 
 BY_FAMILY: dict[str, list[AdvertVector]] = {}
 for _vector in vectors():
@@ -77,9 +85,15 @@ def check(events: list[Event]) -> None:
 def test_any_advert_can_be_fed(adverts: list[Advert], keys: dict[str, bytes]) -> None:
     driver = new_driver(keys)
 
+    numbers: dict[tuple[str, int], list[int]] = {}
     for advert in adverts:
-        check(driver.feed(advert, advert.heard_s))
-        driver.tick(advert.heard_s)
+        events = driver.feed(advert, advert.heard_s)
+        check(events)
+        check(driver.tick(advert.heard_s))
+        for sample in samples_of(events):
+            numbers.setdefault((sample.device, sample.boot), []).append(sample.seq)
+
+    assert all(seqs == list(range(len(seqs))) for seqs in numbers.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
