@@ -213,7 +213,7 @@ class Keeper:
             raise
         while self._unread:
             outbox.not_read(self._unread.pop())
-        outbox.restock(opened.stock, opened.epochs)
+        outbox.restock(*opened[:2], opened.epochs)
         self._is_damaged = False
         self._is_sound(opened.size_bytes)
 

@@ -264,22 +264,19 @@ class Outbox:
 
     def opened(self, stock: Iterable[Stock], last_n: int, epochs: frozenset[Epoch]) -> None:
         """Take in what the store holds from before; numbers go on from there."""
-        for parcel in self.unsaved.values():
-            parcel.n += last_n
-        for lane in self._lanes.values():
-            lane.newest_n += last_n
-            lane.shown_n += last_n
-        self.unsaved = {parcel.n: parcel for parcel in self.unsaved.values()}
-        self._next_n += last_n
-        self.restock(stock, epochs)
+        self.restock(stock, last_n, epochs)
         self.await_stock(())
         # Perhaps the broker has been there for a while: nobody says `reconnected` again.
         unknown = [lane for lane in self._lanes.values() if lane.disk_rows and lane.newest is None]
         if unknown and self.on_ask_newest is not None:
             self.on_ask_newest(unknown)
 
-    def restock(self, stock: Iterable[Stock], epochs: frozenset[Epoch]) -> None:
-        """Take in what the store holds, now that it was made anew; parcels in memory are known."""
+    def restock(self, stock: Iterable[Stock], last_n: int, epochs: frozenset[Epoch]) -> None:
+        """Take in what the store holds, now that it was made anew; parcels in memory are known.
+
+        What is not stored gets numbers behind `last_n`, the highest in the store.
+        """
+        self._renumber(last_n)
         self.stored_epochs = epochs
         in_memory: Counter[str] = Counter()
         records: Counter[str] = Counter()
@@ -309,6 +306,19 @@ class Outbox:
             self._emptied.set()
         for lane in [lane for lane in self._lanes.values() if not lane.has_any]:
             self._forget(lane)
+
+    def _renumber(self, last_n: int) -> None:
+        first_n = self.first_unsaved_n()
+        by = last_n + 1 - first_n
+        if by <= 0:
+            return
+        for parcel in self.unsaved.values():
+            parcel.n += by
+        for lane in self._lanes.values():
+            lane.newest_n += by if lane.newest_n >= first_n else 0
+            lane.shown_n += by if lane.shown_n >= first_n else 0
+        self.unsaved = {parcel.n: parcel for parcel in self.unsaved.values()}
+        self._next_n += by
 
     def stored_in_memory(self) -> Iterator[Parcel]:
         """Return all parcels that are on disk as well as in memory, in flight or not."""
@@ -386,7 +396,10 @@ class Outbox:
         """Note that rows could not be read; they are asked for again at the next turn."""
         self._reads -= 1
         lane.is_reading = False
-        self._enqueue(lane)
+        if lane.has_any:
+            self._enqueue(lane)
+        else:
+            self._forget(lane)
 
     def newest_known(self, parcels: Iterable[Parcel]) -> None:
         """Take in the answer to `on_ask_newest`."""

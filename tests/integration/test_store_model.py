@@ -202,7 +202,7 @@ class World:
         """The database is found damaged while it runs."""
         parcels = list(self.outbox.stored_in_memory())
         opened = self.store.rebuild(parcels, self.moment(), [])
-        self.outbox.restock(opened.stock, opened.epochs)
+        self.outbox.restock(opened.stock, opened.last_n, opened.epochs)
 
     def show(self, batch: Batch) -> None:
         seqs = [record.seq for record in batch.records if isinstance(record, Sample)]

@@ -22,7 +22,7 @@ from gateway.store.outstanding import Epoch
 from gateway.store.parcels import Parcel
 from gateway.store.recovery import InMemory
 from gateway.store.rows import Moment, Row, parcel_of, row_of
-from tests.support.kept_store import KeptStore, fates
+from tests.support.kept_store import KeptStore, fates, until
 from tests.support.memory_folder import memory_folder
 
 MOMENT = Moment(1, TimeBase(1_700_000_000.0, "synced"), 5.0)
@@ -203,3 +203,29 @@ async def test_what_was_delivered_while_older_ones_were_held_is_not_missed_after
 
     put = dict(fates([*samples(0), *samples(200)], kept.base.offset_s))
     assert killed.delivered == put
+
+
+async def test_a_gap_for_which_no_number_is_free_and_what_is_not_stored_yet_both_remain(
+    tmp_path: Path,
+) -> None:
+    kept = KeptStore(tmp_path / "alive")
+    (tmp_path / "alive").mkdir()
+    now_s = kept.clock.monotonic_s()
+    async with kept.running():
+        rows = [[Sample("b", 1, seq, now_s, {})] for seq in range(3)]  # their numbers are 1 to 3
+        await kept.put_and_store(rows)
+        ledger = kept.store._ledger  # noqa: SLF001 - what it says was lost long ago
+        assert ledger is not None
+        ledger.put([Entry("a", 1, 0, 10, 10, 0)])
+        kept.keeper._is_damaged = True  # noqa: SLF001 - as when a row cannot be read
+        for seq in range(2):
+            kept.put([Sample("c", 1, seq, now_s, {})])
+        await until(lambda: not kept.outbox.unsaved)
+        await kept.deliver()
+
+    came = {device: [n for n in kept.delivered if n[0] == device] for device in "ac"}
+    assert came == {
+        "a": [("a", 1, seq) for seq in range(10)],
+        "c": [("c", 1, seq) for seq in range(2)],
+    }
+    assert {kept.delivered[number] for number in came["a"]} == {GapCause.CORRUPT_STORE}
