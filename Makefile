@@ -21,7 +21,7 @@ endef
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-demo: $(DEMO_STAMP) ## four simulated boards, a broker and a live table; Ctrl-C ends it, DEMO_SECONDS=15 as well
+demo: $(DEMO_STAMP) ## simulated boards, a radio, a broker and a live table; Ctrl-C ends it, DEMO_SECONDS=15 as well
 	@$(call FOREGROUND,$(BIN)/edge-gateway demo)
 
 venv: $(DEV_STAMP) ## create or refresh .venv with all that development needs

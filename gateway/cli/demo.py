@@ -1,7 +1,8 @@
 """Watch the gateway work with nothing plugged in: simulated boards, a broker of its own, a table.
 
-Three boards run the real firmware with different sensors; a fourth only prints JSON lines, as most
-Arduino sketches do. The gateway that reads them is the one `edge-gateway run` starts.
+Four boards run the real firmware with different sensors, one of them on Bluetooth; a fifth only
+prints JSON lines, as most Arduino sketches do; and a BTHome sensor advertises. The radio is a
+virtual one. The gateway that reads them is the one `edge-gateway run` starts.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.app import App
 from gateway.cli import logs
@@ -23,10 +25,11 @@ from gateway.cli.commands import FAILED, OK
 from gateway.cli.embedded import embedded_broker, embedded_settings, run_with
 from gateway.cli.live_table import LogTail, live_table
 from gateway.cli.overview import Overview, plain_lines
-from gateway.cli.sim_boards import flash
+from gateway.cli.sim_boards import flash, on_air
 from gateway.cli.stopping import run_until_stopped
 from gateway.config.loader import load
 from gateway.errors import ConfigError
+from gateway.simulate import radio
 from gateway.simulate.boards import FirmwareBoard, Json
 from gateway.simulate.broker import EmbeddedBroker, available
 from gateway.simulate.firmware import Interpreter, find_interpreter
@@ -47,6 +50,8 @@ _PLAIN_INTERVAL_S = 2.0
 _LOOK_INTERVAL_S = 0.25
 """A sample holds the values of one sensor of a board; looking often, one sees those of all."""
 _TEXT_BOARD = "kitchen"
+_SENSOR = "terrace"
+_SENSOR_ADDRESS = "A4:C1:38:00:00:01"
 
 
 _View = Callable[[App, str], Coroutine[object, object, None]]
@@ -58,6 +63,8 @@ class _Board:
     sensors: Sequence[str]
     interval_ms: int
     actuators: Sequence[Mapping[str, Json]] = ()
+    is_on_air: bool = False
+    """On the radio, and at no port."""
 
 
 _BOARDS: Mapping[str, _Board] = {
@@ -66,7 +73,16 @@ _BOARDS: Mapping[str, _Board] = {
     ),
     "cellar": _Board(("ds18x20", "heap"), 1000),
     "roof": _Board(("sht3x", "adc", "pulse"), 200),
+    "attic": _Board(("dht22",), 2000, is_on_air=True),
 }
+
+
+class _House(NamedTuple):
+    """Where the gateway finds the boards."""
+
+    ports: Path
+    adapter: str
+    """Its radio, as in [ble]."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +103,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Show it."""
     limit_s = _limit_s(arguments.seconds)
-    if not available():
+    if not (available() and radio.available()):
         raise ConfigError(
-            "the demo needs the embedded broker: pip install 'edge-gateway[demo]', or use `run` "
-            "with a broker of yours and `simulate`"
+            "the demo needs the embedded broker and the virtual radio: "
+            "pip install 'edge-gateway[demo]', or use `run` with a broker of yours and `simulate`"
         )
     demo = _Demo(find_interpreter(arguments.interpreter), limit_s, _chosen_view())
     was_stopped = run_until_stopped(demo.run())
@@ -127,15 +143,15 @@ class _Demo:
         with tempfile.TemporaryDirectory(prefix="edge-gateway-demo-") as folder:
             async with (
                 await embedded_broker() as broker,
-                self._boards(Path(folder)) as ports,
+                self._boards(Path(folder)) as house,
             ):
-                await self._run_app(broker, ports)
+                await self._run_app(broker, house)
 
     def missing_boards(self) -> list[str]:
         """Return the boards of which the broker has nothing."""
         devices = () if self._app is None else self._app.status.devices.values()
-        heard = {entry.link for entry in devices if entry.delivered}
-        return [name for name in (*_BOARDS, _TEXT_BOARD) if name not in heard]
+        heard = {entry.name or entry.device for entry in devices if entry.delivered}
+        return [name for name in (*_BOARDS, _TEXT_BOARD, _SENSOR) if name not in heard]
 
     def summary(self) -> str:
         """Return what was delivered, for the end."""
@@ -154,33 +170,49 @@ class _Demo:
         return "\n".join([head, *lines])
 
     @asynccontextmanager
-    async def _boards(self, folder: Path) -> AsyncIterator[Path]:
-        """Run the boards while the context is open; give the folder of their ports."""
+    async def _boards(self, folder: Path) -> AsyncIterator[_House]:
+        """Run the boards and the sensor while the context is open."""
+        # Imported here, so that other commands do not wait for it.
+        from gateway.simulate.radio.advertisers import Advertiser, Bthome, weather  # noqa: PLC0415
+        from gateway.simulate.radio.server import VirtualRadio  # noqa: PLC0415
+
         ports = folder / "ports"
         ports.mkdir()
-        async with asyncio.TaskGroup() as tasks:
+        async with VirtualRadio() as air, asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(self._firmware_board(ports / name, folder / name, board).run())
+                tasks.create_task(
+                    self._firmware_board(
+                        ports / name, folder / name, board, air.board_address
+                    ).run()
+                )
                 for name, board in _BOARDS.items()
             ]
             text_board = TextBoard(ports / _TEXT_BOARD, Printing(interval_s=1.0))
             running.append(tasks.create_task(text_board.run()))
-            yield ports
+            sensor = Bthome(_SENSOR_ADDRESS, weather(), period_s=2.0)
+            air.advertise(Advertiser(_SENSOR_ADDRESS, sensor, interval_s=0.5))
+            yield _House(ports, f"virtual:{air.hci_address}")
             for task in running:
                 task.cancel()
 
-    def _firmware_board(self, path: Path, root: Path, board: _Board) -> FirmwareBoard:
+    def _firmware_board(self, path: Path, root: Path, board: _Board, air: str) -> FirmwareBoard:
         content = flash(path.name, board.sensors, board.interval_ms, actuators=board.actuators)
-        return FirmwareBoard(path, root, content, self._interpreter)
+        if board.is_on_air:
+            content = on_air(content)
+        return FirmwareBoard(path, root, content, self._interpreter, radio=air)
 
-    async def _run_app(self, broker: EmbeddedBroker, ports: Path) -> None:
+    async def _run_app(self, broker: EmbeddedBroker, house: _House) -> None:
         settings = load(
             None,
             {
                 "gateway": {"name": "demo"},
                 "mqtt": embedded_settings(broker),
-                "serial": {"patterns": [f"{ports}/*"], "rescan_s": 0.2},
-                "outbox": {"path": str(ports.parent / "outbox.db")},
+                "serial": {"patterns": [f"{house.ports}/*"], "rescan_s": 0.2},
+                "ble": {
+                    "adapter": house.adapter,
+                    "device": [{"address": _SENSOR_ADDRESS, "name": _SENSOR}],
+                },
+                "outbox": {"path": str(house.ports.parent / "outbox.db")},
             },
         )
         app = self._app = App(settings)

@@ -1,6 +1,7 @@
 """Which sensors simulated boards can have, and how they are wired."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from gateway.errors import ConfigError
 from gateway.simulate.boards import Flash, Json
@@ -77,3 +78,8 @@ def flash(
         "actuators": list(actuators),
     }
     return Flash(config, _FAKES)
+
+
+def on_air(content: Flash) -> Flash:
+    """Return the same for a board that is on the radio, and has no port."""
+    return replace(content, config={**content.config, "links": ["ble"]})

@@ -16,7 +16,7 @@ from tests.support.commands import gateway, running
 from tests.support.slow_callbacks import without_complaints
 
 ESC = "\x1b"
-BOARDS = ("greenhouse", "cellar", "roof", "kitchen")
+BOARDS = ("greenhouse", "cellar", "roof", "attic", "kitchen", "terrace")
 SHOWN_WITHIN_S = 60.0
 
 
@@ -55,7 +55,7 @@ def test_ctrl_c_ends_it_well_and_leaves_no_process() -> None:
     assert done.code == 0
     assert "samples delivered" in done.out
     assert "Traceback" not in done.err
-    assert len(children) == 4  # three boards and the broker
+    assert len(children) == 5  # four boards and the broker
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
