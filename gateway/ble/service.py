@@ -115,8 +115,13 @@ class Ble:
 
     async def _make(self) -> "Radio":
         """Make the radio; its imports take a while, so they are done in a thread."""
-        module: Any = await Call(lambda: importlib.import_module("gateway.ble.radio")).result()
-        made: Radio = module.Radio(self._options, self._house, self._backend)
+        names = ["gateway.ble.radio"]
+        if self._backend is None and self._options.adapter.startswith(VIRTUAL):
+            names.append("gateway.simulate.radio.bleak_backend")
+        modules: list[Any] = await Call(
+            lambda: [importlib.import_module(name) for name in names]
+        ).result()
+        made: Radio = modules[0].Radio(self._options, self._house, self._backend)
         return made
 
 
