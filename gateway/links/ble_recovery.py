@@ -59,13 +59,16 @@ passive scan takes another way through BlueZ, which often works where a discover
 class Ladder:
     """Decides, from one failure to the next; pure."""
 
-    def __init__(self, wanted: ScanMode, look_s: float = LOOK_S) -> None:
+    def __init__(
+        self, wanted: ScanMode, look_s: float = LOOK_S, first_wait_s: float = FIRST_WAIT_S
+    ) -> None:
         self.mode: ScanMode = wanted
         """How to scan now."""
         self.failures = 0
         """In a row, since something was heard."""
         self._wanted = wanted
         self._look_s = look_s
+        self._first_wait_s = first_wait_s
         self._has_heard = False
 
     def failed(self, failure: Failure, *, is_in_use: bool = False) -> Step:
@@ -91,7 +94,7 @@ class Ladder:
         self.mode = _other(self._wanted) if is_other else self._wanted
         wait_s = 0.0
         if failure is not Failure.DEAF:  # which took its time already
-            wait_s = min(FIRST_WAIT_S * 2 ** min(self.failures - 1, 16), LONGEST_WAIT_S)
+            wait_s = min(self._first_wait_s * 2 ** min(self.failures - 1, 16), LONGEST_WAIT_S)
         return Step(wait_s, remedy, self.mode)
 
     def heard(self) -> None:

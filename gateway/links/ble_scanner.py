@@ -31,7 +31,7 @@ from bleak.exc import (
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.links.ble_adapter import BUS_ERRORS, BluezAdapter
-from gateway.links.ble_recovery import LOOK_S, Failure, Ladder, Remedy, ScanMode
+from gateway.links.ble_recovery import FIRST_WAIT_S, LOOK_S, Failure, Ladder, Remedy, ScanMode
 from gateway.status import RadioStatus
 
 _log = logging.getLogger(__name__)
@@ -112,6 +112,8 @@ class ScanOptions:
     """A scan that hears nothing for so long is started anew."""
     look_s: float = LOOK_S
     """How often an adapter is looked for while there is none."""
+    first_wait_s: float = FIRST_WAIT_S
+    """Pause before the first new start; it doubles with each."""
 
 
 class _Ended(NamedTuple):
@@ -151,7 +153,7 @@ class BleScanner:
         self._adapter = adapter
         self._is_in_use = is_in_use
         self._on_change = on_change
-        self._ladder = Ladder(options.mode, options.look_s)
+        self._ladder = Ladder(options.mode, options.look_s, options.first_wait_s)
         self._waiting: deque[tuple[BLEDevice, AdvertisementData, float]] = deque(maxlen=MAX_WAITING)
         self._has_waiting = asyncio.Event()
         self._heard_s = 0.0
