@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from gateway.backoff import Backoff
+from gateway.ble.boards import Boards
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
-from gateway.links.ble_connection import SERVICE, BleLink, GattOptions
+from gateway.links.ble_connection import BleLink, GattOptions
 from gateway.links.ble_scanner import BleScanner, Connectable, RadioBackend, ScanOptions
 from gateway.links.ble_turns import Turns
 from gateway.links.serial_port import SerialLink, SerialOptions
@@ -101,7 +102,7 @@ class Central:
         return dict(self.status.link(address).faults)
 
     def _hear(self, advert: Advert, device: Connectable) -> None:
-        if SERVICE not in advert.service_uuids or self._tasks is None:
+        if not Boards.is_board(advert) or self._tasks is None:
             return
         link = self.links.get(advert.address)
         if link is None:
