@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from bleak import BleakScanner
@@ -299,8 +300,9 @@ def bounded(base: type[BaseBleakScanner]) -> type[BaseBleakScanner]:
             known = self.seen_devices.pop(key, None)  # so that the table is in order of hearing
             if known is not None:
                 self.seen_devices[key] = known
-            elif len(self.seen_devices) >= MAX_SEEN:
-                del self.seen_devices[next(iter(self.seen_devices))]
+            elif len(self.seen_devices) >= MAX_SEEN:  # many at once: a dict is slow at its front
+                for oldest in list(islice(self.seen_devices, MAX_SEEN // 4)):
+                    del self.seen_devices[oldest]
             device: BLEDevice = super().create_or_update_device(key, address, name, details, adv)
             return device
 

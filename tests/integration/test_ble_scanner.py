@@ -254,7 +254,7 @@ async def test_bleak_remembers_only_those_heard_last() -> None:
         assert pump.running is not None
         seen = pump.running.seen_devices
 
-    assert len(seen) == MAX_SEEN
+    assert MAX_SEEN // 2 < len(seen) <= MAX_SEEN
     assert SENSOR in seen
 
 
