@@ -366,10 +366,10 @@ class Outbox:
         """Note that a commit failed; parcels the broker has meanwhile need none."""
         for parcel in parcels:
             parcel.is_saving = False
+            parcel.may_have_row = True
             if parcel.is_settled:
                 self.unsaved.pop(parcel.n, None)
-                # Its row may be there all the same: a commit may succeed and be told to fail.
-                self.settled.append(_settled(parcel)._replace(n=parcel.n))
+                self.settled.append(_settled(parcel))
 
     def read_back(self, lane: Lane, parcels: list[Parcel]) -> None:
         """Take in the answer to `on_read`."""
@@ -526,7 +526,7 @@ class Outbox:
             self.unsaved.pop(parcel.n, None)
             # The store must know what was never stored between two rows, or it would be missed.
             epoch = (parcel.device, parcel.boot)
-            if epoch in self.stored_epochs or epoch in self._saving:
+            if parcel.may_have_row or epoch in self.stored_epochs or epoch in self._saving:
                 self.settled.append(_settled(parcel))
         if len(self.settled) == 1 and self.on_unsaved is not None:
             self.on_unsaved()
@@ -612,5 +612,5 @@ class Outbox:
 
 
 def _settled(parcel: Parcel) -> Settled:
-    n = parcel.n if parcel.is_stored else None
+    n = parcel.n if parcel.is_stored or parcel.may_have_row else None
     return Settled(parcel.device, parcel.boot, parcel.first_seq, parcel.last_seq, n)

@@ -34,6 +34,7 @@ class Parcel:
         "is_settled",
         "is_stored",
         "is_waiting",
+        "may_have_row",
         "n",
         "on_safe",
         "put_s",
@@ -68,6 +69,8 @@ class Parcel:
         """Being committed now: it must not change."""
         self.is_stored = False
         """On disk."""
+        self.may_have_row = False
+        """A commit may succeed and be told to fail: then there is a row to be deleted."""
         self.is_settled = False
         """The broker has it."""
 
@@ -129,6 +132,7 @@ def loss_of(parcel: Parcel, cause: GapCause, seen_s: float) -> Parcel:
         add_gap(gaps, _gap_of(record, cause, seen_s))
     loss = Parcel(parcel.n, parcel.device, gaps, parcel.on_safe, parcel.put_s)
     loss.is_loss = True
+    loss.may_have_row = parcel.may_have_row
     return loss
 
 

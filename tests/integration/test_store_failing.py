@@ -239,3 +239,16 @@ async def test_files_that_cannot_be_written_are_made_anew_once_all_in_them_is_de
     assert [number for number, _ in killed.delivered.items()] == [
         ("a", 1, seq) for seq in range(20, 30)
     ]
+
+
+async def test_a_row_of_a_commit_that_was_told_to_fail_does_not_stay(tmp_path: Path) -> None:
+    kept = KeptStore(tmp_path)
+    async with kept.running():
+        await kept.put_and_store([samples(kept, "b", 0, 1)])
+        kept.put(samples(kept, "a", 0, 10))
+        with unwritable_ledger(kept):  # the transaction succeeds; noting it does not
+            await until(lambda: kept.status.failures >= 2)
+            assert rows(kept) == 2
+            await kept.deliver()
+        await until(lambda: kept.status.state == "ok")
+        await until(lambda: rows(kept) == 0)

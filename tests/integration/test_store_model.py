@@ -169,6 +169,15 @@ class World:
         await self.deliver("", 0)
         self.outbox.not_saved(parcels)
 
+    async def commit_and_be_told_that_it_failed(self, _device: str, count: int) -> None:
+        """Such as when the ledger cannot be written after the transaction."""
+        parcels = self.outbox.begin_saving(self.now_s)
+        settled, self.outbox.settled = self.outbox.settled, []
+        self.store.commit(Job(self.moment(), parcels, settled))
+        for _ in range(count % 3):
+            await self.deliver("", 0)
+        self.outbox.not_saved(parcels)
+
     async def wait(self, _device: str, count: int) -> None:
         self.now_s += 0.7 * count
 
@@ -246,6 +255,7 @@ STEPS = (
         "commit_slowly",
         "commit_slowly",
         "fail_to_commit",
+        "commit_and_be_told_that_it_failed",
         "give_up_the_oldest",
         "wait",
         "hold",
