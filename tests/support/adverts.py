@@ -22,7 +22,7 @@ class AdvertVector(NamedTuple):
     name: str
     advert: Advert
     key: bytes | None
-    values: Mapping[str, Value]
+    values: Mapping[str, Value | None]
 
 
 def full_uuid(short: str) -> str:
