@@ -55,6 +55,9 @@ class BLE:
             raise OSError(self.refuses.pop(0))
         self.notified.append(hexlify(bytes(fragment)).decode())
     def gap_advertise(self, interval_us, adv_data=None, resp_data=None, connectable=True):
+        if interval_us is None:
+            self.did.append(["advertise", None])
+            return
         if self.busy:
             self.busy -= 1
             raise OSError(16)
@@ -294,6 +297,48 @@ say([refused, await lines(), say_line({ACK.encode()!r})[1], calls("disconnect")]
     assert refused == ended == [[1]]
     assert heard == [HELLO_REQ]
     assert len(said) == 1
+
+
+def test_what_is_said_to_all_is_said_also_while_a_central_is_there(host: Host) -> None:
+    script = """
+link.has_room()
+link.advertise(b"readings", b"name")
+link.has_room()
+radio.connect()
+await lines()
+link.has_room()
+link.advertise(b"others", b"name")
+link.has_room()
+radio.disconnect()
+link.has_room()
+say([[bytes(unhexlify(advert)).decode(), free] for advert, _, free in calls("advertise")[1:]])
+"""
+    assert host.said(live(script)) == [
+        ["readings", True],
+        ["readings", False],
+        ["others", False],
+        ["others", True],
+    ]
+
+
+def test_when_the_board_leaves_nobody_comes_and_at_last_nobody_stays(host: Host) -> None:
+    script = f"""
+line = {ACK.encode()!r}
+link.has_room()
+radio.connect(4)
+await lines()
+link.leave(True)
+kept = [say_line(line)[1], calls("disconnect")]
+link.leave(False)
+radio.disconnect(4)
+link.has_room()
+say([kept, calls("disconnect"), calls("advertise")[1:]])
+"""
+    (said, early), late, advertised = host.said(live(script))
+
+    assert len(said) == 1
+    assert (early, late) == ([], [[4]])
+    assert advertised == [[None], [None]]  # stopped, and not begun again
 
 
 def test_what_a_central_floods_is_bounded_and_counted(host: Host) -> None:
