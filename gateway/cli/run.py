@@ -52,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="serial ports to open, such as '/dev/ttyUSB*'; may be given more than once",
     )
     parser.add_argument(
+        "--adapter", metavar="NAME", help="the Bluetooth radio, such as hci0 (default: the first)"
+    )
+    parser.add_argument(
         "--log-level",
         choices=("debug", "info", "warning", "error"),
         help="least severity of what is written to stderr (default: info)",
@@ -74,6 +77,8 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
         overrides["mqtt"] = parse_broker(arguments.broker)
     if arguments.port_pattern:
         overrides["serial"] = {"patterns": arguments.port_pattern}
+    if arguments.adapter is not None:
+        overrides["ble"] = {"adapter": arguments.adapter}
     if arguments.log_level:
         overrides["log"] = {"level": arguments.log_level}
     return overrides

@@ -1,4 +1,4 @@
-"""Offer simulated boards on ptys, so that a gateway elsewhere can read them as serial ports.
+"""Offer simulated boards to a gateway elsewhere: on ptys as serial ports, or on a virtual radio.
 
 A board is the firmware itself, run by MicroPython if that is installed, else by this Python with
 stand-ins for the chips; or it is one of the boards that only print lines. With --light many cheap
@@ -19,10 +19,12 @@ from pathlib import Path
 from gateway.cli.commands import OK
 from gateway.cli.faults import fault_help, proxied
 from gateway.cli.sim_boards import SENSORS, flash
+from gateway.cli.sim_radio import MOST_BOARDS, MOST_SENSORS, run_on_air
 from gateway.cli.stopping import run_until_stopped
 from gateway.errors import ConfigError, LinkError
+from gateway.simulate import radio
 from gateway.simulate.boards import FirmwareBoard
-from gateway.simulate.faults import FaultPlan, parse
+from gateway.simulate.faults import FaultPlan, RadioRates, parse
 from gateway.simulate.firmware import find_interpreter
 from gateway.simulate.light import LightBoards, LightSpec
 from gateway.simulate.text_boards import Acked, Printing, TextBoard, csv_line
@@ -34,10 +36,13 @@ examples:
   edge-gateway run --port-pattern 'ports/*'                        in another terminal
   edge-gateway simulate --kind json --faults drop=0.1,corrupt=0.05,seed=7
   edge-gateway simulate --light --boards 100 --json
+  edge-gateway simulate --radio --boards 2 --bthome 5 --faults radio_drop_every_s=30
   edge-gateway simulate --broker localhost:1883 --faults broker_cut_every_s=20,puback_drop=0.05
 
 The path of each port is printed on a line of its own once it is there; before them, with --broker,
-where the gateway finds the broker (edge-gateway run --broker ...). Ctrl-C ends it all.
+where the gateway finds the broker (edge-gateway run --broker ...). With --radio it is the address
+of each board, and first what the gateway has for an adapter (edge-gateway run --adapter ..., scan
+--adapter ...). Ctrl-C ends it all.
 sensors: {", ".join(SENSORS)}
 
 faults, such as drop=0.1,unplug_every_s=30,seed=7; the same seed does the same at the same moments:
@@ -98,6 +103,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the port of --broker's stand-in (default: one that is free)",
     )
+    parser.add_argument(
+        "--radio",
+        action="store_true",
+        help="boards are on a virtual Bluetooth radio instead of at ports",
+    )
+    parser.add_argument(
+        "--radio-port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the TCP port of --radio's adapter (default: one that is free)",
+    )
+    parser.add_argument(
+        "--bthome",
+        type=int,
+        default=0,
+        metavar="N",
+        help="so many BTHome sensors advertise on the radio, too (default: 0)",
+    )
     parser.add_argument("--name", default="sim", help="the boards are NAME-0, NAME-1 ...")
     parser.add_argument(
         "--link-dir",
@@ -115,7 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Be boards until stopped."""
-    fewest = 1 if arguments.broker is None else 0
+    fewest = 1 if arguments.broker is None and not arguments.bthome else 0
     if not fewest <= arguments.boards <= _MAX_BOARDS:
         raise ConfigError(f"--boards: from {fewest} to {_MAX_BOARDS}, not {arguments.boards}")
     if not 0 <= arguments.proxy_port < 1 << 16:
@@ -125,11 +149,14 @@ def execute(arguments: argparse.Namespace) -> int:
     if "/" in arguments.name:
         raise ConfigError(f"--name: a part of a file's name, so without /, not {arguments.name!r}")
     plan = parse(arguments.faults)
+    _check_radio(arguments, plan)
     if plan.link.kill_every_s and arguments.kind != "firmware":
         raise ConfigError("--faults: kill_every_s is for boards with the firmware")
     with _folder(arguments.link_dir) as folder:
-        if not arguments.boards:
-            run: Callable[[], Awaitable[None]] = _run_nothing
+        if arguments.radio:
+            run: Callable[[], Awaitable[None]] = partial(run_on_air, arguments, folder, plan)
+        elif not arguments.boards:
+            run = _run_nothing
         elif arguments.kind == "light":
             run = partial(_run_light, arguments, folder, plan)
         else:
@@ -137,6 +164,23 @@ def execute(arguments: argparse.Namespace) -> int:
             run = partial(_run, offers, as_json=arguments.json)
         run_until_stopped(_run_with_broker(arguments, plan, run))
     return OK
+
+
+def _check_radio(arguments: argparse.Namespace, plan: FaultPlan) -> None:
+    if plan.radio != RadioRates() and not arguments.radio:
+        raise ConfigError("--faults: those of the radio need --radio")
+    if not 0 <= arguments.radio_port < 1 << 16:
+        raise ConfigError(f"--radio-port: from 0 to 65535, not {arguments.radio_port}")
+    if not 0 <= arguments.bthome <= MOST_SENSORS:
+        raise ConfigError(f"--bthome: from 0 to {MOST_SENSORS}, not {arguments.bthome}")
+    if arguments.radio and arguments.boards > MOST_BOARDS:
+        raise ConfigError(f"--radio: room for {MOST_BOARDS} boards, not {arguments.boards}")
+    if arguments.bthome and not arguments.radio:
+        raise ConfigError("--bthome: sensors need the radio, --radio")
+    if arguments.radio and arguments.kind != "firmware":
+        raise ConfigError("--radio: only boards with the firmware have one")
+    if arguments.radio and not radio.available():
+        raise ConfigError("--radio needs its packages: pip install 'edge-gateway[demo]'")
 
 
 @contextmanager

@@ -140,6 +140,12 @@ class FirmwareBoard:
         self._wake = asyncio.Event()
 
     @property
+    def radio_address(self) -> str:
+        """What it has for an address on the radio: its id + 2, as an ESP32's Bluetooth has."""
+        *base, last = bytes.fromhex(self._environment["BOARD_ID"])[-6:]
+        return ":".join(f"{octet:02X}" for octet in (*base, (last + 2) & 0xFF))
+
+    @property
     def pid(self) -> int:
         """Process id of the firmware; 0 while it does not run."""
         return 0 if self._child is None else self._child.pid or 0

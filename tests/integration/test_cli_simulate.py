@@ -1,5 +1,6 @@
 """`simulate`: boards on ptys, for whoever opens them."""
 
+import asyncio
 import json
 import os
 import select
@@ -13,8 +14,10 @@ import pytest
 
 from gateway.protocol import messages as m
 from gateway.protocol.frames import Frame, open_frame
+from gateway.simulate.radio.bleak_backend import virtual_backend
 from tests.support.broker import Broker, free_port
 from tests.support.commands import gateway, running
+from tests.support.echo_central import find, scanning
 
 HEARD_WITHIN_S = 20.0
 """MicroPython says HELLO within a second; CPython takes more on a busy machine."""
@@ -103,6 +106,24 @@ def test_light_boards_share_a_process() -> None:
     assert done.code == 0
 
 
+async def test_boards_and_sensors_are_on_a_radio_at_the_address_that_is_printed() -> None:
+    with running(
+        *("simulate", "--radio", "--boards", "1", "--bthome", "1", "--name", "barn"),
+        *("--sensors", "heap", "--json"),
+    ) as boards:
+        lines = [await asyncio.to_thread(boards.out.next) for _ in range(3)]
+        adapter, sensor, board = map(json.loads, lines)
+        backend = virtual_backend(adapter["adapter"].removeprefix("virtual:"))
+        await find(backend, board["address"])
+        async with scanning(backend) as ear:
+            _, told = await ear.next(sensor["address"])
+        done = await asyncio.to_thread(boards.stop)
+
+    assert done.code == 0
+    assert (sensor["name"], board["name"]) == ("barn-bthome-0", "barn-0")
+    assert list(told.service_data) == ["0000fcd2-0000-1000-8000-00805f9b34fb"]
+
+
 def test_a_stand_in_for_the_broker_drops_what_the_plan_says(
     broker: Broker, mosquitto_pub_bin: Path
 ) -> None:
@@ -164,6 +185,13 @@ def test_a_port_that_is_taken_is_an_error(broker: Broker) -> None:
         (["--interval-ms", "0"], "--interval-ms: 1 or more, not 0"),
         (["--name", "a b/c"], "--name: a part of a file's name, so without /, not 'a b/c'"),
         (["--kind", "csv", "--light"], "not allowed with argument"),
+        (["--bthome", "1"], "--bthome: sensors need the radio, --radio"),
+        (["--radio", "--bthome", "1001"], "--bthome: from 0 to 1000, not 1001"),
+        (["--radio", "--light"], "--radio: only boards with the firmware have one"),
+        (["--radio", "--boards", "101"], "--radio: room for 100 boards, not 101"),
+        (["--radio", "--radio-port", "-1"], "--radio-port: from 0 to 65535, not -1"),
+        (["--radio", "--sensors", "bmx"], "unknown sensor 'bmx'; there are bme280, sht3x"),
+        (["--faults", "radio_slow_s=1"], "those of the radio need --radio"),
         (["--interpreter", "/nowhere"], "/nowhere is no MicroPython that runs here"),
         (["--link-dir", "/dev/null/x"], "--link-dir: /dev/null/x: Not a directory"),
     ],

@@ -117,6 +117,11 @@ class VirtualRadio:
         return advertiser
 
     @property
+    def addresses(self) -> set[str]:
+        """Of boards and adapters that are on the air."""
+        return {chip.public_address.to_string(with_type_qualifier=False) for chip in self.air.chips}
+
+    @property
     def waiting_bytes(self) -> int:
         """What gateways were told and have not read yet."""
         return sum(host.waiting_bytes for host in self._hosts)
