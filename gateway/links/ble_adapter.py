@@ -72,6 +72,9 @@ class BluezAdapter:
                 bus.add_message_handler(take)
                 for signal in _SIGNALS:
                     await _listen(bus, signal)
+                found = await self._adapters(bus)  # what happened before, no signal told
+                if not any(properties["Powered"].value for _, properties in found):
+                    return "the adapter went as the scan began"
                 async with asyncio.TaskGroup() as tasks:
                     watching = tasks.create_task(_closed(bus), name="bus")
                     ends: list[asyncio.Future[Any]] = [watching, ended]
@@ -119,12 +122,19 @@ class BluezAdapter:
             return False
 
     async def _find(self, bus: MessageBus) -> tuple[str, dict[str, Variant]]:
+        for found in await self._adapters(bus):
+            return found
+        raise LinkError("there is no adapter")
+
+    async def _adapters(self, bus: MessageBus) -> list[tuple[str, dict[str, Variant]]]:
+        """Return those that may be meant, with their properties, by path."""
         reply = await _call(bus, _BLUEZ, "/", _OBJECTS, "GetManagedObjects")
         objects: dict[str, dict[str, dict[str, Variant]]] = reply.body[0]
-        for path in sorted(objects):
-            if _ADAPTER in objects[path] and self._is_it(path):
-                return path, objects[path][_ADAPTER]
-        raise LinkError("there is no adapter")
+        return [
+            (path, objects[path][_ADAPTER])
+            for path in sorted(objects)
+            if _ADAPTER in objects[path] and self._is_it(path)
+        ]
 
     def _is_it(self, path: str) -> bool:
         return not self._name or path == f"/org/bluez/{self._name}"

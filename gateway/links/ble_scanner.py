@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from bleak import BleakScanner
-from bleak.args.bluez import BlueZScannerArgs, OrPattern
+from bleak.args.bluez import BlueZDiscoveryFilters, BlueZScannerArgs, OrPattern
 from bleak.assigned_numbers import AdvertisementDataType
 from bleak.backends.client import BaseBleakClient
 from bleak.backends.device import BLEDevice
@@ -161,6 +161,8 @@ class BleScanner:
         self._no_passive = ""
         """Why it cannot be passive."""
         self._told_passive = False
+        self._is_started = False
+        """Whether bleak says that the present scan has begun."""
         self._is_doubted = False
         """Whether it was deaf, and has heard nothing since."""
 
@@ -191,12 +193,18 @@ class BleScanner:
             bluez["adapter"] = self._options.adapter
         if mode == "passive":
             bluez["or_patterns"] = list(PASSIVE_PATTERNS)
+        else:
+            # Else BlueZ keeps what was advertised before beside what is, and nobody can tell which
+            # is new: some sensors have their values where others have their company.
+            bluez["filters"] = BlueZDiscoveryFilters(DuplicateData=True)
+        self._is_started = False
         scanner = BleakScanner(
             self._note, scanning_mode=mode, bluez=bluez, backend=self._scanner_type
         )
         try:
             async with asyncio.timeout(START_S):
                 await scanner.start()
+            self._is_started = True
             self._heard_s = self._clock.monotonic_s()
             self._tell_scanning(mode)
             return await self._watch()
@@ -237,7 +245,8 @@ class BleScanner:
     async def _read(self) -> NoReturn:
         while True:
             await self._has_waiting.wait()
-            self._has_heard_again()
+            if self._is_started:  # else BlueZ scans and has not said so, and may be stuck
+                self._has_heard_again()
             for _ in range(min(A_TURN, len(self._waiting))):
                 device, data, heard_s = self._waiting.popleft()
                 self._status.adverts += 1

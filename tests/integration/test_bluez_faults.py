@@ -118,13 +118,16 @@ async def a_world(bus: PrivateBus, clock: Clock, beacon_s: float = 1.0) -> Async
 
 
 @asynccontextmanager
-async def scanning(world: World, mode: ScanMode) -> AsyncIterator[None]:
+async def scanning(
+    world: World, mode: ScanMode, *, has_boards: bool = False
+) -> AsyncIterator[None]:
     """Run the gateway's scan."""
     scanner = BleScanner(
         ScanOptions(mode=mode),
         lambda advert, _: world.hear(advert),
         world.status,
         world.clock,
+        is_in_use=lambda: has_boards,
         on_change=world.move,
     )
     async with asyncio.TaskGroup() as tasks:
@@ -161,6 +164,22 @@ async def switched_off(world: World) -> None:
     """Switch the adapter off, and leave it to the gateway to switch it on."""
     assert world.bluetoothd.adapter is not None
     await world.bluetoothd.adapter.power(on=False)
+
+
+async def begun(world: World) -> None:
+    """Return when bluetoothd has said that the scan runs."""
+    calls = world.bluetoothd.calls
+    await world.bluetoothd.until(lambda: calls["StartDiscovery"] + calls["RegisterMonitor"] > 0)
+
+
+async def switched_off_at_once(world: World) -> None:
+    await begun(world)
+    await switched_off(world)
+
+
+async def restarted_at_once(world: World) -> None:
+    await begun(world)
+    await restarted(world)
 
 
 async def pulled_out(world: World) -> None:
@@ -209,6 +228,8 @@ class Fault:
     steady_s: float = 0.0
     """So long the sensor must be heard afterwards, without a pause."""
     speed: float = SPEED
+    has_boards: bool = False
+    """Whether boards are connected, so that the adapter is not switched off and on."""
 
 
 AT_START = (
@@ -216,7 +237,28 @@ AT_START = (
     Fault("NotReady, three times", "active", not_ready, 40.0),
     Fault("no monitors, so no passive scan", "passive", monitors_are_unknown, 30.0),
     Fault("RegisterMonitor not answered", "passive", registration_is_never_answered, 60.0),
-    Fault("StartDiscovery not answered", "active", start_is_never_answered, 60.0, 1.0, 30.0),
+    Fault("StartDiscovery not answered", "active", start_is_never_answered, 120.0, 1.0, 30.0),
+    Fault(
+        "the same, much on the air",
+        "active",
+        start_is_never_answered,
+        120.0,
+        0.05,
+        30.0,
+        speed=10.0,
+    ),
+    Fault(
+        "the same, boards connected",
+        "active",
+        start_is_never_answered,
+        60.0,
+        1.0,
+        30.0,
+        has_boards=True,
+    ),
+    Fault("adapter switched off at once", "active", switched_off_at_once, 30.0),
+    Fault("bluetoothd restarted at once", "active", restarted_at_once, 30.0),
+    Fault("bluetoothd restarted at once (passive)", "passive", restarted_at_once, 30.0),
     Fault("no adapter for a while", "active", pulled_out, 30.0),
     Fault("no bus for a while", "active", no_bus, 30.0),
 )
@@ -243,7 +285,7 @@ def test_a_scan_begins_in_spite_of(fault: Fault, bus: PrivateBus, figures: Figur
         async with a_world(bus, clock, fault.beacon_s) as world, asyncio.TaskGroup() as tasks:
             dealing = tasks.create_task(fault.deal(world))
             await asyncio.sleep(0)  # the first turn of the fault comes before the gateway's
-            async with scanning(world, fault.mode):
+            async with scanning(world, fault.mode, has_boards=fault.has_boards):
                 await asyncio.wait([dealing])
                 dealt_s = clock.monotonic_s()
                 return await world.recovered(fault.steady_s) - dealt_s

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +16,21 @@ from gateway.model import Event, Readings, Sample, Value
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
 from tests.support.bluez.adverts import FLAGS, MANUFACTURER, NAME, Heard, structure
+from tests.support.bluez.bleak_end import let_go_of_the_bus
 from tests.support.bluez.bluetoothd import Bluetoothd
+from tests.support.bluez.bus import PrivateBus
+from tests.support.fast_loop import run_at
 from tests.support.figures import Figures
 
-ENOUGH_S = 30.0
-"""For what takes a second: only a test that hangs needs it."""
+SPEED = 40.0
 
-ADVERT_S = 0.05
+ENOUGH_S = 1200.0
+"""For what hangs, also on a loop whose time runs faster."""
+
+ADVERT_S = 0.5
+
+REPEAT_S = 40.0
+"""What comes again sooner is taken for the same packet."""
 
 WARM_UP = 2_000
 STRANGERS = 8_000
@@ -36,8 +44,8 @@ class Sensors:
 
     bluetoothd: Bluetoothd
     status: Status = field(default_factory=Status)
-    last: dict[str, Value] = field(default_factory=dict)
-    """By key, what was read last."""
+    read: list[Mapping[str, Value]] = field(default_factory=list)
+    """The values of each sample, by key."""
     _came: asyncio.Event = field(default_factory=asyncio.Event)
 
     def accept(self, _link: str, events: list[Event]) -> None:
@@ -46,13 +54,13 @@ class Sensors:
             if isinstance(event, Readings):
                 for record in event.records:
                     assert isinstance(record, Sample)
-                    self.last.update(record.values)
+                    self.read.append(record.values)
                 self._came.set()
 
     async def until_read(self, heard: Heard, key: str, value: Value) -> None:
         """Advertise until the gateway has read this."""
         async with asyncio.timeout(ENOUGH_S):
-            while self.last.get(key) != value:
+            while not self.read or self.read[-1].get(key) != value:
                 self.bluetoothd.hear(heard)
                 self._came.clear()
                 try:
@@ -63,14 +71,12 @@ class Sensors:
 
 
 @asynccontextmanager
-async def a_gateway(
-    bluetoothd: Bluetoothd, folder: Path, *, is_passive: bool
-) -> AsyncIterator[Sensors]:
-    """Run all that the gateway has for BLE."""
+async def a_gateway(bluetoothd: Bluetoothd, folder: Path, clock: Clock) -> AsyncIterator[Sensors]:
+    """Run all that the gateway has for BLE, with an active scan."""
     sensors = Sensors(bluetoothd)
     house = House(
         book=DeliveryBook(),
-        clock=Clock(),
+        clock=clock,
         run=1,
         session="s",
         status=sensors.status,
@@ -78,7 +84,7 @@ async def a_gateway(
         forget_link=lambda _name: None,
         on_change=lambda: None,
     )
-    ble = Ble(BleOptions(folder / "joined.json", is_passive=is_passive), house)
+    ble = Ble(BleOptions(folder / "joined.json", is_passive=False), house)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(ble.run())
         try:
@@ -102,7 +108,7 @@ def inkbird(temperature_c: float) -> Heard:
 async def test_random_addresses_leave_nothing_behind(
     bluetoothd: Bluetoothd, tmp_path: Path, figures: Figures
 ) -> None:
-    async with a_gateway(bluetoothd, tmp_path, is_passive=False) as sensors:
+    async with a_gateway(bluetoothd, tmp_path, Clock()) as sensors:
         await sensors.until_read(inkbird(20.44), "temperature", 20.44)
         await pass_by(bluetoothd, range(WARM_UP))
         before_mb = resident_mb()
@@ -140,3 +146,19 @@ def resident_mb() -> float:
     """Return the memory this process has, stand-in included."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def test_a_value_that_comes_back_is_read_again(bus: PrivateBus, tmp_path: Path) -> None:
+    async def main(clock: Clock) -> list[Mapping[str, Value]]:
+        bluetoothd = Bluetoothd(bus.address)
+        async with bluetoothd.running():
+            async with a_gateway(bluetoothd, tmp_path, clock) as sensors:
+                for temperature_c in (20.44, 20.45, 20.44, 20.46):
+                    await sensors.until_read(inkbird(temperature_c), "temperature", temperature_c)
+                    await asyncio.sleep(REPEAT_S)
+            await let_go_of_the_bus()
+            return sensors.read
+
+    read = run_at(SPEED, main)
+
+    assert [each["temperature"] for each in read] == [20.44, 20.45, 20.44, 20.46]
