@@ -1,0 +1,74 @@
+"""The daemon with a radio: a board and a sensor on the air become devices on MQTT."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from bumble import hci
+
+from gateway.simulate.radio.air import Transmission
+from gateway.simulate.radio.server import VirtualRadio
+from tests.support.ble_board import RadioBoard, boards_on_air
+from tests.support.broker import Broker
+from tests.support.daemon import running_daemon
+from tests.support.subscriber import Subscriber
+
+BOARD = "74:05:D7:00:00:01"
+SENSOR = "A4:C1:38:00:00:01"
+BTHOME_25_DEGREES = b"\x02\x01\x06\x07\x16\xd2\xfc\x40\x02\xc4\x09"
+"""Flags; https://bthome.io/format/: device information 0x40, temperature 0x02 of 25.00."""
+
+
+def last(subscriber: Subscriber, topic: str) -> Any:  # noqa: ANN401 - whatever was published
+    found = subscriber.on(f"edge/test/{topic}")
+    return found[-1].json() if found else {}
+
+
+async def advertise(radio: VirtualRadio) -> None:
+    """Let the sensor be heard ten times a second, for ever."""
+    while True:
+        radio.air.advertise(Transmission(hci.Address(SENSOR), BTHOME_25_DEGREES, rssi_dbm=-70))
+        await asyncio.sleep(0.1)
+
+
+async def test_a_board_and_a_sensor_on_the_air_are_devices(broker: Broker, tmp_path: Path) -> None:
+    async with (
+        asyncio.timeout(60),
+        VirtualRadio() as radio,
+        Subscriber(broker.host, broker.port, "edge/test/#") as subscriber,
+        asyncio.TaskGroup() as tasks,
+    ):
+        board = RadioBoard(radio.air, "attic", BOARD)
+        sensor = tasks.create_task(advertise(radio), name="sensor")
+        more = f"""
+[ble]
+adapter = "virtual:{radio.hci_address}"
+[[ble.device]]
+address = "{SENSOR}"
+name = "Bath"
+"""
+        async with (
+            boards_on_air(board),
+            running_daemon(tmp_path / "d", broker.port, f"{tmp_path}/tty*", more=more) as daemon,
+        ):
+            board.produce(100)
+            await subscriber.wait_for(lambda _: last(subscriber, "attic/state").get("number") == 99)
+            await subscriber.wait_for(lambda _: last(subscriber, "bath/state"))
+            await subscriber.wait_for(
+                lambda _: last(subscriber, "health").get("radio", {}).get("connected") == 1
+            )
+            assert await daemon.stop() == 0
+        sensor.cancel()
+
+    delivered = {
+        sample["id"]: sample["number"]  # one that comes twice has the same id
+        for message in subscriber.messages
+        if message.topic in {"edge/test/attic/state", "edge/test/attic/history"}
+        for sample in (message.json() if message.topic.endswith("history") else [message.json()])
+    }
+    assert sorted(delivered.values()) == list(range(100))
+    assert last(subscriber, "bath/state")["temperature"] == 25.0
+    assert last(subscriber, "attic/info")["address"] == BOARD
+    radio_health = last(subscriber, "health")["radio"]
+    assert (radio_health["state"], radio_health["mode"]) == ("scanning", "passive")
+    assert board.waiting == 0
