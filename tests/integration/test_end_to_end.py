@@ -212,7 +212,7 @@ async def test_a_crash_is_told_and_only_a_loss_of_power_begins_a_new_boot(
         await subscriber.wait_for(partial(has_boots, 1), 20)
         (flash / "bug").touch()
         await subscriber.wait_for(has_crashed, 20)
-        board.restart()
+        board.cut_power()
         await subscriber.wait_for(partial(has_boots, 2), 20)
         running.cancel()
         log = daemon.log()

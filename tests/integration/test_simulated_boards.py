@@ -164,7 +164,7 @@ async def test_a_power_cut_starts_a_new_epoch(make_board: MakeBoard) -> None:
     board = make_board()
     async with switched_on(board) as gateway:
         await gateway.until(lambda g: len(g.arrived) >= 10)
-        board.restart()
+        board.cut_power()
         await gateway.until(lambda g: len(g.hellos) >= 2 and len(count_of(g)) >= 1)
         await gateway.until(lambda g: g.arrived[-1].epoch == g.hellos[-1].epoch)
 
@@ -186,7 +186,7 @@ async def test_a_killed_board_is_back_at_once_and_keeps_what_only_a_power_cut_ta
         powered.touch()
         await gateway.until(lambda g: len({hello.nonce for hello in g.hellos}) >= 3)
         is_kept = powered.exists()
-        board.restart()
+        board.cut_power()
         await gateway.until(lambda g: len({hello.nonce for hello in g.hellos}) >= 4)
 
     assert is_kept
@@ -353,7 +353,7 @@ async def test_a_power_cut_ends_a_sleep_without_end(tmp_path: Path) -> None:
         tasks.create_task(board.run())
         while not board.endings[Ending.DEEP_SLEEP]:  # noqa: ASYNC110 it tells nobody
             await asyncio.sleep(0.01)
-        board.restart()
+        board.cut_power()
 
     assert board.endings == {Ending.DEEP_SLEEP: 1, Ending.POWER_CUT: 1, Ending.OFF: 1}
     assert (board.root / "starts").read_text() == "--power-cut\n--power-cut\n"

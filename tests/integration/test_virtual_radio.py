@@ -291,7 +291,7 @@ async def test_a_firmware_board_is_on_the_air_while_its_process_runs(
         assert device.address == "A4:CF:12:00:00:03"
         async with EchoLink(backend, device) as central:
             assert (await central.notification())[1] == 0x01, "HELLO, in the first fragment"
-            board.kill()
+            board.reset()
             await central.goes_down()
         async with EchoLink(backend, await find(backend)) as central:
             assert (await central.notification())[1] == 0x01

@@ -78,27 +78,30 @@ class JournalBoard:
         faults: FaultPlan,
         limit: int,
         interval_ms: int,
+        is_batch: bool = False,
         radio: str = "",
     ) -> None:
         """Give readings up to `limit`; `firmware` is what `firmware_with_journal` made.
 
-        `radio` is where a board is that is on the air instead of on a port.
+        With `is_batch` it writes what no gateway takes to its flash. `radio` is where a board is
+        that is on the air instead of on a port.
         """
         self.name = f"board-{number}"
         self.limit = limit
         board_id = f"c0ffee{number:02x}"
         self.device = f"linux-{board_id}"
         sensor: Json = {"kind": "journal", "name": "n", "interval_ms": interval_ms, "limit": limit}
+        config: dict[str, Json] = {
+            "name": self.name,
+            "links": ["ble" if radio else "stdio"],
+            "sensors": [sensor],
+        }
+        if is_batch:
+            config |= {"durability": "batch", "ring_bytes": 2048}
         self.board = FirmwareBoard(
             ports / self.name,
             flashes / self.name,
-            Flash(
-                {
-                    "name": self.name,
-                    "links": ["ble" if radio else "stdio"],
-                    "sensors": [sensor],
-                }
-            ),
+            Flash(config),
             interpreter,
             plan=faults,
             board_id=board_id,
@@ -109,6 +112,11 @@ class JournalBoard:
     def noted(self) -> int:
         """Return how many readings its sensor gave so far."""
         return len(self._lines("journal"))
+
+    def filed(self) -> int:
+        """Return how many samples are in files of its flash."""
+        names = [path.name for path in (self.board.root / "q").glob("*") if "." not in path.name]
+        return sum(int(name[-4:], 16) for name in names)
 
     def journal(self) -> Journal:
         """Read what it has noted."""

@@ -52,6 +52,8 @@ class Plan:
     """From one to the next."""
     on_air: int = 0
     """So many of the boards, the first ones, are on a virtual radio; the others have ports."""
+    batch: int = 0
+    """So many of the boards, the first ones, have `durability: batch` and a ring of 2 KB."""
     outbox: str = ""
     """Further lines of `[outbox]`."""
     store: str = "store"
@@ -60,6 +62,8 @@ class Plan:
     """Changes the command that starts the gateway."""
     faults: FaultPlan = field(default_factory=FaultPlan)
     """What goes wrong on the wires and on the way to the broker."""
+    gateway_away_s: float = 0.0
+    """The longest time that the gateway is away after it was killed."""
     broker_away_s: float = 0.0
     """The longest time that the broker is away after it was killed."""
     seed: int = 1
@@ -73,23 +77,33 @@ class Gateway:
     starts: int = 0
     process: asyncio.subprocess.Process | None = None
     is_wanted: bool = True
+    may_start: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared while it is to stay away once it was killed."""
+    pause_s: Callable[[], float] = lambda: 0.0
+    """Says how long it is away after that."""
     lines: list[str] = field(default_factory=list)
     """What it logged, over all its lives."""
+    past_lines: int = 0
+    """How many of them are from earlier lives."""
 
     async def run(self) -> None:
         """Keep it running until it is no longer wanted; leave no process behind."""
         try:
             while self.is_wanted:
+                await self.may_start.wait()
                 self.process = process = await asyncio.create_subprocess_exec(
                     *self.command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
                 )
                 self.starts += 1
+                self.past_lines = len(self.lines)
                 assert process.stderr is not None
                 async for line in process.stderr:
                     self.lines.append(line.decode(errors="replace"))
                 code = await process.wait()
                 if code not in {-signal.SIGKILL, 0}:
                     raise AssertionError(f"the gateway ended with {code}:\n{self.log()[-4000:]}")
+                if self.is_wanted and (pause_s := self.pause_s()):
+                    await asyncio.sleep(pause_s)  # how long it is away, not a wait for a state
         finally:
             self.send(signal.SIGKILL)
             if self.process is not None:
@@ -100,6 +114,12 @@ class Gateway:
         """The process, which must run."""
         assert self.process is not None
         return self.process.pid
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it has reached the broker in its present life."""
+        is_running = self.process is not None and self.process.returncode is None
+        return is_running and any("connected to" in s for s in self.lines[self.past_lines :])
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it runs."""
@@ -147,6 +167,7 @@ class Site:
                 faults=plan.faults,
                 limit=plan.readings,
                 interval_ms=plan.interval_ms,
+                is_batch=number < plan.batch,
                 radio=radio.board_address if radio and number < plan.on_air else "",
             )
             for number, interpreter in enumerate(plan.interpreters)
@@ -160,6 +181,10 @@ class Site:
         self._broker_killed = asyncio.Event()
         self._broker_away_s = plan.broker_away_s
         self._chance = chance(f"{plan.seed} site")
+        self.gateway.may_start.set()
+        if plan.gateway_away_s:
+            away = chance(f"{plan.seed} gateway")
+            self.gateway.pause_s = lambda: away.uniform(0, plan.gateway_away_s)
         self._ledger = Ledger()
         self._turns = cycle(self.boards)
         self._hit = self.boards[0]
@@ -217,6 +242,14 @@ class Site:
         await self._until(
             lambda: all(b.noted() >= n for b, n in zip(self.boards, enough, strict=True))
         )
+
+    async def until_connected(self) -> None:
+        """Return once the gateway runs, and has reached the broker since it was started."""
+        await self._until(lambda: self.gateway.is_connected)
+
+    async def until_flash_is_empty(self) -> None:
+        """Return once no board has samples in files of its flash."""
+        await self._until(lambda: not any(board.filed() for board in self.boards))
 
     async def until_logged(self, text: str, times: int = 1) -> None:
         """Return once the gateway has logged a text so often."""
@@ -283,7 +316,7 @@ class Site:
         if number is not signal.SIGCONT:
             self._hit = next(self._turns)
         if number is signal.SIGKILL:
-            self._hit.board.kill()
+            self._hit.board.reset()
         elif self._hit.board.pid:
             os.kill(self._hit.board.pid, number)
 
