@@ -251,7 +251,7 @@ AT_START = (
         "the same, boards connected",
         "active",
         start_is_never_answered,
-        60.0,
+        120.0,
         1.0,
         30.0,
         has_boards=True,
