@@ -73,7 +73,7 @@ class BluezAdapter:
                 for signal in _SIGNALS:
                     await _listen(bus, signal)
                 found = await self._adapters(bus)  # what happened before, no signal told
-                if not any(properties["Powered"].value for _, properties in found):
+                if not any(_is_powered(properties) for _, properties in found):
                     return "the adapter went as the scan began"
                 async with asyncio.TaskGroup() as tasks:
                     watching = tasks.create_task(_closed(bus), name="bus")
@@ -97,7 +97,7 @@ class BluezAdapter:
     async def _power_cycle(self) -> None:
         async with _system_bus() as bus:
             path, properties = await self._find(bus)
-            if properties["Powered"].value:
+            if _is_powered(properties):
                 await _set_powered(bus, path, is_on=False)
                 await asyncio.sleep(OFF_S)
             await _set_powered(bus, path, is_on=True)
@@ -110,13 +110,12 @@ class BluezAdapter:
             return False
         async with _system_bus() as bus:
             path, properties = await self._find(bus)
-        number = _HCI.search(path)
-        if number is None:
+        number, address = _HCI.search(path), properties.get("Address")
+        if number is None or address is None:
             return False
         try:
             async with asyncio.timeout(RESET_S):
-                address: str = properties["Address"].value
-                return await recover_adapter(int(number[1]), address, gone_silent=True)
+                return await recover_adapter(int(number[1]), address.value, gone_silent=True)
         except (OSError, TimeoutError) as exc:  # for example: not allowed to, without CAP_NET_ADMIN
             _log.debug("bluetooth: no reset of %s: %s", path, exc)
             return False
@@ -165,6 +164,11 @@ async def _system_bus() -> AsyncIterator[MessageBus]:
         yield bus
     finally:
         bus.disconnect()  # also where it never connected: it holds a descriptor
+
+
+def _is_powered(properties: dict[str, Variant]) -> bool:
+    powered = properties.get("Powered")
+    return powered is not None and bool(powered.value)
 
 
 async def _closed(bus: MessageBus) -> None:
