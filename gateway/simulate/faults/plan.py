@@ -50,9 +50,11 @@ class LinkRates:
     unplug_s: float = _rate("for so long", 1.0)
     stall_every_s: float = _rate("nothing passes in either direction, while the port stays there")
     stall_s: float = _rate("for so long", 1.0)
-    restart_every_s: float = _rate("the board loses its power for a moment")
+    restart_every_s: float = _rate(
+        "the board loses its power for a moment: what is not in its flash is gone"
+    )
     kill_every_s: float = _rate(
-        "a board with the firmware is reset amid whatever it does: its process is killed"
+        "a board with the firmware is reset amid whatever it does: its RTC memory stays"
     )
 
 
