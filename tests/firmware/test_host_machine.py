@@ -99,9 +99,9 @@ def test_watchdog_bites_whatever_the_program_does(host: Host, spinning: str) -> 
 def test_watchdog_that_is_fed_does_not_bite(host: Host) -> None:
     script = """
 import machine
-wdt = machine.WDT(timeout=300)
+wdt = machine.WDT(timeout=1500)
 async def main():
-    for _ in range(8):
+    for _ in range(20):
         await asyncio.sleep_ms(100)
         wdt.feed()
 asyncio.run(main())

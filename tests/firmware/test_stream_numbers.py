@@ -130,13 +130,13 @@ def test_a_stream_that_is_not_known_is_neither_counted_nor_described_until_it_is
 
 LEAVING = """
 from board import leaving
+from board.ring import Ring
 from board.supervisor import Supervisor
 
 class App:
     ending = "reset"
     ports = ()
-    class ring:
-        count = 0
+    ring = Ring(512)
     def tick(self):
         self.supervisor.check()
 
