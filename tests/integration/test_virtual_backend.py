@@ -329,6 +329,70 @@ def board_nonsense(chance: random.Random) -> bytes:
     return b"\n".join(lines)
 
 
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_central_that_sends_nonsense_over_a_link_harms_nobody(
+    radio: VirtualRadio, backend: VirtualBackend, echo: EchoPeripheral, seed: int
+) -> None:
+    chance = random.Random(seed)
+    create_connection = b"\x01\x0d\x20\x19" + b"".join(
+        (
+            *(b"\x60\x00\x30\x00", b"\x00", b"\x00", bytes(echo.chip.public_address), b"\x00"),
+            *(b"\x18\x00\x28\x00", b"\x00\x00", b"\x2a\x00", b"\x00\x00\x00\x00"),
+        )
+    )
+    async with EchoLink(backend, ADDRESS) as link:
+        for _ in range(5):
+            await echo.advertise()
+            reader, writer = await open_host(radio)
+            writer.write(b"\x01\x03\x0c\x00" + create_connection)
+            async with asyncio.timeout(TIMEOUT_S):
+                while b"\x04\x3e\x13\x01\x00" not in await reader.read(4096):
+                    pass  # LE Connection Complete, success
+            for _ in range(20):
+                writer.write(acl_nonsense(chance, handle=1))
+                await asyncio.sleep(0)
+            writer.write(b"\x01\x03\x0c\x00")
+            await writer.drain()
+            writer.close()
+            await link.write(b"unharmed")
+            assert await link.notification() == b"unharmed", f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_peripheral_that_sends_nonsense_over_a_link_harms_its_own_link_only(
+    radio: VirtualRadio, backend: VirtualBackend, echo: EchoPeripheral, seed: int
+) -> None:
+    chance = random.Random(seed)
+    other = EchoPeripheral(radio.air, OTHER)
+    await other.start()
+    async with EchoLink(backend, OTHER) as link:
+        for _ in range(5):
+            with contextlib.suppress(BleakError, TimeoutError):
+                async with asyncio.timeout(1), EchoLink(backend, ADDRESS) as sick:
+                    for _ in range(20):
+                        echo.chip.on_packet(acl_nonsense(chance, handle=1))
+                        await sick.write(b"?")
+            await link.write(b"unharmed")
+            assert await link.notification() == b"unharmed", f"seed {seed}"
+
+
+def acl_nonsense(chance: random.Random, handle: int) -> bytes:
+    """Return a packet of data: L2CAP to ATT, SMP, signalling or nobody, with anything in it."""
+    body = bytes((chance.choice((1, 2, 3, 6, 8, 10, 16, 18, 22, 24, 27, 29, 82, 255)),))
+    body += chance.randbytes(chance.randrange(60))
+    channel = chance.choice((4, 5, 6, 0x40, chance.randrange(0x10000)))
+    length = len(body) if chance.random() < 0.9 else chance.randrange(0x10000)
+    pdu = length.to_bytes(2, "little") + channel.to_bytes(2, "little") + body
+    flags = chance.choice((0x0000, 0x0000, 0x1000, 0x2000))
+    head = (handle | flags).to_bytes(2, "little") + len(pdu).to_bytes(2, "little")
+    return b"\x02" + head + pdu
+
+
+async def open_host(radio: VirtualRadio) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = radio.hci_address.rpartition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
 async def talk(address: str, data: bytes) -> None:
     """Send this, and read until the other end has had enough or has nothing more to say."""
     host, _, port = address.rpartition(":")

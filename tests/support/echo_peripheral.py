@@ -55,13 +55,14 @@ class EchoPeripheral:
     async def start(self) -> None:
         """Be there to be connected to, again after each link."""
         await self.device.power_on()
-        await self._advertise()
+        await self.advertise()
 
     async def _advertise_again(self) -> None:
         with contextlib.suppress(BaseBumbleError):  # the radio may vanish meanwhile
-            await self._advertise()
+            await self.advertise()
 
-    async def _advertise(self, interval_ms: float = 30.0) -> None:
+    async def advertise(self, interval_ms: float = 30.0) -> None:
+        """Be there for one more."""
         await self.device.start_advertising(
             own_address_type=hci.OwnAddressType.PUBLIC,
             advertising_data=ADVERT,

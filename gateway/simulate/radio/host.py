@@ -3,9 +3,21 @@
 import logging
 
 from bumble import hci
+from bumble.att import ATT_CID
 from bumble.device import Device, DeviceConfiguration
-from bumble.host import Host
+from bumble.host import Connection, Host
+from bumble.smp import SMP_CID
 from bumble.transport.common import TransportLostError, TransportSink, TransportSource
+
+_SMP_PAIRING = (1, 2)
+"""Pairing Request and Response."""
+
+_SMP_BYTES = {1: 7, 2: 7, 3: 17, 4: 17, 5: 2, 6: 17, 7: 11, 8: 17, 9: 8, 10: 17, 11: 2, 12: 65}
+_SMP_BYTES |= {13: 17, 14: 2}
+"""How long each packet of SMP is, with its code."""
+
+_CAPABILITIES = range(5)
+_KEY_BYTES = range(7, 17)
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +48,14 @@ class QuietHost(Host):
             case hci.HCI_AclDataPacket():
                 self.on_hci_acl_data_packet(packet)
 
+    def on_l2cap_pdu(self, connection: Connection, cid: int, pdu: bytes) -> None:
+        """Take what a peer sent: the channels that are in use, and only what is well formed.
+
+        Bumble acts on the rest in tasks that nobody looks after.
+        """
+        if cid == ATT_CID or (cid == SMP_CID and _is_plausible(pdu)):
+            super().on_l2cap_pdu(connection, cid, pdu)
+
     def send_hci_packet(self, packet: hci.HCI_Packet) -> None:
         """Send a command or data to the chip.
 
@@ -53,6 +73,16 @@ class QuietHost(Host):
         if self.pending_response is not None and not self.pending_response.done():
             self.pending_response.set_exception(TransportLostError("transport lost"))
         self.emit("flush")
+
+
+def _is_plausible(pdu: bytes) -> bool:
+    """Tell whether bumble can act on a packet of SMP (Core 5.4, Vol 3 Part H 3.3 to 3.6)."""
+    if not pdu or len(pdu) != _SMP_BYTES.get(pdu[0], 0):
+        return False
+    if pdu[0] not in _SMP_PAIRING:
+        return True
+    capability, out_of_band, key_bytes = pdu[1], pdu[2], pdu[4]
+    return capability in _CAPABILITIES and out_of_band <= 1 and key_bytes in _KEY_BYTES
 
 
 def make_device(source: TransportSource | None, sink: TransportSink, name: str) -> Device:
