@@ -26,7 +26,7 @@ class Link:
     name = "ble"
     max_line = 400  # characters that a frame would have on a serial line
 
-    # config: "board", the name to show
+    # config: "board", the name to show; "mtu", bytes of a packet at most
     def __init__(self, config):
         self.central = None  # the connection
         self.unwanted = None  # another one
@@ -46,7 +46,7 @@ class Link:
         self._head = self._tail = 0
         self._taken = self._given = 0  # bytes
         self._lost = 0  # fragments that found no room
-        borrow("radio").set_up(self, config.get("board", ""))
+        borrow("radio").set_up(self, config)
 
     # Fragments and frames that were dropped.
     @property

@@ -372,7 +372,7 @@ async def listen():
 
 task = asyncio.create_task(listen())
 line = b"~" + b"QUJD" * 60
-for _ in range(3000):
+for _ in range(1000):
     event = random.getrandbits(3)
     connection = random.getrandbits(1)
     if event == 0:

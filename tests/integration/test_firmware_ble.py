@@ -77,10 +77,12 @@ async def carries(central: Central, link: str, wanted: int, drop: VirtualRadio |
     await central.until(has_carried)
 
 
+@pytest.mark.parametrize("mtu", [23, 247])
 async def test_every_sample_arrives_once_and_in_order_though_links_break(
-    radio: VirtualRadio, interpreter: Interpreter, tmp_path: Path
+    radio: VirtualRadio, interpreter: Interpreter, tmp_path: Path, mtu: int
 ) -> None:
-    board = make_board(tmp_path, interpreter, radio, ring_bytes=65536)
+    links = [{"kind": "ble", "mtu": mtu}]
+    board = make_board(tmp_path, interpreter, radio, links=links, ring_bytes=65536)
 
     async with switched_on(board), central_on(radio.hci_address) as central:
         for wanted in (50, 150):
