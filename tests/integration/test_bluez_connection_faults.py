@@ -97,6 +97,13 @@ async def silent(world: World) -> None:
     world.board.peripheral.is_mute = True
 
 
+async def hung(world: World) -> None:
+    """Have bluetoothd hang for longer than the gateway waits for anything."""
+    world.bluetoothd.hang()
+    await asyncio.sleep(60.0)
+    world.bluetoothd.go_on()
+
+
 async def forgotten(world: World) -> None:
     assert world.bluetoothd.adapter is not None
     await world.bluetoothd.adapter.forget(ADDRESS)
@@ -184,6 +191,7 @@ FAULTS = (
     ),
     Fault("StartNotify not answered", then_drop(not_answered("StartNotify")), 30.0),
     Fault("bluetoothd restarted", bluetoothd_restarted, 30.0),
+    Fault("bluetoothd hangs for a minute", hung, 90.0),
     Fault("adapter pulled out, put back", pulled_out, 30.0),
     Fault("bus restarted", bus_restarted, 30.0),
 )

@@ -32,8 +32,8 @@ ADVERT_S = 0.5
 REPEAT_S = 40.0
 """What comes again sooner is taken for the same packet."""
 
-WARM_UP = 2_000
-STRANGERS = 8_000
+WARM_UP = 1_000
+STRANGERS = 4_000
 PRESENT = 100
 """So many BlueZ knows at a time: it forgets who was not heard for 30 s."""
 

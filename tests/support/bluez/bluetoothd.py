@@ -45,6 +45,10 @@ class Bluetoothd:
         self._running: set[asyncio.Task[None]] = set()
         self._has_adapter = True
         self._moved = asyncio.Event()
+        self._unsent: list[Message] = []
+        """What it will say when it goes on."""
+        self._goes = asyncio.Event()
+        self._goes.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -91,6 +95,17 @@ class Bluetoothd:
             with contextlib.suppress(Exception):  # what ended the bus before is no news
                 await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast's
         self._moved.set()
+
+    def hang(self) -> None:
+        """Stand still, as a process does that is stopped: nothing is answered, nothing is told."""
+        self._goes.clear()
+
+    def go_on(self) -> None:
+        """Say and do all that waited meanwhile, also what nobody waits for any more."""
+        self._goes.set()
+        unsent, self._unsent = self._unsent, []
+        for message in unsent:
+            self._send(message)
 
     async def pull_out(self) -> None:
         """Remove the adapter, as when it is unplugged or its firmware crashes."""
@@ -146,7 +161,9 @@ class Bluetoothd:
         task.add_done_callback(self._running.discard)
 
     def _send(self, message: Message) -> None:
-        if self._bus is not None and self._bus.connected:
+        if not self._goes.is_set():
+            self._unsent.append(message)
+        elif self._bus is not None and self._bus.connected:
             _ = self._bus.send(message)
 
     def _on_message(self, message: Message) -> bool:
@@ -171,6 +188,7 @@ class Bluetoothd:
 
     async def _serve(self, call: Message) -> None:
         """Answer a call, unless it is one that gets no answer."""
+        await self._goes.wait()
         member = call.member or ""
         is_swallowed = self.faults.is_swallowed(member)
         try:
