@@ -13,6 +13,7 @@ from gateway.drivers.advert import Advert
 from gateway.drivers.adverts import AdvertDriver
 from gateway.errors import LinkError
 from gateway.joining import JoinPolicy
+from gateway.links.ble_connection import SERVICE
 from gateway.links.ble_scanner import BleScanner, Connectable, RadioBackend, ScanOptions
 from gateway.links.threads import Call
 from gateway.store.joined import JoinedFile
@@ -57,6 +58,7 @@ class Radio:
                 "" if self._backend else self._options.adapter,
                 "passive" if self._options.is_passive else "active",
                 self._options.deaf_s,
+                service=SERVICE,
             ),
             self._hear,
             self._status,

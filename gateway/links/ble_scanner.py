@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias
 
-from bleak import BleakScanner
-from bleak.args.bluez import BlueZDiscoveryFilters, BlueZScannerArgs, OrPattern
+from bleak import BleakAdapter, BleakScanner
+from bleak.args.bluez import (
+    BlueZAdapterArgs,
+    BlueZDiscoveryFilters,
+    BlueZScannerArgs,
+    OrPattern,
+)
 from bleak.assigned_numbers import AdvertisementDataType
 from bleak.backends.client import BaseBleakClient
 from bleak.backends.device import BLEDevice
@@ -113,6 +118,9 @@ class ScanOptions:
     """A scan that hears nothing for so long is started anew."""
     look_s: float = LOOK_S
     """How often an adapter is looked for while there is none."""
+    service: str = ""
+    """Devices with it that BlueZ has connected already count as heard when the scan begins: an
+    earlier run that was killed left them so, and who is connected does not advertise."""
     first_wait_s: float = FIRST_WAIT_S
     """Pause before the first new start; it doubles with each."""
 
@@ -149,7 +157,8 @@ class BleScanner:
         self._clock = clock
         scanner_type = None if backend is None else backend.scanner
         self._scanner_type = bounded(scanner_type or get_platform_scanner_backend_type()[0])
-        if adapter is None and backend is None:
+        self._is_bluez = backend is None
+        if adapter is None and self._is_bluez:
             adapter = BluezAdapter(options.adapter)
         self._adapter = adapter
         self._is_in_use = is_in_use
@@ -207,11 +216,23 @@ class BleScanner:
             self._is_started = True
             self._heard_s = self._clock.monotonic_s()
             self._tell_scanning(mode)
+            if self._options.service and self._is_bluez:
+                await self._tell_connected(self._options.service)
             return await self._watch()
         except FAILURES as exc:
             return _classed(exc, mode)
         finally:
             await _stop(scanner)
+
+    async def _tell_connected(self, service: str) -> None:
+        bluez = BlueZAdapterArgs(adapter=self._options.adapter) if self._options.adapter else {}
+        async with asyncio.timeout(START_S):
+            adapter = await BleakAdapter.get(bluez=bluez)
+            devices = await adapter.get_connected_devices([service])
+        now_s = self._clock.monotonic_s()
+        for device in devices:
+            address, name = device.address.upper(), device.name or ""
+            self._sink(Advert(address, name, NO_RSSI, {}, {}, (service,), now_s), device)
 
     async def _watch(self) -> _Ended:
         """Return why the scan that runs is of no use any more, once it is not."""
