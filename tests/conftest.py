@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.parts.catalogue import PartImpossibleError, PartMissingError, locate
-from tests.support import figures
+from tests.support import figures as figures_of
 from tests.support.broker import Broker
 from tests.support.leaks import Holdings, left_behind, tasks_left
 from tests.support.slow_callbacks import slow_callbacks
@@ -52,9 +52,9 @@ def pytest_terminal_summary(
 ) -> None:
     """Say what was measured, and which tests may not be skipped; -ra has listed their reasons."""
     reports = [each for group in terminalreporter.stats.values() for each in group]
-    if measured := figures.collected(reports):
+    if measured := figures_of.collected(reports):
         terminalreporter.section("figures")
-        for line in figures.table(measured):
+        for line in figures_of.table(measured):
             terminalreporter.write_line(line)
     count = skipped_in_vain(config)
     if count:
@@ -67,6 +67,18 @@ def skipped_in_vain(config: pytest.Config) -> int:
     if reporter is None or not os.environ.get(REQUIRED):
         return 0
     return len(reporter.stats.get("skipped", []))
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> figures_of.Figures:
+    """Take what was measured: `figures(name, value, bound)`; listed at the end of the run."""
+    return figures_of.Figures(request.node)
+
+
+@pytest.fixture(scope="session")
+def soak() -> bool:
+    """Tell whether to run long, and with all seeds: `make soak` sets SOAK."""
+    return bool(os.environ.get("SOAK"))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import pytest
 from tests.support.bluez.bleak_end import let_go_of_the_bus, pass_over_unsent
 from tests.support.bluez.bluetoothd import Bluetoothd
 from tests.support.bluez.bus import ADDRESS_VARIABLE, PrivateBus
-from tests.support.figures import Figures
 
 
 @pytest.fixture
@@ -33,9 +32,3 @@ async def bluetoothd(bus: PrivateBus) -> AsyncIterator[Bluetoothd]:
     async with daemon.running():
         yield daemon
         await let_go_of_the_bus()
-
-
-@pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Figures:
-    """Take figures, which are printed as a table at the end of the run."""
-    return Figures(request.node)

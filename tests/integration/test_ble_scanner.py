@@ -13,11 +13,13 @@ import pytest
 from bleak.exc import BleakDBusError, BleakError
 from bumble import hci
 
+from gateway.ble.boards import MAX_BOARDS
 from gateway.ble.service import Ble, BleOptions, House, has_adapter
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.health import memory_bytes
 from gateway.joining import JoinMode
+from gateway.links.ble_connection import SERVICE
 from gateway.links.ble_recovery import Remedy
 from gateway.links.ble_scanner import (
     MAX_SEEN,
@@ -317,8 +319,14 @@ class Home:
         """Hear one advert, and wait until it was read."""
         before = self.status.radio.adverts
         self.pump.hear([(address, advert(service_data=service_data))])
+        await self.until(lambda: self.status.radio.adverts > before)
+
+    async def until_read(self, count: int) -> None:
+        await self.until(lambda: self.status.radio.adverts >= count)
+
+    async def until(self, claim: Callable[[], object]) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while self.status.radio.adverts == before:  # noqa: ASYNC110  # a counter tells nobody
+            while not claim():  # noqa: ASYNC110  # counters tell nobody when they change
                 await asyncio.sleep(0.001)
 
 
@@ -352,6 +360,21 @@ async def test_a_stranger_joins_while_a_window_is_open_and_is_remembered(tmp_pat
         while not later.temperatures:
             await later.hear()
     assert later.temperatures == [25.0]
+
+
+async def test_whoever_claims_to_be_a_board_takes_bounded_room(tmp_path: Path) -> None:
+    boards = [f"{number * 2654435761 % (1 << 48):012X}" for number in range(5000)]
+    claim = advert(service_uuids=(SERVICE,))
+
+    async with at_home(tmp_path, "open") as home:
+        for at in range(0, len(boards), 500):
+            home.pump.hear((address, claim) for address in boards[at : at + 500])
+            await home.until_read(at + 500)
+        await home.until(lambda: home.pump.connects >= 10)
+
+        assert len(home.status.links) <= MAX_BOARDS + 1
+        assert home.status.counts["boards_refused"] == len(boards) - MAX_BOARDS
+        assert len(asyncio.all_tasks()) <= MAX_BOARDS + 20
 
 
 @pytest.mark.alone

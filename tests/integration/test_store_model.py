@@ -295,8 +295,10 @@ def test_each_number_comes_out_in_order_and_the_store_is_empty_at_the_end(
         first_time = list(dict.fromkeys(world.delivered[device]))
         assert first_time == list(range(count)), device
         assert world.may_lose or world.shown.get(device, -1) == count - 1, "the newest is the state"
-        kills = any(step in ("kill", "lose_connection") for step, _, _ in steps)
-        if not kills:
+        happened = {step for step, _, _ in steps}
+        # Two faults at once: a row of a commit that seemed to fail is found by salvage as well.
+        is_doubtful = {"commit_and_be_told_that_it_failed", "rebuild"} <= happened
+        if not (is_doubtful or happened & {"kill", "lose_connection"}):
             assert len(world.delivered[device]) == count, "nothing twice without a reason"
     assert all(sent.is_safe for sent in world.sent)
     assert world.outbox.lanes == 0

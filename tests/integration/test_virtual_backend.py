@@ -198,6 +198,27 @@ async def test_a_peripheral_that_vanishes_amid_the_connecting_blocks_no_other(
             assert await link.notification() == b"mine"
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_connecting_may_be_given_up_at_any_moment(
+    radio: VirtualRadio, backend: VirtualBackend, echo: EchoPeripheral, seed: int
+) -> None:
+    chance = random.Random(seed)
+    for _ in range(30):
+        client = BleakClient(ADDRESS, backend=backend.client)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(chance.uniform(0, 0.1)):
+                await client.connect()
+        await client.disconnect()
+
+    async with EchoLink(backend, ADDRESS) as link:
+        await link.write(b"after all")
+        assert await link.notification() == b"after all", f"seed {seed}"
+        assert len(echo.chip.le_connections) == 1, f"seed {seed}"
+    async with asyncio.timeout(TIMEOUT_S):
+        while radio.addresses != {ADDRESS}:  # noqa: ASYNC110 the adapter goes when nobody wants it
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.usefixtures("echo")
 async def test_the_retrying_connector_works_on_it(backend: VirtualBackend) -> None:
     device = await find(backend)

@@ -101,7 +101,7 @@ class Ledger:
                 continue
             self._repeated[device] += 1
             first = self.once.readings[reading["id"]]
-            if first["number"] != reading["number"]:
+            if first.get("number") != reading.get("number"):  # sensors have none
                 self._conflicts[device].append(f"two readings with one id: {first}, {reading}")
 
     def _disorder(self, device: str) -> Iterator[str]:

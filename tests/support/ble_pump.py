@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+from bleak.backends.client import BaseBleakClient
 from bleak.backends.scanner import AdvertisementData, AdvertisementDataCallback, BaseBleakScanner
+from bleak.exc import BleakError
 
 BTHOME = "0000fcd2-0000-1000-8000-00805f9b34fb"
 
@@ -20,7 +22,9 @@ class Pump:
         self.running: BaseBleakScanner | None = None
         self.stops = 0
         self.has_started = asyncio.Event()
-        self.client = None
+        self.connects = 0
+        """How often it was tried to connect to somebody; there is nobody to connect to."""
+        self.client: type[BaseBleakClient] = _client_of(self)
         self.scanner: type[BaseBleakScanner] = _scanner_of(self)
 
     def hear(self, adverts: Iterable[tuple[str, AdvertisementData]]) -> None:
@@ -78,3 +82,17 @@ def _scanner_of(pump: Pump) -> type[BaseBleakScanner]:
             pump.running = None
 
     return PumpScanner
+
+
+def _client_of(pump: Pump) -> type[BaseBleakClient]:
+    async def refuse(self: BaseBleakClient, *_: object, **__: object) -> None:  # noqa: ARG001  # bleak's
+        pump.connects += 1
+        raise BleakError("nobody is there")
+
+    async def disconnect(self: BaseBleakClient) -> None:
+        """Do nothing."""
+
+    made: dict[str, object] = dict.fromkeys(BaseBleakClient.__abstractmethods__, refuse)
+    made |= {"disconnect": disconnect, "is_connected": False, "mtu_size": 23}
+    client: type[BaseBleakClient] = type("PumpClient", (BaseBleakClient,), made)
+    return client

@@ -56,6 +56,8 @@ class Plan:
     """So many of the boards, the first ones, have `durability: batch` and a ring of 2 KB."""
     outbox: str = ""
     """Further lines of `[outbox]`."""
+    ble: str = ""
+    """Further lines of `[ble]`, if there is anybody."""
     store: str = "store"
     """The folder of the gateway's files, in `folder`."""
     wrap: Callable[[Sequence[str]], Sequence[str]] = list
@@ -174,7 +176,9 @@ class Site:
         ]
         outbox = plan.folder / plan.store / "outbox.db"
         more = f"rescan_s = 0.2\n[outbox]\npath = '{outbox}'\n{plan.outbox}\n[ble]\n"
-        more += f"adapter = 'virtual:{radio.hci_address}'" if radio else "enabled = false"
+        more += (
+            f"adapter = 'virtual:{radio.hci_address}'\n{plan.ble}" if radio else "enabled = false"
+        )
         home = plan.folder / "gateway"
         self.gateway = Gateway(plan.wrap(daemon_command(home, proxy.port, f"{ports}/*", more)))
         self.broker_deaths = 0

@@ -133,8 +133,10 @@ class RemoteDevice:
             await self._peripheral().disconnect()
 
     def forget_client(self, name: str) -> None:
-        """End the sessions of a client that left the bus."""
+        """End the sessions of a client that left the bus; the connection stays, as BlueZ's does."""
         for exported in self._characteristics.values():
+            if exported.listeners == {name} and self._is_connected:
+                self._host.spawn(self._unsubscribe(exported))
             exported.listeners.discard(name)
 
     async def hang_up(self) -> None:
@@ -316,6 +318,11 @@ class RemoteDevice:
         except GattError as exc:
             exported.listeners.clear()
             raise DBusError(exc.error, str(exc)) from None
+
+    async def _unsubscribe(self, exported: _Exported) -> None:
+        with contextlib.suppress(GattError):  # it has just disconnected
+            await self._peripheral().subscribe(exported.characteristic.handle, wanted=False)
+        self._change_of(exported, "Notifying", Variant("b", False))
 
     # -- what comes from the peripheral
 
