@@ -133,7 +133,8 @@ class App:
                 log.write(log.ERROR, "not safe: %r" % error)
 
 
-# Modules that are in memory for a moment only.
+# Modules that are in memory for a moment only. Their names stay, though: all are loaded once before
+# the rest, or the names would lie between what is free later, and no line would fit there.
 _PASSING = (
     "setup",
     "config",
