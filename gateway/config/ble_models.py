@@ -25,7 +25,8 @@ class BleDeviceSettings(BaseModel):
         description="Its address, such as A4:C1:38:12:34:56, as `edge-gateway scan` shows it.",
     )
     name: Text | None = Field(
-        default=None, description="Name of the device. Default: what it says of itself."
+        default=None,
+        description="Name of a sensor; boards with our firmware say theirs. Default: what it says.",
     )
     bind_key: str = Field(
         default="",

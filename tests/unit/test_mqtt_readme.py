@@ -172,6 +172,7 @@ def test_every_counter_is_explained() -> None:
         *(ROOT / "gateway" / "mqtt").glob("*.py"),
         ROOT / "gateway" / "store" / "outbox.py",
         ROOT / "gateway" / "pipeline.py",
+        ROOT / "gateway" / "ble" / "boards.py",
     ]
     counted = {
         name
