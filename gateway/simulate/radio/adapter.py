@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from bumble import att, hci
 from bumble.core import BaseBumbleError
@@ -117,26 +118,30 @@ class Adapter:
             AdapterMissingError: there is no radio, or it is lost.
         """
         session = await self._use()
-        connection: Connection | None = None
-        advertised = asyncio.Event()
-        session.awaited.setdefault(address, set()).add(advertised)
+        link: GattLink | None = None
+        advertised = session.expect(address)
         try:
             await self._tune(session)
-            while connection is None:
+            while link is None:
                 advertised.clear()
                 session.check()
                 await advertised.wait()
                 session.check()
                 async with self._initiating:
                     connection = await session.initiate(address)
-        finally:
-            session.awaited[address].discard(advertised)
-            if not session.awaited[address]:
-                del session.awaited[address]
+                if connection is not None:
+                    link = GattLink(connection, self._release)
+            session.expect_no_more(address, advertised)
             await self._calmly(self._tune(session))
-            if connection is None:
+        except BaseException:  # given up, perhaps just when the link was made
+            session.expect_no_more(address, advertised)
+            if link is not None:
+                await link.disconnect()
+            await self._calmly(self._tune(session))
+            if link is None:
                 self._release()
-        return GattLink(connection, self._release)
+            raise
+        return link
 
     async def _use(self) -> "_Session":
         """Return the radio, opened; `_release` it once for each use."""
@@ -181,6 +186,8 @@ class _Session:
         self._transport = transport
         self._device = device
         self._scans: bool | None = None
+        self._used: WeakSet[Connection] = WeakSet()
+        """Connections that somebody has a link for."""
         self._address_types: OrderedDict[str, hci.AddressType] = OrderedDict()
         device.host.remove_listener("advertising_report", device.on_advertising_report)
         device.host.on("advertising_report", self._on_report)
@@ -207,6 +214,19 @@ class _Session:
                 raise AdapterMissingError(f"virtual radio at {address}: {exc!r}") from exc
             raise
         return cls(transport, device)
+
+    def expect(self, address: str) -> asyncio.Event:
+        """Return what is set whenever a peripheral is heard that takes connections."""
+        advertised = asyncio.Event()
+        self.awaited.setdefault(address, set()).add(advertised)
+        return advertised
+
+    def expect_no_more(self, address: str, advertised: asyncio.Event) -> None:
+        """Forget what `expect` returned; idempotent."""
+        waiting = self.awaited.get(address, set())
+        waiting.discard(advertised)
+        if not waiting:
+            self.awaited.pop(address, None)
 
     def check(self) -> None:
         """Raise if the radio is lost.
@@ -252,49 +272,45 @@ class _Session:
         kind = self._address_types.get(address, hci.Address.PUBLIC_DEVICE_ADDRESS)
         try:
             async with asyncio.timeout(_INITIATE_TIMEOUT_S):
-                return await self._device.connect_le(
+                connection = await self._device.connect_le(
                     hci.Address(address, kind),
                     own_address_type=hci.OwnAddressType.PUBLIC,
                     timeout=None,
                 )
-        except (TimeoutError, asyncio.CancelledError) as exc:
+        except (TimeoutError, BaseBumbleError, asyncio.CancelledError):
             await self._call_off()
-            if isinstance(exc, TimeoutError) or not _is_cancelled():
-                self.check()
-                return None
-            raise
-        except BaseBumbleError:
+            if _is_cancelled():
+                raise
             self.check()
             return None
+        self._used.add(connection)
+        return connection
 
     async def _call_off(self) -> None:
         """Stop connecting; a link that was made at this very moment is ended."""
         if self.is_lost:
             return
         ended = asyncio.Event()
-        made: list[Connection] = []
 
-        def on_connection(connection: Connection) -> None:
-            made.append(connection)
-            ended.set()
-
-        def on_failure(_error: Exception) -> None:
+        def on_end(_outcome: object) -> None:
             ended.set()
 
         self._device.connect_own_address_type = hci.OwnAddressType.PUBLIC
-        self._device.on(Device.EVENT_CONNECTION, on_connection)
-        self._device.on(Device.EVENT_CONNECTION_FAILURE, on_failure)
+        self._device.on(Device.EVENT_CONNECTION, on_end)
+        self._device.on(Device.EVENT_CONNECTION_FAILURE, on_end)
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._device.send_sync_command(hci.HCI_LE_Create_Connection_Cancel_Command())
-                await ended.wait()
-                for connection in made:
+                with contextlib.suppress(hci.HCI_Error):  # nothing to cancel: it is connected
+                    cancel = hci.HCI_LE_Create_Connection_Cancel_Command()
+                    await self._device.send_sync_command(cancel)
+                    await ended.wait()
+                for connection in set(self._device.connections.values()) - set(self._used):
                     await connection.disconnect()
         except (TimeoutError, BaseBumbleError):
             pass  # the radio is lost, or the link is down already
         finally:
-            self._device.remove_listener(Device.EVENT_CONNECTION, on_connection)
-            self._device.remove_listener(Device.EVENT_CONNECTION_FAILURE, on_failure)
+            self._device.remove_listener(Device.EVENT_CONNECTION, on_end)
+            self._device.remove_listener(Device.EVENT_CONNECTION_FAILURE, on_end)
 
     def _on_report(self, report: hci.HCI_LE_Advertising_Report_Event.Report) -> None:
         address = report.address.to_string(with_type_qualifier=False)

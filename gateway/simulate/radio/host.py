@@ -1,6 +1,7 @@
 """Bumble's host of a radio chip, without the text it makes of each packet."""
 
 import logging
+from typing import Any
 
 from bumble import hci
 from bumble.att import ATT_CID
@@ -47,6 +48,19 @@ class QuietHost(Host):
                 self.on_hci_event_packet(packet)
             case hci.HCI_AclDataPacket():
                 self.on_hci_acl_data_packet(packet)
+
+    def on_command_processed(
+        self, event: hci.HCI_Command_Complete_Event[Any] | hci.HCI_Command_Status_Event
+    ) -> None:
+        """Take the answer to a command, unless who gave it was cancelled meanwhile.
+
+        Bumble would take it for the answer to the next one.
+        """
+        command, response = self.pending_command, self.pending_response
+        if command is None or response is None or response.done():
+            return
+        if command.op_code == event.command_opcode:
+            response.set_result(event)
 
     def on_l2cap_pdu(self, connection: Connection, cid: int, pdu: bytes) -> None:
         """Take what a peer sent: the channels that are in use, and only what is well formed.
