@@ -18,13 +18,13 @@ _FLAGS = b"\2\1\6"  # generally discoverable, no classic Bluetooth
 def set_up(link, config):
     link.radio = radio = bluetooth.BLE()
     radio.active(True)
-    radio.config(mtu=config.get("mtu", _MTU))
+    name = clip(config.get("board", ""), _NAME_BYTES)
+    radio.config(mtu=config.get("mtu", _MTU), gap_name=name)
     radio.irq(link.on_event)
     service, tx, rx = [bluetooth.UUID(_UUID % number) for number in (1, 2, 3)]
     services = ((service, ((tx, _NOTIFY), (rx, _WRITABLE))),)
     ((link.handle, rx),) = radio.gatts_register_services(services)
     radio.gatts_set_buffer(rx, _VALUE_BYTES)
-    name = clip(config.get("board", ""), _NAME_BYTES)
     link.service = bytes((17, 7)) + bytes(service)
     link.advert = _FLAGS + link.service
     link.response = bytes((len(name) + 1, 9)) + name

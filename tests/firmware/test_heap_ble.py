@@ -22,7 +22,7 @@ class UUID:
     def __len__(self): return 16
 class BLE:
     def active(self, on): pass
-    def config(self, *query, mtu=0): return (0, b"budget")
+    def config(self, *query, mtu=0, gap_name=""): return (0, b"budget")
     def irq(self, handler): self.handler = handler
     def gatts_register_services(self, services): return ((1, 2),)
     def gatts_set_buffer(self, handle, size): pass

@@ -37,8 +37,8 @@ class BLE:
         self.notified = []
     def active(self, on):
         self.did.append(["active", on])
-    def config(self, **options):
-        self.did.append(["config", options])
+    def config(self, mtu, gap_name):
+        self.did.append(["config", mtu, bytes(gap_name).decode()])
     def irq(self, handler):
         self.handler = handler
     def gatts_register_services(self, services):
@@ -130,7 +130,7 @@ def test_the_service_is_registered_and_advertised_with_the_boards_name(host: Hos
     active, config, register, buffer, advertise = host.said(live(script))
 
     assert active == ["active", True]
-    assert config == ["config", {"mtu": 247}]
+    assert config == ["config", 247, "greenhouse"]
     tx, rx = (SERVICE.replace("0e9a0001", f"0e9a000{number}") for number in (2, 3))
     assert register == ["register", SERVICE, [[tx, 0x10], [rx, 0x08 | 0x04]]]
     assert buffer == ["buffer", 24, 512]

@@ -117,8 +117,9 @@ async def test_readings_are_told_to_all_while_a_gateway_is_connected(
 
 
 async def test_no_counter_is_used_twice_though_a_board_is_killed_and_loses_its_power(
-    radio: VirtualRadio, backend: VirtualBackend, interpreter: Interpreter, tmp_path: Path
+    radio: VirtualRadio, backend: VirtualBackend, micropython_i386_bin: Path, tmp_path: Path
 ) -> None:
+    interpreter = Interpreter(str(micropython_i386_bin), "MicroPython", is_micropython=True)
     board = make_board(
         tmp_path, interpreter, radio, bthome=True, ble_key=KEY, sensors=[TEMPERATURE]
     )

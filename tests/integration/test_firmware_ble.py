@@ -1,6 +1,7 @@
 """Boards with our firmware, on real MicroPython, over the virtual radio."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -79,8 +80,13 @@ async def carries(central: Central, link: str, wanted: int, drop: VirtualRadio |
 
 @pytest.mark.parametrize("mtu", [23, 247])
 async def test_every_sample_arrives_once_and_in_order_though_links_break(
-    radio: VirtualRadio, interpreter: Interpreter, tmp_path: Path, mtu: int
+    radio: VirtualRadio,
+    interpreter: Interpreter,
+    tmp_path: Path,
+    mtu: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.DEBUG, "gateway.simulate")
     links = [{"kind": "ble", "mtu": mtu}]
     board = make_board(tmp_path, interpreter, radio, links=links, ring_bytes=65536)
 
@@ -90,6 +96,7 @@ async def test_every_sample_arrives_once_and_in_order_though_links_break(
             radio.drop_links()
         await central.until_delivered(DEVICE, 250)
 
+    assert "Unhandled exception" not in caplog.text, "the board's interrupt raised"
     assert_each_once_and_in_order(central, DEVICE)
     assert central.numbers[DEVICE] == list(range(len(central.numbers[DEVICE])))
 
