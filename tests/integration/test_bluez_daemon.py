@@ -51,7 +51,7 @@ def numbers(messages: Sequence[Received]) -> list[int]:
     return sorted(reading["number"] for reading in once.readings.values())
 
 
-# Takes some 6 s: two starts of the daemon, and a board that repeats itself ever more rarely while
+# Takes some 4 s: two starts of the daemon, and a board that repeats itself ever more rarely while
 # nobody listens.
 async def test_a_gateway_that_was_killed_takes_over_the_connection_it_left(
     bluetoothd: Bluetoothd, broker: Broker, tmp_path: Path

@@ -171,6 +171,7 @@ class Bluetoothd:
             self._on_signal(message)
         elif message.message_type is MessageType.METHOD_CALL:
             self.calls[message.member or ""] += 1
+            self._moved.set()
             self.spawn(self._serve(message))
             return True
         return False
