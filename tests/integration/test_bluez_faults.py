@@ -162,6 +162,11 @@ async def monitors_are_unknown(world: World) -> None:
     await world.bluetoothd.start()
 
 
+async def busy_without_monitors(world: World) -> None:
+    await monitors_are_unknown(world)
+    world.bluetoothd.faults.refuse("StartDiscovery", "InProgress", times=5)
+
+
 async def switched_off(world: World) -> None:
     """Switch the adapter off, and leave it to the gateway to switch it on."""
     assert world.bluetoothd.adapter is not None
@@ -244,6 +249,7 @@ class Fault:
 
 AT_START = (
     Fault("InProgress, three times", "active", busy, 40.0),
+    Fault("InProgress, five times, no monitors", "passive", busy_without_monitors, 120.0),
     Fault("NotReady, three times", "active", not_ready, 40.0),
     Fault("no monitors, so no passive scan", "passive", monitors_are_unknown, 30.0),
     Fault("RegisterMonitor not answered", "passive", registration_is_never_answered, 60.0),
