@@ -82,8 +82,11 @@ class GattOptions:
     say_s: float = 10.0
     """A board's turn begins when it joins, or after so long."""
     close_s: float = 5.0
-    fresh_s: float = 10.0
-    """A board that was heard within this time is there."""
+    crowded_connect_s: float = 20.0
+    """To connect while others wait for the slot."""
+    fresh_s: float = 30.0
+    """A board that was heard within this time is there. An active scan of BlueZ tells of a board
+    that advertises the same all the time every 10 to 15 s."""
     rest_s: float = 60.0
     """A board that gave up its slot to others is gone if it is not heard for so long."""
 
@@ -129,8 +132,10 @@ class BleLink:
         self._resting: list[Event] = []
         """Devices that went with a turn: they are back with the next one, or gone."""
         self._is_turn_over = False
-        self._ended_s = float("-inf")
-        """When the last session ended; what was heard before tells nothing."""
+        self._is_near = False
+        """Whether the session ended as one does with a board that is there."""
+        self._missed_s = float("-inf")
+        """When it did not connect, fell silent or said good-bye: what was heard before is void."""
         self._told_driver_error = False
         self.heard_s = clock.monotonic_s()
         """When it was heard last."""
@@ -159,12 +164,12 @@ class BleLink:
         state = "closed"
         try:
             while True:
-                device = await self._until_heard()
+                await self._until_heard()
                 self.is_busy = True
                 async with self._turns.take() as turn:
-                    if self._is_fresh():  # else it went while it waited for a slot
+                    if self._device is not None and self._is_fresh():  # it may have gone meanwhile
                         self._status.state = "opening"
-                        await self._session(device, turn, progress)
+                        await self._session(self._device, turn, progress)
                 self.is_busy = False
                 self._status.state = "closed"
         except LinkError:
@@ -180,11 +185,11 @@ class BleLink:
         self._wake()
 
     def _is_fresh(self) -> bool:
-        """Whether it was heard lately, and since the last session."""
+        """Whether it was heard lately, and since it was found out that it is not there."""
         is_late = self._clock.monotonic_s() - self.heard_s < self._options.fresh_s
-        return is_late and self.heard_s > self._ended_s
+        return is_late and self.heard_s > self._missed_s
 
-    async def _until_heard(self) -> BLEDevice:
+    async def _until_heard(self) -> None:
         while self._device is None or not self._is_fresh():
             self._heard.clear()
             try:
@@ -192,10 +197,10 @@ class BleLink:
                     await self._heard.wait()
             except TimeoutError:
                 self._wake()
-        return self._device
 
     async def _session(self, device: BLEDevice, turn: Turn, progress: Callable[[], None]) -> None:
-        client = await self._connect(device)
+        self._is_near = False
+        client = await self._connect(device, turn)
         self._radio.connected += 1
         try:
             self._status.opens += 1
@@ -205,15 +210,21 @@ class BleLink:
             _log.debug("%s: %s", self._address, exc)
         finally:
             self._radio.connected -= 1
-            self._ended_s = self._clock.monotonic_s()
+            if self._is_near and self._has_spoken.is_set():
+                self.heard_s = self._clock.monotonic_s()
+            else:
+                self._missed_s = self._clock.monotonic_s()
             await self._disconnect(client)
 
-    async def _connect(self, device: BLEDevice) -> BleakClient:
+    async def _connect(self, device: BLEDevice, turn: Turn) -> BleakClient:
+        loop = asyncio.get_running_loop()
         more: dict[str, Any] = {}
         if self._client_type is not None:
             more["backend"] = self._client_type
         try:
-            async with asyncio.timeout(self._options.connect_s):
+            async with asyncio.timeout(self._options.connect_s) as limit:
+                turn.on_over = lambda: limit.reschedule(loop.time())
+                self._turns.begin(turn, self._options.crowded_connect_s)
                 return await establish_connection(
                     BleakClient,
                     device,
@@ -224,7 +235,10 @@ class BleLink:
                     **more,
                 )
         except FAILURES as exc:
+            self._missed_s = self._clock.monotonic_s()
             raise LinkError(f"does not connect ({_words(exc)})") from exc
+        finally:
+            turn.on_over = lambda: None
 
     async def _serve(self, client: BleakClient, turn: Turn, progress: Callable[[], None]) -> None:
         speaks, hears = _characteristics(client)
@@ -296,7 +310,7 @@ class BleLink:
             pass
         self._turns.begin(turn)
         await turn.over.wait()
-        self._is_turn_over = True
+        self._is_turn_over = self._is_near = True
         conversation.fail(_AtEaseError("gives its slot to others"))
 
     def _take(
@@ -336,6 +350,7 @@ class BleLink:
 
     def _note_disconnected(self, _client: BleakClient) -> None:
         if self._conversation is not None:
+            self._is_near = True
             self._conversation.fail(LinkError("disconnected"))
 
     async def _disconnect(self, client: BleakClient) -> None:

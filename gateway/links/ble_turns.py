@@ -19,6 +19,8 @@ class Turn:
     """When it began to be of use; infinite until then."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the slot should be given back, because others have waited long enough."""
+    on_over: Callable[[], None] = lambda: None
+    """Called then, too."""
 
 
 class Turns:
@@ -59,9 +61,9 @@ class Turns:
             self._held.remove(turn)
             self._give_back()
 
-    def begin(self, turn: Turn) -> None:
-        """Let its time run: whoever has the slot is connected now."""
-        turn.since_s = self._now_s()
+    def begin(self, turn: Turn, for_s: float | None = None) -> None:
+        """Let its time run, anew if it ran already: `for_s`, or a whole turn."""
+        turn.since_s = self._now_s() + (0.0 if for_s is None else for_s - self._turn_s)
         self._look()
 
     async def _wait(self) -> None:
@@ -111,3 +113,4 @@ class Turns:
                 return
             turn.over.set()
             asked += 1
+            turn.on_over()

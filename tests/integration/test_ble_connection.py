@@ -15,7 +15,7 @@ from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.fragments import Joiner
 from gateway.simulate.radio.server import VirtualRadio
 from tests.support.ble_board import Illness, RadioBoard, boards_on_air
-from tests.support.ble_central import central_on
+from tests.support.ble_central import PATIENCE_S, central_on
 
 
 def address(number: int) -> str:
@@ -128,6 +128,29 @@ async def test_a_sick_board_gives_its_slot_to_others_after_each_try(radio: Virtu
         await central.until_delivered("healthy", 100)
 
         assert central.status.link(address(1)).state in {"lost", "opening", "open", "closed"}
+
+    assert central.numbers["healthy"] == list(range(100))
+
+
+async def test_who_does_not_connect_holds_the_last_slot_for_a_while_only(
+    radio: VirtualRadio,
+) -> None:
+    sick = RadioBoard(radio.air, "sick", address(1))
+    healthy = RadioBoard(radio.air, "healthy", address(2))
+    radio.air.holds = lambda sender, receiver: (
+        float("inf") if address(1) in f"{sender} {receiver}" else 0.0
+    )
+    options = GattOptions(connect_s=PATIENCE_S, crowded_connect_s=0.5)
+
+    async with (
+        boards_on_air(sick, healthy),
+        central_on(radio.hci_address, slots=1, turn_s=0.1, options=options) as central,
+    ):
+        healthy.produce(50)
+        await central.until_delivered("healthy", 50)
+        await central.until(lambda: sick.connections)
+        healthy.produce(50)
+        await central.until_delivered("healthy", 100)
 
     assert central.numbers["healthy"] == list(range(100))
 

@@ -99,6 +99,30 @@ async def test_the_time_of_who_is_not_connected_yet_does_not_run() -> None:
         assert turn.over.is_set()
 
 
+async def test_a_turn_may_begin_with_less_than_its_time_and_again_with_all_of_it() -> None:
+    clock = Hours()
+    turns = Turns(2, 30, clock)
+    told: list[str] = []
+
+    async def wait() -> None:
+        async with turns.take():
+            pass
+
+    async with asyncio.TaskGroup() as tasks, turns.take() as connecting, turns.take() as connected:
+        connecting.on_over = lambda: told.append("connecting")
+        connected.on_over = lambda: told.append("connected")
+        turns.begin(connecting, 20)
+        turns.begin(connected, 20)
+        clock.now_s += 10
+        turns.begin(connected)
+        clock.now_s += 15
+        tasks.create_task(wait())
+        await until(lambda: turns.waiting == 1)
+
+        assert told == ["connecting"]
+        assert connecting.over.is_set()
+
+
 async def test_one_who_does_not_give_back_costs_one_slot_only() -> None:
     clock = Hours()
     turns = Turns(2, 0, clock)
