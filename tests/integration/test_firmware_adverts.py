@@ -160,7 +160,7 @@ async def test_a_board_that_sleeps_tells_how_much_waits_and_keeps_it(
                 waiting.append(beside[COMPANY][0])
                 assert 18 <= decode(parser, told, 0)["temperature"] <= 26
         async with central_on(radio.hci_address) as central:
-            await central.until_delivered(DEVICE, 3)
+            await central.until_delivered(DEVICE, 2)
 
     assert sorted(set(waiting)) == [1, 2]
     assert waiting == sorted(waiting)
