@@ -72,7 +72,11 @@ class Link:
             if head == self._tail or self._taken - self._given > _WAITING_BYTES:
                 self._lost += 1
                 return
-            fragment = self._slots[self._head] = self.radio.gatts_read(arguments[1])
+            try:
+                fragment = self._slots[self._head] = self.radio.gatts_read(arguments[1])
+            except MemoryError:
+                self._lost += 1
+                return
             self._taken += len(fragment)
             self._head = head
         elif event == _MTU_EXCHANGED:

@@ -33,7 +33,7 @@ class BLE:
         self.did = []  # [name, arguments ...] of each call
         self.refuses = []  # errors of the next notifications, the next first
         self.busy = 0  # so many calls of gap_advertise fail
-        self.value = b""
+        self.value = b""  # None: there is no memory to read it into
         self.notified = []
     def active(self, on):
         self.did.append(["active", on])
@@ -49,6 +49,8 @@ class BLE:
     def gatts_set_buffer(self, handle, size):
         self.did.append(["buffer", handle, size])
     def gatts_read(self, handle):
+        if self.value is None:
+            raise MemoryError
         return self.value
     def gatts_notify(self, connection, handle, fragment):
         if self.refuses:
@@ -359,6 +361,18 @@ say([held, lost, await lines(), [slot for slot in link._slots if slot]])
     assert lost == 1000 - held // 244
     assert heard == [HELLO_REQ]
     assert left == []
+
+
+def test_a_fragment_there_is_no_memory_for_is_lost_and_counted(host: Host) -> None:
+    script = """
+radio.connect()
+await lines()
+radio.write(None)
+lost = link.too_long
+radio.write(unhexlify("c00800f7980089"))
+say([lost, await lines(), link.too_long])
+"""
+    assert host.said(live(script)) == [1, [HELLO_REQ], 1]
 
 
 def test_whatever_happens_on_the_air_never_raises(host: Host) -> None:
