@@ -44,7 +44,7 @@ class Radio:
         self._loading: set[str] = set()
         """Families of sensors whose library is being imported."""
         self._boards = Boards(options, house, self._backend)
-        self._policy = JoinPolicy(options.join, options.names)
+        self._policy = JoinPolicy(options.join, {*options.names, *options.keys})
         self._file = JoinedFile(options.joined_path)
         self._has_to_save = asyncio.Event()
         self._strangers = 0
@@ -146,7 +146,10 @@ class Radio:
         except (OSError, LinkError) as exc:
             _log.error("bluetooth: who joined is not known: %s", exc)
         self._policy = JoinPolicy(
-            self._options.join, self._options.names, joined, self._has_to_save.set
+            self._options.join,
+            {*self._options.names, *self._options.keys},
+            joined,
+            self._has_to_save.set,
         )
 
     async def _save(self) -> NoReturn:

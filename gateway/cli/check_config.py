@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli.commands import OK
+from gateway.config.bind_keys import read_bind_keys
 from gateway.config.loader import load
 from gateway.config.models import Settings
 
@@ -33,6 +34,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Check the file."""
     path: Path = arguments.file
     settings = load(path)
+    read_bind_keys(settings.ble.bind_keys_file)
     for remark in _remarks(settings):
         print(f"edge-gateway: {remark}", file=sys.stderr)
     print(f"# {path} has no problems. In force are:")
@@ -50,12 +52,18 @@ def effective_toml(settings: Settings) -> Iterator[str]:
         "base_topic": settings.base_topic,
     }
     ports = shown["serial"].pop("port")
+    devices = shown["ble"].pop("device")
     for section, values in shown.items():
         yield from ("", f"[{section}]")
         yield from _lines(values)
     for port in ports:
         yield from ("", "[[serial.port]]")
         yield from _lines(port)
+    for device in devices:
+        has_key = device.pop("bind_key")
+        yield from ("", "[[ble.device]]")
+        yield from _lines(device)
+        yield f"# bind_key is {'not shown' if has_key else 'not set'}"
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:
@@ -81,8 +89,11 @@ def _remarks(settings: Settings) -> Iterator[str]:
             "mqtt.password_credential is not checked: systemd gives credentials to a running "
             "service only"
         )
-    secret = settings.mqtt.password_file
-    if secret and secret.stat().st_mode & stat.S_IROTH:
-        yield f"mqtt.password_file: every user of this machine can read {secret}"
+    for key, secret in (
+        ("mqtt.password_file", settings.mqtt.password_file),
+        ("ble.bind_keys_file", settings.ble.bind_keys_file),
+    ):
+        if secret and secret.stat().st_mode & stat.S_IROTH:
+            yield f"{key}: every user of this machine can read {secret}"
     if not settings.mqtt.is_configured:
         yield "mqtt.host is not set: `run` will look for a broker on this machine"

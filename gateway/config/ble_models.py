@@ -1,6 +1,7 @@
 """Section `[ble]`."""
 
 import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
@@ -9,9 +10,19 @@ from gateway.config.fields import SECTION, Seconds, Switch, Text, Whole
 from gateway.model import slug
 
 _ADDRESS = re.compile(r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}")
-_BIND_KEY = re.compile(r"(?:[0-9a-f]{24}|[0-9a-f]{32})?")
+_BIND_KEY = re.compile(r"[0-9a-f]{24}|[0-9a-f]{32}")
 """16 bytes; 12 for old Xiaomi sensors."""
 _ADAPTER = re.compile(r"(?:hci\d{1,3}|virtual:[^\s:]+:\d{1,5})?")
+
+
+def is_address(text: str) -> bool:
+    """Tell whether it is an address as the radio shows it."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
+def is_bind_key(text: str) -> bool:
+    """Tell whether it is a key in hexadecimal digits."""
+    return _BIND_KEY.fullmatch(text.lower()) is not None
 
 
 class BleDeviceSettings(BaseModel):
@@ -33,7 +44,7 @@ class BleDeviceSettings(BaseModel):
         max_length=32,
         description=(
             "Key that decrypts its adverts: 32 hexadecimal digits (24 for old Xiaomi sensors). "
-            "Default: none."
+            "Default: that in bind_keys_file."
         ),
     )
 
@@ -41,7 +52,7 @@ class BleDeviceSettings(BaseModel):
     @classmethod
     def _is_an_address(cls, address: str) -> str:
         address = address.upper().replace("-", ":")
-        if not _ADDRESS.fullmatch(address):
+        if not is_address(address):
             raise ValueError("an address is six bytes, such as A4:C1:38:12:34:56")
         return address
 
@@ -49,7 +60,7 @@ class BleDeviceSettings(BaseModel):
     @classmethod
     def _is_a_key(cls, key: str) -> str:
         key = key.lower()
-        if not _BIND_KEY.fullmatch(key):
+        if key and not is_bind_key(key):
             raise ValueError("a bind key has 32 hexadecimal digits, or 24")
         return key
 
@@ -82,12 +93,19 @@ class BleSettings(BaseModel):
         default="open",
         description=(
             "Whose samples are published. open: every sensor the gateway can read and every board "
-            "with our firmware; listed: those under [[ble.device]]; window: those, and what was "
-            "heard while a window was open."
+            "with our firmware; listed: those under [[ble.device]] or in bind_keys_file; window: "
+            "those, and what was heard while a window was open."
         ),
     )
     device: tuple[BleDeviceSettings, ...] = Field(
         default=(), max_length=1000, description="Sensors and boards that are known."
+    )
+    bind_keys_file: Path | None = Field(
+        default=None,
+        description=(
+            "File of keys that decrypt adverts: an address and a key on each line. Default: there "
+            "is none."
+        ),
     )
     max_connections: Whole = Field(
         default=4,

@@ -21,7 +21,11 @@ MAX_FILE_BYTES = 1 << 20
 MAX_PASSWORD_BYTES = 65_535
 """Longest password MQTT can carry."""
 
-_FILE_KEYS = ("ca_file", "cert_file", "key_file", "password_file")
+_FILES = {
+    "mqtt": ("ca_file", "cert_file", "key_file", "password_file"),
+    "ble": ("bind_keys_file",),
+}
+"""Keys of sections that name a file which must be there."""
 _SYNTAX_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 Overrides = Mapping[str, Mapping[str, object]]
@@ -116,10 +120,11 @@ def _merged(content: dict[str, Any], overrides: Overrides, path: Path | None) ->
     outbox = content.get("outbox")
     if path is not None and isinstance(outbox, dict) and isinstance(outbox.get("path"), str):
         merged["outbox"] = outbox | {"path": str(path.parent / outbox["path"])}
-    mqtt = content.get("mqtt")
-    if path is not None and isinstance(mqtt, dict):
-        files = {key: mqtt[key] for key in _FILE_KEYS if isinstance(mqtt.get(key), str)}
-        merged["mqtt"] = mqtt | {key: str(path.parent / name) for key, name in files.items()}
+    for section, keys in _FILES.items():
+        below = content.get(section)
+        if path is not None and isinstance(below, dict):
+            files = {key: below[key] for key in keys if isinstance(below.get(key), str)}
+            merged[section] = below | {key: str(path.parent / name) for key, name in files.items()}
     for section, values in overrides.items():
         below = merged.get(section, {})
         if isinstance(below, dict):
@@ -128,14 +133,17 @@ def _merged(content: dict[str, Any], overrides: Overrides, path: Path | None) ->
 
 
 def _unusable_files(content: dict[str, Any], path: Path | None) -> list[Problem]:
-    mqtt = content.get("mqtt")
-    if path is None or not isinstance(mqtt, dict):
+    if path is None:
         return []
     problems = []
-    for key in _FILE_KEYS:
-        name = mqtt.get(key)
-        if isinstance(name, str) and (trouble := _trouble_with(path.parent / name)):
-            problems.append(Problem(("mqtt", key), f"{name}: {trouble}"))
+    for section, keys in _FILES.items():
+        below = content.get(section)
+        if not isinstance(below, dict):
+            continue
+        for key in keys:
+            name = below.get(key)
+            if isinstance(name, str) and (trouble := _trouble_with(path.parent / name)):
+                problems.append(Problem((section, key), f"{name}: {trouble}"))
     return problems
 
 

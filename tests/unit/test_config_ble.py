@@ -1,9 +1,12 @@
 """Section [ble] of the configuration."""
 
+import argparse
 from pathlib import Path
 
 import pytest
 
+from gateway.cli import check_config
+from gateway.config.bind_keys import read_bind_keys
 from gateway.config.loader import load
 from gateway.config.models import Settings
 from gateway.errors import ConfigError
@@ -71,3 +74,80 @@ def test_the_list_of_joined_devices_lies_beside_the_outbox(tmp_path: Path) -> No
     settings = Settings.model_validate({"outbox": {"path": str(tmp_path / "outbox.db")}})
 
     assert settings.joined_path == tmp_path / "outbox.db.joined"
+
+
+def test_keys_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(
+        f"# of the house\n\na4-c1-38-12-34-56 {'AB' * 16}  # bath\nA4:C1:38:12:34:57\t{'0c' * 12}\n"
+    )
+    settings = load(written(tmp_path, '[ble]\nbind_keys_file = "keys"\n'))
+
+    assert read_bind_keys(settings.ble.bind_keys_file) == {
+        "A4:C1:38:12:34:56": b"\xab" * 16,
+        "A4:C1:38:12:34:57": b"\x0c" * 12,
+    }
+
+
+def test_no_file_means_no_keys() -> None:
+    assert read_bind_keys(Settings().ble.bind_keys_file) == {}
+
+
+@pytest.mark.parametrize("line", ["A4:C1:38:12:34:56", "x 5ec7e7", "A4:C1:38:12:34:56 5ec7e7 1"])
+def test_a_wrong_line_is_told_by_its_number_and_not_by_its_secret(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "keys").write_text(f"# first\n{line}\n")
+
+    with pytest.raises(ConfigError, match=r"keys:2: expected an address and a key") as failure:
+        read_bind_keys(tmp_path / "keys")
+
+    assert "5ec7e7" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(b"\xff\xfe", "not UTF-8"), (b" " * (1 << 21), "larger than")]
+)
+def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "keys").write_bytes(content)
+
+    with pytest.raises(ConfigError, match=problem):
+        read_bind_keys(tmp_path / "keys")
+
+
+def test_a_file_of_keys_that_is_not_there_is_a_problem_of_the_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ble\.bind_keys_file: keys: no such file"):
+        load(written(tmp_path, '[ble]\nbind_keys_file = "keys"\n'))
+    with pytest.raises(ConfigError, match="No such file"):
+        read_bind_keys(tmp_path / "keys")
+
+
+def test_what_is_in_force_is_shown_without_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "keys").write_text(f"A4:C1:38:12:34:57 {'0c' * 16}\n")
+    (tmp_path / "keys").chmod(0o644)
+    path = written(
+        tmp_path,
+        '[ble]\nbind_keys_file = "keys"\n'
+        f'[[ble.device]]\naddress = "A4:C1:38:12:34:56"\nbind_key = "{"ab" * 16}"\n'
+        '[[ble.device]]\naddress = "A4:C1:38:12:34:58"\nname = "bath"\n',
+    )
+
+    assert check_config.execute(argparse.Namespace(file=path)) == 0
+
+    shown = capsys.readouterr()
+    assert "abab" not in shown.out
+    assert "0c0c" not in shown.out
+    assert "bind_key is not shown" in shown.out
+    assert "every user of this machine can read" in shown.err
+    (tmp_path / "shown.toml").write_text(shown.out)
+    again = load(tmp_path / "shown.toml").ble
+    assert [device.name for device in again.device] == [None, "bath"]
+
+
+def test_a_wrong_file_of_keys_is_told_when_the_configuration_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("nonsense\n")
+    path = written(tmp_path, '[ble]\nbind_keys_file = "keys"\n')
+
+    with pytest.raises(ConfigError, match="keys:1"):
+        check_config.execute(argparse.Namespace(file=path))
