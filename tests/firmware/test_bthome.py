@@ -10,7 +10,7 @@ from bthome_ble import BTHomeBluetoothDeviceData
 from bthome_ble.const import MEAS_TYPES
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from habluetooth import BluetoothServiceInfoBleak
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.firmware.hosts import Host
@@ -300,6 +300,7 @@ UNITS = sorted({(each[5], each[4]) for each in EXAMPLES} | {("data_size", "B"), 
 RANGES = {"b": 7, "B": 8, "h": 15, "H": 16, "i": 31, "I": 32}
 
 
+@settings(max_examples=40)  # each loads the table of objects anew
 @given(
     st.lists(
         st.tuples(
