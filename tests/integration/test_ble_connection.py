@@ -177,7 +177,7 @@ async def test_more_boards_than_slots_take_turns_and_none_is_gone(radio: Virtual
 
 async def test_a_board_that_rested_and_does_not_come_back_is_gone(radio: VirtualRadio) -> None:
     boards = [RadioBoard(radio.air, f"board-{number}", address(number)) for number in range(2)]
-    options = GattOptions(rest_s=0.5, connect_s=3.0)
+    options = GattOptions(rest_s=0.5, connect_s=2.0)
 
     async with (
         boards_on_air(*boards),
@@ -204,21 +204,24 @@ async def test_a_board_that_is_asked_to_keep_its_samples_does(radio: VirtualRadi
     board = RadioBoard(radio.air, "attic", address(1))
 
     async with boards_on_air(board), central_on(radio.hci_address) as central:
-        await central.until(lambda: board.is_joined)
-        central.links[address(1)].hold(paused=True)
-        await central.until(lambda: board.is_joined)
+        board.produce(10)
+        await central.until_delivered("attic", 10)
+        await central.until(lambda: not board.waiting)
         heard = asyncio.Event()
         board.on_heard = heard.set
-        async with asyncio.timeout(10):
-            await heard.wait()  # the pause
+        central.links[address(1)].hold(paused=True)
+        async with asyncio.timeout(PATIENCE_S):
+            await heard.wait()  # of the pause
 
         board.produce(100)
-        before = len(central.numbers["attic"])
+        await asyncio.sleep(0.5)  # in which all of them would have been delivered
+        assert board.waiting == 100
+        assert len(central.numbers["attic"]) == 10
+
         central.links[address(1)].hold(paused=False)
         await central.until(lambda: not board.waiting)
 
-    assert before <= 100
-    assert central.numbers["attic"] == list(range(100))
+    assert central.numbers["attic"] == list(range(110))
 
 
 async def test_garbage_of_any_length_costs_faults_and_nothing_else(radio: VirtualRadio) -> None:
