@@ -205,9 +205,13 @@ async def test_connecting_may_be_given_up_at_any_moment(
     chance = random.Random(seed)
     for _ in range(30):
         client = BleakClient(ADDRESS, backend=backend.client)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(chance.uniform(0, 0.1)):
-                await client.connect()
+        async with asyncio.TaskGroup() as tasks:
+            connecting = tasks.create_task(client.connect())
+            await asyncio.sleep(chance.uniform(0, 0.1))
+            was_done = connecting.done()
+            connecting.cancel()
+            await asyncio.wait([connecting])
+        assert connecting.cancelled() is not was_done, f"seed {seed}"
         await client.disconnect()
 
     async with EchoLink(backend, ADDRESS) as link:

@@ -186,6 +186,8 @@ class _Session:
         self._transport = transport
         self._device = device
         self._scans: bool | None = None
+        self._is_tuned = True
+        """Whether it does what `_scans` says: not after `tune` was cancelled."""
         self._used: WeakSet[Connection] = WeakSet()
         """Connections that somebody has a link for."""
         self._address_types: OrderedDict[str, hci.AddressType] = OrderedDict()
@@ -206,7 +208,7 @@ class _Session:
             async with asyncio.timeout(_OPEN_TIMEOUT_S):
                 transport = await open_tcp_client_transport(address)
                 device = make_device(transport.source, transport.sink, "edge-gateway")
-                await device.power_on()
+                await _attentive(device.power_on())
         except BaseException as exc:
             if transport is not None:
                 await transport.close()
@@ -249,19 +251,22 @@ class _Session:
         Raises:
             AdapterMissingError: the radio is lost.
         """
-        if self.is_lost or is_active == self._scans:
+        if self.is_lost or (self._is_tuned and is_active == self._scans):
             return
+        is_scanning = self._scans is not None or not self._is_tuned
+        self._is_tuned = False
         try:
-            if self._scans is not None:
-                self._scans = None
-                await self._device.stop_scanning()
+            if is_scanning:
+                await _attentive(self._device.stop_scanning())
             if is_active is not None:
-                await self._device.start_scanning(
+                start = self._device.start_scanning(
                     active=is_active, own_address_type=hci.OwnAddressType.PUBLIC
                 )
-                self._scans = is_active
+                await _attentive(start)
         except BaseBumbleError as exc:
             raise AdapterMissingError(f"the virtual radio fails: {exc!r}") from exc
+        self._scans = is_active
+        self._is_tuned = True
 
     async def initiate(self, address: str) -> Connection | None:
         """Connect to a peripheral that was just heard; None if it was not heard again.
@@ -270,17 +275,19 @@ class _Session:
             AdapterMissingError: the radio is lost.
         """
         kind = self._address_types.get(address, hci.Address.PUBLIC_DEVICE_ADDRESS)
+        before = _cancellations()
         try:
             async with asyncio.timeout(_INITIATE_TIMEOUT_S):
-                connection = await self._device.connect_le(
+                connect = self._device.connect_le(
                     hci.Address(address, kind),
                     own_address_type=hci.OwnAddressType.PUBLIC,
                     timeout=None,
                 )
+                connection = await _attentive(connect)
         except (TimeoutError, BaseBumbleError, asyncio.CancelledError):
             await self._call_off()
-            if _is_cancelled():
-                raise
+            if _cancellations() > before:
+                raise asyncio.CancelledError from None
             self.check()
             return None
         self._used.add(connection)
@@ -446,25 +453,40 @@ class GattLink:
                 self.on_down()
 
     async def _ask(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Wait for an answer over the link; bumble cancels who waits when it goes down."""
+        """Wait for an answer over the link.
+
+        Bumble cancels who waits when the link goes down.
+        """
         if not self.is_up:
             coroutine.close()
             raise LinkDownError("the link is down")
+        before = _cancellations()
         try:
-            return await coroutine
+            return await _attentive(coroutine)
         except att.ATT_Error as exc:
             raise RefusedError(exc.error_code or 0) from exc
         except asyncio.CancelledError as exc:
-            if _is_cancelled():
+            if _cancellations() > before:
                 raise
             raise LinkDownError("the link went down") from exc
         except (BaseBumbleError, TimeoutError) as exc:
-            if _is_cancelled():
-                raise
             raise LinkDownError(f"the link fails: {exc!r}") from exc
 
 
-def _is_cancelled() -> bool:
-    """Tell whether someone wants this task to end; a timeout around it counts."""
+async def _attentive(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Wait for something of bumble's, and be cancelled if that is asked for meanwhile.
+
+    Bumble waits by asyncio.wait_for, which in Python 3.11 forgets that it was cancelled when the
+    answer comes in the same turn.
+    """
+    before = _cancellations()
+    answer = await coroutine
+    if _cancellations() > before:
+        raise asyncio.CancelledError
+    return answer
+
+
+def _cancellations() -> int:
+    """Return how often this task was asked to end, by timeouts around it, too."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return 0 if task is None else task.cancelling()
