@@ -13,7 +13,7 @@
 #   BOARD_CLOCK_MS         what the board's clock shows when an epoch begins (0)
 #   BOARD_WALL_MS          how far its real-time clock is ahead of the PC's (0)
 #   BOARD_LOG              when set, what the board logs is written to standard error too
-# machine.py and fakes/settings.py have those of the hardware.
+# machine.py, bluetooth.py and fakes/settings.py have those of the hardware.
 
 import os
 import sys
