@@ -1,4 +1,4 @@
-"""The stand-in for MicroPython's bluetooth: what it refuses, as documentation and source have it."""
+"""The stand-in for MicroPython's bluetooth: what it refuses, by documentation and source."""
 
 import socket
 from collections.abc import Iterator
