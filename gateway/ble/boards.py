@@ -54,15 +54,16 @@ class Boards:
 
     async def run(self) -> NoReturn:
         """Serve the boards that are heard, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            try:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
                 while True:
                     await asyncio.sleep(BOARDS_LOOK_S)
                     self._forget_old_ones()
-            finally:
-                self._tasks = None
-        raise AssertionError  # never reached
+        finally:
+            self._tasks = None
+            for board in self._boards.values():
+                board.link.forget()
 
     @staticmethod
     def is_board(advert: Advert) -> bool:

@@ -22,8 +22,7 @@ from bleak_retry_connector import establish_connection
 from gateway.clock import Clock
 from gateway.drivers.base import StreamDriver
 from gateway.errors import LinkError
-from gateway.links.ble_adapter import BUS_ERRORS
-from gateway.links.ble_scanner import RadioBackend
+from gateway.links.ble_scanner import FAILURES, RadioBackend, words_of
 from gateway.links.ble_turns import Turn, Turns
 from gateway.links.conversation import Conversation
 from gateway.links.serial_port import Sink
@@ -45,9 +44,6 @@ _HEARS: Final = "0e9a0003-5c1d-4c0e-9c6b-2f6a7b1d0e01"
 ATTEMPTS: Final = 2
 """Tries in one go; between those go on other errors than the transient ones of bleak's, and between
 goes there is the pause of `keep_running`."""
-
-FAILURES: Final = (BleakError, AssertionError, AttributeError, KeyError, *BUS_ERRORS)
-"""What bleak raises when D-Bus, BlueZ or the board do not do as it expects."""
 
 _WANT_PAIRING: Final = frozenset(
     {
@@ -358,7 +354,7 @@ class BleLink:
             try:
                 await client.disconnect()
             except FAILURES as exc:
-                _log.debug("%s: does not disconnect: %s", self._address, exc)
+                _log.debug("%s: does not disconnect: %s", self._address, words_of(exc))
 
         # Not asyncio.timeout(): on Python 3.11.2 it does not end what is being cancelled.
         async with asyncio.TaskGroup() as tasks:
@@ -401,27 +397,26 @@ class _Writer(asyncio.WriteTransport):
 
     async def run(self, conversation: Conversation) -> None:
         """Send for ever; what fails ends the conversation."""
-        try:
-            while True:
-                await self._has_waiting.wait()
-                output = self._waiting.popleft()
-                if not self._waiting:
-                    self._has_waiting.clear()
-                for line in output.splitlines(keepends=True):
-                    await self._send(line)
-                self._held -= len(output)
-        except FAILURES as exc:
-            conversation.fail(LinkError(f"takes nothing ({_words(exc)})"))
+        while True:
+            await self._has_waiting.wait()
+            output = self._waiting.popleft()
+            if not self._waiting:
+                self._has_waiting.clear()
+            for line in output.splitlines(keepends=True):
+                # Asked for each time: the MTU may still grow after the services are known.
+                size = max(self._hears.max_write_without_response_size, LEAST_MTU - 3)
+                for fragment in cut(line, size - 1, self._counter):
+                    self._counter += 1
+                    try:
+                        await self._send(fragment)
+                    except FAILURES as exc:
+                        conversation.fail(LinkError(f"takes nothing ({_words(exc)})"))
+                        return
+            self._held -= len(output)
 
-    async def _send(self, line: bytes) -> None:
-        # Asked for each time: the MTU may still grow after the services are known.
-        size = max(self._hears.max_write_without_response_size, LEAST_MTU - 3)
-        for fragment in cut(line, size - 1, self._counter):
-            self._counter += 1
-            async with asyncio.timeout(self._request_s):
-                await self._client.write_gatt_char(
-                    self._hears, fragment, response=self._with_response
-                )
+    async def _send(self, fragment: bytes) -> None:
+        async with asyncio.timeout(self._request_s):
+            await self._client.write_gatt_char(self._hears, fragment, response=self._with_response)
 
 
 def _characteristics(
@@ -449,4 +444,4 @@ def _words(error: BaseException) -> str:
     cause = error.__cause__ or error
     if isinstance(error, TimeoutError) or isinstance(cause, TimeoutError):
         return "no answer"
-    return str(cause) or type(cause).__name__
+    return words_of(cause)

@@ -15,6 +15,11 @@ LONGEST_WAIT_S: Final = 60.0
 LOOK_S: Final = 5.0
 """Where there is no adapter, it is looked for so often."""
 
+MANY_LOOKS: Final = 24
+RARE: Final = 12
+"""After so many looks they are so many times rarer: each asks the bus to start bluetoothd, and
+where that is not installed the bus logs it."""
+
 LONGEST_PATIENCE_S: Final = 900.0
 """Where nothing is ever heard, there may be nothing to hear."""
 
@@ -70,6 +75,7 @@ class Ladder:
         self._look_s = look_s
         self._first_wait_s = first_wait_s
         self._has_heard = False
+        self._looks = 0
 
     def failed(self, failure: Failure, *, is_in_use: bool = False) -> Step:
         """Return what to do now; while boards are connected (`is_in_use`) nothing that cuts them.
@@ -79,7 +85,9 @@ class Ladder:
         """
         if failure is Failure.NO_ADAPTER:
             self.failures, self.mode, self._has_heard = 0, self._wanted, False
-            return Step(self._look_s, Remedy.NONE, self.mode)
+            self._looks += 1
+            times = 1 if self._looks <= MANY_LOOKS else RARE
+            return Step(self._look_s * times, Remedy.NONE, self.mode)
         if failure is Failure.NO_PASSIVE:
             self.mode = self._wanted = "active"
             return Step(0.0, Remedy.NONE, self.mode)
@@ -99,7 +107,7 @@ class Ladder:
 
     def heard(self) -> None:
         """Note that the scan works: only an advert proves it."""
-        self.failures = 0
+        self.failures = self._looks = 0
         self._has_heard = True
 
     def patience_s(self, deaf_s: float) -> float:

@@ -58,8 +58,16 @@ STOP_S: Final = 10.0
 NO_RSSI: Final = -127
 """bleak's word for no signal strength: BlueZ told of something else than an advert."""
 
-FAILURES: Final = (BleakError, AssertionError, AttributeError, KeyError, *BUS_ERRORS)
-"""What bleak raises when D-Bus or BlueZ do not do as it expects."""
+FAILURES: Final = (
+    BleakError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    *BUS_ERRORS,
+)
+"""What bleak raises when D-Bus, BlueZ or a board do not do as it expects; it parses texts."""
 
 PASSIVE_PATTERNS: Final = [
     *(OrPattern(0, AdvertisementDataType.FLAGS, bytes((flags,))) for flags in (2, 4, 5, 6, 24, 26)),
@@ -358,9 +366,17 @@ async def _watch_adapter(adapter: Adapter) -> _Ended:
     return _Ended(Failure.NOT_STARTED, await adapter.lost())
 
 
+def words_of(error: BaseException) -> str:
+    """Return what an exception says; bleak makes some of their texts by parsing others."""
+    try:
+        return str(error) or type(error).__name__
+    except (LookupError, TypeError, ValueError):
+        return type(error).__name__
+
+
 def _classed(error: BaseException, mode: ScanMode) -> _Ended:
     """Return what kind of failure it is, and in which words people should hear of it."""
-    reason = str(error) or type(error).__name__
+    reason = words_of(error)
     match error:
         case BleakBluetoothNotAvailableError():
             is_off = error.reason is BleakBluetoothNotAvailableReason.POWERED_OFF
@@ -390,7 +406,7 @@ async def _stop(scanner: BleakScanner) -> None:
         try:
             await scanner.stop()
         except FAILURES as exc:  # the adapter is gone, and the scan with it
-            _log.debug("bluetooth: the scan did not end: %s", exc)
+            _log.debug("bluetooth: the scan did not end: %s", words_of(exc))
 
     # Not asyncio.timeout(): on Python 3.11.2 it does not end what is being cancelled.
     async with asyncio.TaskGroup() as tasks:

@@ -64,12 +64,24 @@ def test_an_adapter_that_cannot_be_passive_is_active_at_once_and_for_good() -> N
     assert ladder.failed(Failure.NOT_STARTED).mode == "active"
 
 
-def test_without_an_adapter_nothing_is_repaired_and_it_is_looked_for_steadily() -> None:
+def test_without_an_adapter_nothing_is_repaired_and_it_is_looked_for_now_and_then() -> None:
     ladder = Ladder("active")
 
     steps = [ladder.failed(Failure.NO_ADAPTER) for _ in range(100)]
 
-    assert {(step.wait_s, step.remedy) for step in steps} == {(LOOK_S, NONE)}
+    assert {step.remedy for step in steps} == {NONE}
+    assert {step.wait_s for step in steps[:24]} == {LOOK_S}
+    assert {step.wait_s for step in steps[24:]} == {60.0}
+
+
+def test_an_adapter_that_was_there_is_looked_for_often_again() -> None:
+    ladder = Ladder("active")
+    for _ in range(100):
+        ladder.failed(Failure.NO_ADAPTER)
+
+    ladder.heard()
+
+    assert ladder.failed(Failure.NO_ADAPTER).wait_s == LOOK_S
 
 
 def test_a_passive_scan_that_never_heard_anything_becomes_active_first() -> None:
