@@ -13,7 +13,7 @@ from gateway import __version__
 from gateway.backoff import Backoff
 from gateway.ble.service import Ble, BleOptions, House
 from gateway.clock import Clock
-from gateway.config.bind_keys import read_bind_keys
+from gateway.config.bind_keys import bind_keys
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
@@ -333,12 +333,7 @@ def _ble_options(settings: Settings) -> BleOptions:
         is_passive=ble.mode == "passive",
         join=ble.join,
         names={device.address: device.name or "" for device in ble.device},
-        keys=read_bind_keys(ble.bind_keys_file)
-        | {
-            device.address: bytes.fromhex(device.bind_key)
-            for device in ble.device
-            if device.bind_key
-        },
+        keys=bind_keys(ble),
         max_connections=ble.max_connections,
         turn_s=ble.turn_s,
         deaf_s=ble.deaf_s,

@@ -27,6 +27,7 @@ from gateway.cli.scan_output import (
 from gateway.cli.sightings import Kind, Sighting, Sightings
 from gateway.cli.stopping import run_until_stopped
 from gateway.clock import Clock
+from gateway.config.bind_keys import bind_keys
 from gateway.config.ble_models import BleSettings
 from gateway.config.loader import load
 from gateway.drivers.advert import Advert
@@ -107,7 +108,7 @@ class _Scan:
             backend=backend,
             on_change=self._on_change,
         )
-        self._sightings = Sightings(_keys(settings), _names(settings), self._clock)
+        self._sightings = Sightings(bind_keys(settings), _names(settings), self._clock)
 
     async def run(self, limit_s: float | None) -> None:
         """Scan until cancelled, or for `limit_s`.
@@ -166,14 +167,6 @@ class _Scan:
         self._state = f"{status.state} ({status.mode or status.reason})"
         if status.state == "recovering" and self.view is None:
             print(f"bluetooth: {status.reason}; starting the scan anew", file=sys.stderr)
-
-
-def _keys(settings: BleSettings) -> Mapping[str, bytes]:
-    return {
-        device.address: bytes.fromhex(device.bind_key)
-        for device in settings.device
-        if device.bind_key
-    }
 
 
 def _names(settings: BleSettings) -> Mapping[str, str]:

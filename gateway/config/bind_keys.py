@@ -1,12 +1,25 @@
-"""The file of bind keys: secrets stay out of the configuration."""
+"""Bind keys: those of the configuration, and of a file for who keeps secrets out of it."""
 
 from pathlib import Path
 
-from gateway.config.ble_models import is_address, is_bind_key
+from gateway.config.ble_models import BleSettings, is_address, is_bind_key
 from gateway.errors import ConfigError
 
 MAX_BYTES = 1 << 20
 """A larger file holds no keys."""
+
+
+def bind_keys(settings: BleSettings) -> dict[str, bytes]:
+    """Return key by address; those under [[ble.device]] come before those in the file.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line of it is wrong.
+    """
+    return read_bind_keys(settings.bind_keys_file) | {
+        device.address: bytes.fromhex(device.bind_key)
+        for device in settings.device
+        if device.bind_key
+    }
 
 
 def read_bind_keys(path: Path | None) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import check_config
-from gateway.config.bind_keys import read_bind_keys
+from gateway.config.bind_keys import bind_keys, read_bind_keys
 from gateway.config.loader import load
 from gateway.config.models import Settings
 from gateway.errors import ConfigError
@@ -89,7 +89,17 @@ def test_keys_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
 
 
 def test_no_file_means_no_keys() -> None:
-    assert read_bind_keys(Settings().ble.bind_keys_file) == {}
+    assert bind_keys(Settings().ble) == {}
+
+
+def test_a_key_of_the_configuration_comes_before_that_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"A4:C1:38:12:34:56 {'0c' * 16}\n")
+    text = (
+        '[ble]\nbind_keys_file = "keys"\n'
+        f'[[ble.device]]\naddress = "A4:C1:38:12:34:56"\nbind_key = "{"ab" * 16}"\n'
+    )
+
+    assert bind_keys(load(written(tmp_path, text)).ble) == {"A4:C1:38:12:34:56": b"\xab" * 16}
 
 
 @pytest.mark.parametrize("line", ["A4:C1:38:12:34:56", "x 5ec7e7", "A4:C1:38:12:34:56 5ec7e7 1"])
