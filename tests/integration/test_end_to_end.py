@@ -199,8 +199,11 @@ async def test_a_crash_is_told_and_only_a_loss_of_power_begins_a_new_boot(
         return len(boots(messages)) >= count
 
     def has_crashed(messages: Sequence[Received]) -> bool:
+        """Whether both have come: what `info` has room for, and the log to its last line."""
         infos = (each for each in messages if each.topic == f"edge/test/{device}/info")
-        return any("crash" in info.json() for info in infos)
+        logs = (each for each in messages if each.topic == f"edge/test/{device}/log")
+        is_logged = any("a bug of ours" in log.json()["text"] for log in logs)
+        return is_logged and any("crash" in info.json() for info in infos)
 
     async with (
         asyncio.timeout(60),
