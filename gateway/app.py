@@ -141,6 +141,16 @@ class App:
             safe_next = max(entry.safe_next, entry.stored_next)
             self._book.restore(entry.device, entry.boot, safe_next, entry.claimed_next)
 
+    def open_join_window(self) -> None:
+        """Let devices that are heard join for a while, where the configuration has windows."""
+        ble = self._settings.ble
+        if self._ble is None or ble.join != "window":
+            _log.warning('bluetooth: no window to open: ble.join is not "window"')
+        elif not self._ble.open_window(ble.window_s):
+            _log.warning("bluetooth: no window to open: there is no radio")
+        else:
+            _log.info("bluetooth: devices that are heard within %g s may join", ble.window_s)
+
     async def _settle(self, links: asyncio.Task[None]) -> None:
         """Ask boards to keep their samples, deliver or store what is here, then close the ports.
 

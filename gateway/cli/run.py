@@ -5,7 +5,9 @@ the broker is looked for on this machine; if there is none, a small one is start
 """
 
 import argparse
+import asyncio
 import logging
+import signal
 from pathlib import Path
 
 from gateway.app import App
@@ -27,7 +29,8 @@ examples:
   edge-gateway run --broker broker.local --port-pattern '/dev/ttyS*' --port-pattern '/dev/ttyUSB*'
   edge-gateway run --config /etc/edge-gateway/gateway.toml
 
-Ctrl-C or SIGTERM stops it in order. The password of the broker comes from a file or a systemd
+Ctrl-C or SIGTERM stops it in order; SIGUSR1 lets Bluetooth devices join for a while, where the
+configuration has `join = "window"`. The password of the broker comes from a file or a systemd
 credential named in the configuration, never from the command line.
 Exit codes: 0 stopped, 1 failed, 2 wrong usage or configuration.
 """
@@ -90,7 +93,9 @@ async def _run(
     if settings.serial.enabled:
         _log.info("looking for boards at %s", ", ".join(settings.serial.patterns))
     if settings.mqtt.is_configured or await listens(LOCALHOST, MQTT_PORT):
-        await App(settings, password).run()
+        app = App(settings, password)
+        _open_windows(app)
+        await app.run()
         return
     if not available():
         raise ConfigError(
@@ -106,4 +111,11 @@ async def _run(
             broker.port,
         )
         mqtt = {**overrides.get("mqtt", {}), **embedded_settings(broker)}
-        await run_with(App(load(config, {**overrides, "mqtt": mqtt}), password), broker)
+        app = App(load(config, {**overrides, "mqtt": mqtt}), password)
+        _open_windows(app)
+        await run_with(app, broker)
+
+
+def _open_windows(app: App) -> None:
+    """Let SIGUSR1 open a window for devices to join."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, app.open_join_window)

@@ -97,6 +97,12 @@ class BleSettings(BaseModel):
             "those, and what was heard while a window was open."
         ),
     )
+    window_s: Seconds = Field(
+        default=120.0,
+        ge=1,
+        le=3600,
+        description="Seconds for which a window stays open; SIGUSR1 to the gateway opens it.",
+    )
     device: tuple[BleDeviceSettings, ...] = Field(
         default=(), max_length=1000, description="Sensors and boards that are known."
     )

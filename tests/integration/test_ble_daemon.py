@@ -1,6 +1,8 @@
 """The daemon with a radio: a board and a sensor on the air become devices on MQTT."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,26 @@ name = "Bath"
     radio_health = last(subscriber, "health")["radio"]
     assert (radio_health["state"], radio_health["mode"]) == ("scanning", "passive")
     assert board.waiting == 0
+
+
+async def test_a_sensor_joins_when_a_signal_opened_a_window(broker: Broker, tmp_path: Path) -> None:
+    async with (
+        asyncio.timeout(60),
+        VirtualRadio() as radio,
+        Subscriber(broker.host, broker.port, "edge/test/#") as subscriber,
+        asyncio.TaskGroup() as tasks,
+    ):
+        sensor = tasks.create_task(advertise(radio), name="sensor")
+        more = f'[ble]\nadapter = "virtual:{radio.hci_address}"\njoin = "window"\n'
+        async with running_daemon(
+            tmp_path / "d", broker.port, f"{tmp_path}/tty*", more=more
+        ) as daemon:
+            await subscriber.wait_for(
+                lambda _: last(subscriber, "health").get("radio", {}).get("adverts_unknown", 0) > 0
+            )
+            assert not subscriber.on("edge/test/+/state")
+
+            os.kill(daemon.pid, signal.SIGUSR1)
+            await daemon.wait_for_log("may join")
+            await subscriber.wait_for(lambda _: bool(subscriber.on("edge/test/+/state")))
+        sensor.cancel()
