@@ -10,6 +10,7 @@ from gateway.backoff import Backoff
 from gateway.ble.boards import BOARDS_LOOK_S, Boards
 from gateway.ble.service import VIRTUAL, BleOptions, House
 from gateway.drivers.advert import Advert
+from gateway.drivers.advert_families import Family
 from gateway.drivers.adverts import AdvertDriver
 from gateway.errors import LinkError
 from gateway.joining import JoinPolicy
@@ -22,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 LINK: Final = "ble"
 """Name of the link on which all sensors are that only advertise."""
+
+MAX_UNREAD: Final = 256
+"""Sensors whose newest advert waits while their library is imported."""
 
 SAVE_CAP_S: Final = 300.0
 """Longest pause between two tries to write who joined."""
@@ -43,6 +47,8 @@ class Radio:
         )
         self._loading: set[str] = set()
         """Families of sensors whose library is being imported."""
+        self._unread: dict[str, Advert] = {}
+        """The newest advert of each sensor that is heard meanwhile, by address."""
         self._boards = Boards(options, house, self._backend)
         self._policy = JoinPolicy(options.join, {*options.names, *options.keys})
         self._file = JoinedFile(options.joined_path)
@@ -90,16 +96,18 @@ class Radio:
         self._policy.open_window(self._house.clock.monotonic_s(), for_s)
 
     def _hear(self, advert: Advert, device: Connectable) -> None:
-        """Take one advert; a board that sleeps advertises its samples, too."""
+        """Take one advert.
+
+        A board of ours may advertise its readings, too: for others, who cannot connect to it. Here
+        they come over GATT, each once and under the board's own name.
+        """
         is_board = self._boards.is_board(advert)
-        is_sensor = self._sensors.knows(advert)
-        if not (is_board or is_sensor) or not self._may_join(advert):
+        if not (is_board or self._sensors.knows(advert)) or not self._may_join(advert):
             self._strangers += 1
             self._status.adverts_unknown = self._strangers
-            return
-        if is_board:
+        elif is_board:
             self._boards.hear(advert, device)
-        if is_sensor:
+        else:
             self._read(advert)
 
     def _may_join(self, advert: Advert) -> bool:
@@ -109,15 +117,23 @@ class Radio:
 
     def _read(self, advert: Advert) -> None:
         family = self._sensors.needs(advert)
-        if family is not None:  # the next one will be read
+        if family is not None:
+            if len(self._unread) < MAX_UNREAD or advert.address in self._unread:
+                self._unread[advert.address] = advert
             if family.name not in self._loading and self._tasks is not None:
                 self._loading.add(family.name)
-                load = partial(self._sensors.load, family)
-                self._tasks.create_task(_in_thread(load), name=f"import {family.name}")
+                self._tasks.create_task(self._load(family), name=f"import {family.name}")
             return
         events = self._sensors.feed(advert, self._house.clock.monotonic_s())
         if events:
             self._house.accept(LINK, events)
+
+    async def _load(self, family: Family) -> None:
+        """Import a family's library, which takes up to a second; then read what came meanwhile."""
+        await _in_thread(partial(self._sensors.load, family))
+        unread, self._unread = self._unread, {}
+        for advert in unread.values():
+            self._read(advert)
 
     async def _look_around(self) -> NoReturn:
         """Notice which sensors fell silent."""

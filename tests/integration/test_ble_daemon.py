@@ -8,6 +8,8 @@ from typing import Any
 
 from bumble import hci
 
+from gateway.simulate.boards import FirmwareBoard, Flash, Json
+from gateway.simulate.firmware import find_interpreter
 from gateway.simulate.radio.air import Transmission
 from gateway.simulate.radio.server import VirtualRadio
 from tests.support.ble_board import RadioBoard, boards_on_air
@@ -97,3 +99,54 @@ async def test_a_sensor_joins_when_a_signal_opened_a_window(broker: Broker, tmp_
             await daemon.wait_for_log("may join")
             await subscriber.wait_for(lambda _: bool(subscriber.on("edge/test/+/state")))
         sensor.cancel()
+
+
+async def test_a_board_that_advertises_its_readings_is_one_device(
+    micropython_bin: Path, broker: Broker, tmp_path: Path
+) -> None:
+    interpreter = await asyncio.to_thread(find_interpreter, str(micropython_bin))
+    climate: Json = {"kind": "simulated", "name": "climate", "interval_ms": 100}
+    config: dict[str, Json] = {
+        "name": "attic",
+        "links": ["ble"],
+        "bthome": True,
+        "ble_key": "231d39c1d7cc1ab1aee224cd096db932",
+        "sensors": [climate],
+    }
+    async with (
+        asyncio.timeout(60),
+        VirtualRadio() as radio,
+        Subscriber(broker.host, broker.port, "edge/test/#") as subscriber,
+        asyncio.TaskGroup() as tasks,
+    ):
+        board = FirmwareBoard(
+            *(tmp_path / "attic", tmp_path / "flash", Flash(config), interpreter),
+            board_id="c0ffee09",
+            radio=radio.board_address,
+        )
+        running = tasks.create_task(board.run())
+        more = f'[ble]\nadapter = "virtual:{radio.hci_address}"\n'
+        async with running_daemon(tmp_path / "d", broker.port, f"{tmp_path}/tty*", more=more):
+            await subscriber.wait_for(lambda _: len(subscriber.on("edge/test/+/state")) >= 30)
+        running.cancel()
+
+    levels = {message.topic.split("/")[2] for message in subscriber.messages}
+    assert levels == {"linux-c0ffee09", "status", "health"}
+
+
+async def test_an_advert_that_comes_once_is_read_though_its_library_is_not_there_yet(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with (
+        asyncio.timeout(60),
+        VirtualRadio() as radio,
+        Subscriber(broker.host, broker.port, "edge/test/#") as subscriber,
+    ):
+        more = f'[ble]\nadapter = "virtual:{radio.hci_address}"\n'
+        async with running_daemon(tmp_path / "d", broker.port, f"{tmp_path}/tty*", more=more):
+            sent = Transmission(hci.Address(SENSOR), BTHOME_25_DEGREES, rssi_dbm=-70)
+            while not radio.air.advertise(sent):  # noqa: ASYNC110 - nobody listens yet
+                await asyncio.sleep(0.02)
+            await subscriber.wait_for(lambda _: bool(subscriber.on("edge/test/+/state")))
+
+    assert len(subscriber.on("edge/test/+/state")) == 1
