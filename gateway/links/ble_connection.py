@@ -213,13 +213,12 @@ class BleLink:
             await self._disconnect(client)
 
     async def _connect(self, device: BLEDevice, turn: Turn) -> BleakClient:
-        loop = asyncio.get_running_loop()
         more: dict[str, Any] = {}
         if self._client_type is not None:
             more["backend"] = self._client_type
         try:
             async with asyncio.timeout(self._options.connect_s) as limit:
-                turn.on_over = lambda: limit.reschedule(loop.time())
+                turn.on_over = partial(_end_now, limit)
                 self._turns.begin(turn, self._options.crowded_connect_s)
                 return await establish_connection(
                     BleakClient,
@@ -417,6 +416,11 @@ class _Writer(asyncio.WriteTransport):
     async def _send(self, fragment: bytes) -> None:
         async with asyncio.timeout(self._request_s):
             await self._client.write_gatt_char(self._hears, fragment, response=self._with_response)
+
+
+def _end_now(limit: asyncio.Timeout) -> None:
+    if not limit.expired():  # else it has, and whoever is cancelled takes a while to end
+        limit.reschedule(asyncio.get_running_loop().time())
 
 
 def _characteristics(
