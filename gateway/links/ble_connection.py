@@ -83,6 +83,8 @@ class GattOptions:
     fresh_s: float = 30.0
     """A board that was heard within this time is there. An active scan of BlueZ tells of a board
     that advertises the same all the time every 10 to 15 s."""
+    bye_s: float = 1.0
+    """A board that said good-bye is left alone for so long, whatever it advertises."""
     rest_s: float = 60.0
     """A board that gave up its slot to others is gone if it is not heard for so long."""
 
@@ -130,6 +132,8 @@ class BleLink:
         self._is_turn_over = False
         self._is_near = False
         """Whether the session ended as one does with a board that is there."""
+        self._has_left = False
+        """Whether the board said good-bye."""
         self._missed_s = float("-inf")
         """When it did not connect, fell silent or said good-bye: what was heard before is void."""
         self._told_driver_error = False
@@ -195,7 +199,7 @@ class BleLink:
                 self._wake()
 
     async def _session(self, device: BLEDevice, turn: Turn, progress: Callable[[], None]) -> None:
-        self._is_near = False
+        self._is_near = self._has_left = False
         client = await self._connect(device, turn)
         self._radio.connected += 1
         try:
@@ -206,10 +210,13 @@ class BleLink:
             _log.debug("%s: %s", self._address, exc)
         finally:
             self._radio.connected -= 1
-            if self._is_near and self._has_spoken.is_set():
-                self.heard_s = self._clock.monotonic_s()
+            now_s = self._clock.monotonic_s()
+            if self._has_left:
+                self._missed_s = now_s + self._options.bye_s
+            elif self._is_near and self._has_spoken.is_set():
+                self.heard_s = now_s
             else:
-                self._missed_s = self._clock.monotonic_s()
+                self._missed_s = now_s
             await self._disconnect(client)
 
     async def _connect(self, device: BLEDevice, turn: Turn) -> BleakClient:
@@ -335,6 +342,7 @@ class BleLink:
         if self._conversation is not None and any(
             isinstance(event, Gone) and event.reason == _BYE for event in events
         ):
+            self._has_left = True
             self._conversation.fail(_AtEaseError("said good-bye"))
 
     def _wake(self) -> None:

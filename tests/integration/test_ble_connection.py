@@ -259,3 +259,23 @@ def test_whatever_a_board_notifies_is_events(values: list[bytes]) -> None:
         if line is not None:
             assert isinstance(driver.feed(line, 0.0), list)
         assert joiner.held <= 512
+
+
+async def test_a_board_that_said_good_bye_is_left_alone_although_it_advertises(
+    radio: VirtualRadio,
+) -> None:
+    board = RadioBoard(radio.air, "attic", address(1))
+    options = GattOptions(bye_s=PATIENCE_S)
+
+    async with boards_on_air(board), central_on(radio.hci_address, options=options) as central:
+        board.produce(10)
+        await central.until_delivered("attic", 10)
+        board.say_bye()
+        await central.until(lambda: central.gone)
+        link = central.links[address(1)]
+        await central.until(lambda: not link.is_busy)
+        left_s = link.heard_s
+        await central.until(lambda: link.heard_s > left_s + 0.5)  # it advertises 30 times a second
+
+    assert [gone.reason for gone in central.gone] == ["bye"]
+    assert board.connections == 1

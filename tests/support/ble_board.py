@@ -106,6 +106,11 @@ class RadioBoard:
         self.produced += count
         self._wake.set()
 
+    def say_bye(self) -> None:
+        """Say that it leaves now, and stay."""
+        self._session.bye(0)
+        self._wake.set()
+
     def send_garbage(self, values: list[bytes]) -> None:
         """Notify of these, as they are."""
         self._garbage += values
