@@ -252,3 +252,6 @@ def _loaded(family: Family) -> Library | Fault:
     except ImportError as exc:
         hint = "" if family is BTHOME else f"; install {EXTRA}"
         return Fault("library_missing", f"{family.name} sensors are heard: {exc}{hint}")
+    except Exception as exc:  # noqa: BLE001  # one that does not fit is as good as none
+        _log.warning("the library of %s cannot be used", family.name, exc_info=exc)
+        return Fault("library_unusable", f"{family.name} sensors are heard: {exc!r:.200}")

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
@@ -557,6 +558,20 @@ def test_a_library_that_is_missing_is_a_fault_that_says_what_to_install(
 
     assert faults_of(events) == ["library_missing"] * 2
     assert all("edge-gateway[ble-devices]" in e.detail for e in events if isinstance(e, Fault))
+    assert samples_of(feed(driver, bthome("400161")))
+
+
+def test_a_library_that_does_not_fit_is_a_fault_and_not_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ruuvitag_ble", ModuleType("ruuvitag_ble"))  # lacks its parser
+    driver = new_driver()
+    ruuvi = bytes.fromhex("0512fc5394c37c0004fffc040cac364200cdcbb8334c884f")
+    advert = Advert(ADDRESS, "", -60, {0x0499: ruuvi}, {}, (), 1.0)
+
+    events = feed(driver, advert, advert)
+
+    assert faults_of(events) == ["library_unusable"] * 2
     assert samples_of(feed(driver, bthome("400161")))
 
 
