@@ -47,6 +47,8 @@ MAX_WAITING: Final = 1000
 
 A_TURN: Final = 50
 """Adverts read in one turn of the event loop."""
+TURN_S: Final = 0.005
+"""Nor does a turn go on for longer: a sensor that is new costs as much as fifty that are known."""
 
 MAX_SEEN: Final = 4096
 """Devices bleak remembers for us; it would remember every address it ever heard."""
@@ -276,10 +278,13 @@ class BleScanner:
             await self._has_waiting.wait()
             if self._is_started:  # else BlueZ scans and has not said so, and may be stuck
                 self._has_heard_again()
+            until_s = self._clock.monotonic_s() + TURN_S
             for _ in range(min(A_TURN, len(self._waiting))):
                 device, data, heard_s = self._waiting.popleft()
                 self._status.adverts += 1
                 self._sink(_advert(device, data, heard_s), device)
+                if self._clock.monotonic_s() >= until_s:
+                    break
             if not self._waiting:
                 self._has_waiting.clear()
             await asyncio.sleep(0)
@@ -386,8 +391,9 @@ def _classed(error: BaseException, mode: ScanMode) -> _Ended:
             return _Ended(Failure.NO_ADAPTER, _DBUS_WORDS[error.dbus_error])
         case BleakDBusError():
             return _Ended(Failure.NOT_STARTED, reason)
-        case BleakError():  # bare: there is no such adapter, or it cannot be passive
-            return _Ended(Failure.NO_PASSIVE if mode == "passive" else Failure.NO_ADAPTER, reason)
+        case BleakError():  # bare: it cannot be passive, or there is no such adapter
+            is_there = mode == "passive" and "not found" not in reason
+            return _Ended(Failure.NO_PASSIVE if is_there else Failure.NO_ADAPTER, reason)
         case FileNotFoundError() | ConnectionRefusedError():
             return _Ended(Failure.NO_ADAPTER, f"D-Bus is not running: {reason}")
     return _Ended(Failure.NOT_STARTED, reason)

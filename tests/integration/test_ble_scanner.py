@@ -24,6 +24,7 @@ from gateway.links.ble_recovery import Remedy
 from gateway.links.ble_scanner import (
     MAX_SEEN,
     MAX_WAITING,
+    TURN_S,
     Adapter,
     BleScanner,
     RadioBackend,
@@ -200,6 +201,42 @@ async def test_an_adapter_that_cannot_be_passive_scans_actively_and_that_is_said
     assert pump.modes == ["passive", "active", "active"]
     said = [record for record in caplog.records if "no passive scan" in record.message]
     assert len(said) == 1
+
+
+async def test_an_adapter_that_is_plugged_in_again_is_passive_again() -> None:
+    pump = Pump()
+    pump.refuses = lambda _mode: BleakError("adapter 'hci1' not found")  # as bleak says it
+
+    async with scanning(pump) as heard:
+        await heard.until(lambda: len(pump.modes) > 1)
+        assert heard.states == ["no_adapter"]
+        pump.refuses = lambda _mode: None
+        await heard.until(lambda: heard.status.state == "scanning")
+
+    assert set(pump.modes) == {"passive"}
+
+
+async def test_the_loop_has_others_do_something_between_adverts_that_cost_much() -> None:
+    pump = Pump()
+    turns: list[int] = []
+    turn, now_s = 0, 100.0
+
+    def take(_advert: Advert, _device: object) -> None:
+        nonlocal now_s
+        now_s += 0.6 * TURN_S
+        turns.append(turn)
+
+    scanner = BleScanner(FAST, take, RadioStatus(), Clock(monotonic_s=lambda: now_s), backend=pump)
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(scanner.run(), name="scan")
+        await pump.has_started.wait()
+        pump.hear((SENSOR, advert()) for _ in range(20))
+        while len(turns) < 20:
+            await asyncio.sleep(0)
+            turn += 1
+        running.cancel()
+
+    assert max(turns.count(each) for each in turns) == 2  # of 0.6 TURN_S each
 
 
 async def test_a_scan_that_does_not_start_climbs_the_ladder() -> None:
