@@ -33,6 +33,10 @@ class JoinPolicy:
         """Who joined through a window, in the order of joining: what is to be kept."""
         return tuple(self._joined)
 
+    def recall(self, joined: Iterable[str]) -> None:
+        """Take up who joined in an earlier run; who joined since then stays."""
+        self._joined = dict.fromkeys([*joined, *self._joined][:MAX_JOINED])
+
     def is_member(self, address: str) -> bool:
         """Whether its samples are published."""
         return self._mode == "open" or address in self._listed or address in self._joined

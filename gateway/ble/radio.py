@@ -50,15 +50,23 @@ class Radio:
         self._unread: dict[str, Advert] = {}
         """The newest advert of each sensor that is heard meanwhile, by address."""
         self._boards = Boards(options, house, self._backend)
-        self._policy = JoinPolicy(options.join, {*options.names, *options.keys})
-        self._file = JoinedFile(options.joined_path)
         self._has_to_save = asyncio.Event()
+        self._policy = JoinPolicy(
+            options.join, {*options.names, *options.keys}, on_joined=self._has_to_save.set
+        )
+        self._file = JoinedFile(options.joined_path)
+        self._is_recalled = False
+        """Whether it is known who joined in earlier runs."""
         self._strangers = 0
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> NoReturn:
         """Scan, read and serve for ever."""
-        await self._recall()
+        try:
+            await self._recall()
+        except (OSError, LinkError) as exc:
+            _log.error("bluetooth: who joined is not known: %s; trying again", exc)
+            self._has_to_save.set()
         scanner = BleScanner(
             ScanOptions(
                 "" if self._backend else self._options.adapter,
@@ -124,6 +132,8 @@ class Radio:
                 self._loading.add(family.name)
                 self._tasks.create_task(self._load(family), name=f"import {family.name}")
             return
+        if (earlier := self._unread.pop(advert.address, None)) is not None:
+            self._read(earlier)
         events = self._sensors.feed(advert, self._house.clock.monotonic_s())
         if events:
             self._house.accept(LINK, events)
@@ -131,9 +141,11 @@ class Radio:
     async def _load(self, family: Family) -> None:
         """Import a family's library, which takes up to a second; then read what came meanwhile."""
         await _in_thread(partial(self._sensors.load, family))
-        unread, self._unread = self._unread, {}
-        for advert in unread.values():
-            self._read(advert)
+        for address in tuple(self._unread):
+            advert = self._unread.pop(address, None)
+            if advert is not None:  # else it was read with a later one
+                self._read(advert)
+            await asyncio.sleep(0)  # sensors that are new cost much: others have their turn
 
     async def _look_around(self) -> NoReturn:
         """Notice which sensors fell silent."""
@@ -156,17 +168,8 @@ class Radio:
 
     async def _recall(self) -> None:
         """Take up who joined in earlier runs."""
-        joined: list[str] = []
-        try:
-            joined = await Call(self._file.load).result()
-        except (OSError, LinkError) as exc:
-            _log.error("bluetooth: who joined is not known: %s", exc)
-        self._policy = JoinPolicy(
-            self._options.join,
-            {*self._options.names, *self._options.keys},
-            joined,
-            self._has_to_save.set,
-        )
+        self._policy.recall(await Call(self._file.load).result())
+        self._is_recalled = True
 
     async def _save(self) -> NoReturn:
         pause = Backoff(base_s=5.0, cap_s=SAVE_CAP_S)
@@ -174,6 +177,8 @@ class Radio:
             await self._has_to_save.wait()
             self._has_to_save.clear()
             try:
+                if not self._is_recalled:  # else the file would be overwritten with what is new
+                    await self._recall()
                 await Call(partial(self._file.save, self._policy.joined)).result()
             except (OSError, LinkError) as exc:
                 level = logging.DEBUG if pause.attempt else logging.ERROR

@@ -8,11 +8,13 @@ import asyncio
 import importlib
 import logging
 import os
+import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from gateway.backoff import Backoff
 from gateway.clock import Clock
 from gateway.joining import JoinMode
 from gateway.links.threads import Call
@@ -31,6 +33,10 @@ ADAPTERS: Final = Path("/sys/class/bluetooth")
 
 LOOK_S: Final = 5.0
 """How often an adapter is looked for while there is none."""
+
+RESTART_S: Final = 1.0
+RESTART_CAP_S: Final = 300.0
+"""After an error that nobody foresaw: the first pause is at most so long, and the longest."""
 
 VIRTUAL: Final = "virtual:"
 """What the name of a simulated adapter begins with."""
@@ -85,11 +91,27 @@ class Ble:
         self._is_paused = False
 
     async def run(self) -> NoReturn:
-        """Use the radio for ever."""
-        await self._until_there_is_one()
-        radio = self._radio = await self._make()
-        radio.hold(paused=self._is_paused)
-        await radio.run()
+        """Use the radio for ever.
+
+        Most of its code is others' (bleak, D-Bus, parsers), and what it reads comes from strangers:
+        an error that nobody foresaw costs a pause of the radio, and the ports nothing.
+        """
+        pause = Backoff(base_s=RESTART_S, cap_s=RESTART_CAP_S)
+        house = self._house
+        while True:
+            await self._until_there_is_one()
+            try:
+                radio = self._radio = await self._make(house)
+                radio.hold(paused=self._is_paused)
+                await radio.run()
+            except Exception as exc:  # noqa: BLE001  # logged, and told by the status
+                _log.error("bluetooth: failed, and is started anew", exc_info=exc)
+            self._radio = None
+            status = house.status.radio
+            status.state, status.reason = "recovering", "an unforeseen error: see the log"
+            house.on_change()
+            house = replace(house, run=secrets.randbits(32))  # samples are numbered from 0 again
+            await asyncio.sleep(pause.next_delay_s())
 
     def hold(self, *, paused: bool) -> None:
         """Ask boards to keep their samples for now, or to go on."""
@@ -113,7 +135,7 @@ class Ble:
                 self._house.on_change()
             await asyncio.sleep(LOOK_S)
 
-    async def _make(self) -> "Radio":
+    async def _make(self, house: House) -> "Radio":
         """Make the radio; its imports take a while, so they are done in a thread."""
         names = ["gateway.ble.radio"]
         if self._backend is None and self._options.adapter.startswith(VIRTUAL):
@@ -121,7 +143,7 @@ class Ble:
         modules: list[Any] = await Call(
             lambda: [importlib.import_module(name) for name in names]
         ).result()
-        made: Radio = modules[0].Radio(self._options, self._house, self._backend)
+        made: Radio = modules[0].Radio(self._options, house, self._backend)
         return made
 
 

@@ -22,6 +22,7 @@ from gateway.joining import JoinMode
 from gateway.links.ble_connection import SERVICE
 from gateway.links.ble_recovery import Remedy
 from gateway.links.ble_scanner import (
+    A_TURN,
     MAX_SEEN,
     MAX_WAITING,
     TURN_S,
@@ -43,6 +44,7 @@ PATIENCE_S = 30.0
 
 FAST = ScanOptions(look_s=0.02, first_wait_s=0.02, deaf_s=60.0)
 SENSOR = "A4:C1:38:00:00:01"
+BTHOME_0_DEGREES = b"\x40\x02\x00\x00"
 BTHOME_25_DEGREES = bytes.fromhex("4002c409")
 """Source: https://bthome.io/format/, device information 0x40, temperature 0x02 of 25.00."""
 
@@ -326,14 +328,19 @@ def test_an_adapter_is_there_if_the_kernel_lists_it(
 class Home:
     """The radio as the gateway runs it, with what it would publish."""
 
-    def __init__(self, folder: Path, pump: Pump, join: JoinMode) -> None:
+    def __init__(self, folder: Path, pump: Pump, join: JoinMode, clock: Clock) -> None:
         self.pump = pump
         self.status = Status()
         self.temperatures: list[object] = []
+        self.boots: list[int] = []
+        self.told: Callable[[], None] = lambda: None
+        """Called with each reading."""
+        self.breaks = False
+        """Whether taking a reading fails, as nobody foresaw."""
         self.file = folder / "joined"
         house = House(
             DeliveryBook(),
-            Clock(),
+            clock,
             1,
             "cafe",
             self.status,
@@ -344,8 +351,13 @@ class Home:
         self.ble = Ble(BleOptions(self.file, join=join), house, pump)
 
     def _accept(self, _link: str, events: list[Event]) -> None:
+        if self.breaks:
+            self.breaks = False
+            raise RuntimeError("nobody foresaw it")
+        self.told()
         for event in events:
             if isinstance(event, Readings):
+                self.boots += [record.boot for record in event.records]
                 self.temperatures += [
                     record.values.get("temperature")
                     for record in event.records
@@ -368,9 +380,9 @@ class Home:
 
 
 @asynccontextmanager
-async def at_home(folder: Path, join: JoinMode) -> AsyncIterator[Home]:
+async def at_home(folder: Path, join: JoinMode, clock: Clock | None = None) -> AsyncIterator[Home]:
     pump = Pump()
-    home = Home(folder, pump, join)
+    home = Home(folder, pump, join, clock or Clock())
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(home.ble.run(), name="ble")
         try:
@@ -397,6 +409,58 @@ async def test_a_stranger_joins_while_a_window_is_open_and_is_remembered(tmp_pat
         while not later.temperatures:
             await later.hear()
     assert later.temperatures == [25.0]
+
+
+async def test_who_joined_is_not_forgotten_when_the_list_could_not_be_read_at_first(
+    tmp_path: Path,
+) -> None:
+    earlier = "A4:C1:38:00:00:77"
+    path = tmp_path / "joined"
+    path.symlink_to(path)  # what cannot be read
+
+    async with at_home(tmp_path, "window") as home, asyncio.timeout(PATIENCE_S):
+        (tmp_path / "list").write_text(json.dumps({"joined": [earlier]}))
+        (tmp_path / "list").replace(path)
+        assert home.ble.open_window(60.0)
+        await home.hear()
+        await home.until(lambda: SENSOR in path.read_text())
+
+    assert json.loads(path.read_text()) == {"joined": [earlier, SENSOR]}
+
+
+async def test_an_error_that_nobody_foresaw_costs_the_radio_a_pause(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with at_home(tmp_path, "open") as home, asyncio.timeout(PATIENCE_S):
+        while not home.temperatures:  # its parser is imported first
+            await home.hear(BTHOME_0_DEGREES)
+        home.breaks = True
+        home.pump.hear([(SENSOR, advert(service_data=BTHOME_25_DEGREES))])
+        await home.until(lambda: home.status.radio.state == "recovering")
+        assert home.status.radio.reason
+        await home.until(lambda: home.status.radio.state == "scanning")
+        while len(home.temperatures) < 2:
+            await home.hear()
+
+    assert home.temperatures == [0.0, 25.0]
+    assert len(set(home.boots)) == 2, "samples are numbered from 0 again"
+    assert "nobody foresaw it" in caplog.text
+
+
+async def test_sensors_that_waited_for_their_parser_are_read_one_in_a_turn(tmp_path: Path) -> None:
+    turns: list[int] = []
+    turn = 0
+    heard = advert(service_data=BTHOME_25_DEGREES)
+    adverts = [(f"A4:C1:38:00:00:{number:02X}", heard) for number in range(A_TURN)]
+    clock = Clock(monotonic_s=lambda: 100.0)  # all of them are heard in one turn
+
+    async with at_home(tmp_path, "open", clock) as home, asyncio.timeout(PATIENCE_S):
+        home.told = lambda: turns.append(turn)
+        home.pump.hear(adverts)
+        while len(turns) < len(adverts):
+            await asyncio.sleep(0)
+            turn += 1
+        assert len(set(turns)) == len(adverts)
 
 
 async def test_whoever_claims_to_be_a_board_takes_bounded_room(tmp_path: Path) -> None:
