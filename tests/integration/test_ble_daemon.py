@@ -127,7 +127,9 @@ async def test_a_board_that_advertises_its_readings_is_one_device(
         running = tasks.create_task(board.run())
         more = f'[ble]\nadapter = "virtual:{radio.hci_address}"\n'
         async with running_daemon(tmp_path / "d", broker.port, f"{tmp_path}/tty*", more=more):
-            await subscriber.wait_for(lambda _: len(subscriber.on("edge/test/+/state")) >= 30)
+            await subscriber.wait_for(
+                lambda _: len(subscriber.on("edge/test/+/state")) >= 10, timeout_s=50
+            )
         running.cancel()
 
     levels = {message.topic.split("/")[2] for message in subscriber.messages}
@@ -147,6 +149,8 @@ async def test_an_advert_that_comes_once_is_read_though_its_library_is_not_there
             sent = Transmission(hci.Address(SENSOR), BTHOME_25_DEGREES, rssi_dbm=-70)
             while not radio.air.advertise(sent):  # noqa: ASYNC110 - nobody listens yet
                 await asyncio.sleep(0.02)
-            await subscriber.wait_for(lambda _: bool(subscriber.on("edge/test/+/state")))
+            await subscriber.wait_for(
+                lambda _: bool(subscriber.on("edge/test/+/state")), timeout_s=50
+            )
 
     assert len(subscriber.on("edge/test/+/state")) == 1

@@ -83,7 +83,7 @@ class Subscriber:
         await self._tasks.__aexit__(None, None, None)
 
     async def wait_for(
-        self, predicate: Callable[[Sequence[Received]], object], timeout_s: float = 10.0
+        self, predicate: Callable[[Sequence[Received]], object], timeout_s: float = 30.0
     ) -> None:
         """Return as soon as `predicate(messages)` is true.
 
@@ -92,7 +92,7 @@ class Subscriber:
         """
         await self._wait(lambda: bool(predicate(self.messages)), timeout_s)
 
-    async def wait_connections(self, count: int, timeout_s: float = 10.0) -> None:
+    async def wait_connections(self, count: int, timeout_s: float = 30.0) -> None:
         """Return once it has subscribed `count` times; raises AssertionError as `wait_for` does."""
         await self._wait(lambda: self.connections >= count, timeout_s)
 
