@@ -100,12 +100,8 @@ class Ble:
         house = self._house
         while True:
             await self._until_there_is_one()
-            try:
-                radio = self._radio = await self._make(house)
-                radio.hold(paused=self._is_paused)
-                await radio.run()
-            except Exception as exc:  # noqa: BLE001  # logged, and told by the status
-                _log.error("bluetooth: failed, and is started anew", exc_info=exc)
+            async with asyncio.TaskGroup() as tasks:  # else an error of its end would keep it alive
+                tasks.create_task(self._use(house), name="radio")
             self._radio = None
             status = house.status.radio
             status.state, status.reason = "recovering", "an unforeseen error: see the log"
@@ -134,6 +130,15 @@ class Ble:
                 _log.info("bluetooth: no adapter; serial lines only, until there is one")
                 self._house.on_change()
             await asyncio.sleep(LOOK_S)
+
+    async def _use(self, house: House) -> None:
+        """Use the radio until it fails."""
+        try:
+            radio = self._radio = await self._make(house)
+            radio.hold(paused=self._is_paused)
+            await radio.run()
+        except Exception as exc:  # noqa: BLE001  # logged, and told by the status
+            _log.error("bluetooth: failed", exc_info=exc)
 
     async def _make(self, house: House) -> "Radio":
         """Make the radio; its imports take a while, so they are done in a thread."""

@@ -447,6 +447,19 @@ async def test_an_error_that_nobody_foresaw_costs_the_radio_a_pause(
     assert "nobody foresaw it" in caplog.text
 
 
+async def test_a_radio_that_is_to_end_ends_whatever_goes_wrong_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        async with at_home(tmp_path, "open") as home:
+            while not home.temperatures:
+                await home.hear()
+            home.breaks = True  # when it says that the sensor is gone
+
+    assert not home.breaks
+    assert "nobody foresaw it" in caplog.text
+
+
 async def test_sensors_that_waited_for_their_parser_are_read_one_in_a_turn(tmp_path: Path) -> None:
     turns: list[int] = []
     turn = 0
