@@ -46,6 +46,7 @@ OWNERS = {
     "amqtt": {"simulate/broker.py"},
     "bleak": {"links/ble_scanner.py", "links/ble_connection.py", "simulate/radio/bleak_backend.py"},
     "bleak_retry_connector": {"links/ble_connection.py"},
+    "dbus_fast": {"links/ble_adapter.py"},
     "bumble": {"simulate/radio/*"},
     "sqlite3": {"store/database.py"},
     "pydantic": {"config/*"},
