@@ -220,6 +220,23 @@ class BleLink:
             await self._disconnect(client)
 
     async def _connect(self, device: BLEDevice, turn: Turn) -> BleakClient:
+        # In a task of its own: one that is cancelled in there may raise something else, or go on.
+        connecting: asyncio.Task[BleakClient | LinkError] | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                connecting = tasks.create_task(self._try_to_connect(device, turn), name="connect")
+        except asyncio.CancelledError:
+            if connecting is not None and connecting.done() and not connecting.cancelled():
+                late = connecting.result()
+                if isinstance(late, BleakClient):
+                    await self._disconnect(late)
+            raise
+        outcome = connecting.result()
+        if isinstance(outcome, LinkError):
+            raise outcome
+        return outcome
+
+    async def _try_to_connect(self, device: BLEDevice, turn: Turn) -> BleakClient | LinkError:
         more: dict[str, Any] = {}
         if self._client_type is not None:
             more["backend"] = self._client_type
@@ -238,7 +255,7 @@ class BleLink:
                 )
         except FAILURES as exc:
             self._missed_s = self._clock.monotonic_s()
-            raise LinkError(f"does not connect ({_words(exc)})") from exc
+            return LinkError(f"does not connect ({_words(exc)})")
         finally:
             turn.on_over = lambda: None
 

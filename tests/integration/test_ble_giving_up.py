@@ -7,6 +7,7 @@ import pytest
 from bleak.backends.client import BaseBleakClient
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import BaseBleakScanner
+from bleak.exc import BleakError
 
 from gateway.clock import Clock
 from gateway.drivers.serial_line import SerialLineDriver
@@ -19,6 +20,10 @@ from gateway.status import Status
 PATIENCE_S = 30.0
 """Only for what hangs."""
 FIRST, SECOND = "74:05:D7:00:00:01", "74:05:D7:00:00:02"
+
+
+def make_driver() -> SerialLineDriver:
+    raise AssertionError  # nobody ever connects
 
 
 class Undecided(BaseBleakClient):
@@ -42,9 +47,6 @@ async def test_who_wants_the_slot_of_one_that_is_just_given_up_gets_it() -> None
     clock, status = Clock(), Status()
     turns = Turns(1, 0.0, clock.monotonic_s)
     options = GattOptions(connect_s=0.01, crowded_connect_s=0.0)
-
-    def make_driver() -> SerialLineDriver:
-        raise AssertionError  # nobody ever connects
 
     def link(name: str) -> BleLink:
         made = BleLink(
@@ -71,3 +73,50 @@ async def test_who_wants_the_slot_of_one_that_is_just_given_up_gets_it() -> None
         Undecided.may_end.set()
 
     assert (turns.held, turns.waiting) == (0, 0)
+
+
+class Stubborn(BaseBleakClient):
+    """One that fails when it is cancelled; the next try may go well."""
+
+    is_connecting: ClassVar[asyncio.Event]
+    goes_well_next: ClassVar[bool]
+    disconnects: ClassVar[list[str]]
+
+    async def connect(self, *_: object, **__: object) -> None:
+        if self.is_connecting.is_set() and self.goes_well_next:
+            return
+        self.is_connecting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise BleakError("cannot cancel") from None
+
+    async def disconnect(self) -> None:
+        self.disconnects.append(self.address)
+
+
+@pytest.mark.parametrize("goes_well_next", [False, True])
+async def test_a_link_that_is_to_end_ends_although_connecting_goes_on(
+    *, goes_well_next: bool
+) -> None:
+    others = dict.fromkeys(BaseBleakClient.__abstractmethods__ - {"connect", "disconnect"}, None)
+    client = type("Client", (Stubborn,), others)
+    Stubborn.is_connecting, Stubborn.disconnects = asyncio.Event(), []
+    Stubborn.goes_well_next = goes_well_next
+    clock, status = Clock(), Status()
+    link = BleLink(
+        *(FIRST, make_driver, lambda _link, _events: None, status.link(FIRST), clock),
+        turns=Turns(1, 30.0, clock.monotonic_s),
+        radio=status.radio,
+        options=GattOptions(connect_s=1.0),
+        backend=VirtualBackend(BaseBleakScanner, client),
+    )
+    link.heard(BLEDevice(FIRST, FIRST, {}), clock.monotonic_s())
+
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(link.run(lambda: None), name="link")
+        await Stubborn.is_connecting.wait()
+        running.cancel()
+
+    assert running.cancelled()
+    assert Stubborn.disconnects == [FIRST] * goes_well_next
