@@ -207,6 +207,7 @@ class AdvertDriver:
         """Return the device's name in topics: the same each time, whatever it says of itself.
 
         A local name comes with some adverts only; a scanner that listens passively never hears it.
+        Only where two addresses of a family end alike it matters who is heard first.
         """
         digits = address.replace(":", "").lower()
         wanted = device_slug(name) if name else f"{family.name}_{digits[-4:]}"
