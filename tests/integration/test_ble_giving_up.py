@@ -83,8 +83,10 @@ class Stubborn(BaseBleakClient):
     disconnects: ClassVar[list[str]]
 
     async def connect(self, *_: object, **__: object) -> None:
-        if self.is_connecting.is_set() and self.goes_well_next:
-            return
+        if self.is_connecting.is_set():
+            if self.goes_well_next:
+                return
+            raise BleakError("nobody is there")
         self.is_connecting.set()
         try:
             await asyncio.Event().wait()
@@ -108,7 +110,7 @@ async def test_a_link_that_is_to_end_ends_although_connecting_goes_on(
         *(FIRST, make_driver, lambda _link, _events: None, status.link(FIRST), clock),
         turns=Turns(1, 30.0, clock.monotonic_s),
         radio=status.radio,
-        options=GattOptions(connect_s=1.0),
+        options=GattOptions(connect_s=PATIENCE_S),
         backend=VirtualBackend(BaseBleakScanner, client),
     )
     link.heard(BLEDevice(FIRST, FIRST, {}), clock.monotonic_s())
