@@ -24,12 +24,18 @@ async def keep_running(
     `run` gets a `progress` callback and calls it on every good datum: only real data resets the
     backoff, so a port that opens but sends garbage is not hammered. Each reason is warned of once
     until then: who mends what was said first must hear what comes next.
+
+    Cancelled, it ends, also where a library below turned the cancellation into an error of its own
+    and `run` made a `LinkError` of that.
     """
     told: set[str] = set()
     while True:
         try:
             await run(backoff.reset)
         except LinkError as exc:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from exc
             if not backoff.attempt:
                 told.clear()
             reason = str(exc)

@@ -1,5 +1,6 @@
 """The reconnect loop: what it says of failures, and how often."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NoReturn
@@ -69,3 +70,26 @@ async def test_reasons_without_end_do_not_fill_the_log(caplog: pytest.LogCapture
     told = await warnings_of([f"reason {number}" for number in range(100)], caplog)
 
     assert told == [f"broker: reason {number}" for number in range(8)]
+
+
+async def test_who_is_cancelled_ends_although_a_library_makes_an_error_of_that() -> None:
+    has_begun = asyncio.Event()
+    runs = 0
+
+    async def run(_progress: Callable[[], None]) -> NoReturn:
+        nonlocal runs
+        runs += 1
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as exc:
+            raise LinkError("the library calls it a failure") from exc
+        raise AssertionError
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(keep_running("radio", run, Backoff(base_s=0.0)))
+        await has_begun.wait()
+        task.cancel()
+
+    assert task.cancelled()
+    assert runs == 1
