@@ -295,25 +295,28 @@ async def test_the_daemon_starts_without_a_broker_and_delivers_when_it_appears(
 ) -> None:
     folder = tmp_path / "mosquitto"
     folder.mkdir()
-    broker = Broker(mosquitto_bin, folder)
+    broker = Broker(mosquitto_bin, folder, persistence=True)
     await asyncio.to_thread(broker.start)
-    await asyncio.to_thread(broker.stop)
     board = TextBoard(tmp_path / "ttyARDUINO", Printing(interval_s=0.05))
 
     try:
         async with (
             asyncio.timeout(60),
+            # Its session lasts: whoever comes first when the broker is back, it hears everything.
+            Subscriber(broker.host, broker.port, "edge/test/#") as subscriber,
             asyncio.TaskGroup() as tasks,
-            running_daemon(tmp_path / "daemon", broker.port, f"{tmp_path}/ttyARDUINO") as daemon,
         ):
-            running = tasks.create_task(board.run())
-            await daemon.wait_for_log("ttyarduino")
-            await asyncio.to_thread(broker.start)
-            async with Subscriber(broker.host, broker.port, "edge/test/#") as subscriber:
+            await asyncio.to_thread(broker.stop)
+            async with running_daemon(
+                tmp_path / "daemon", broker.port, f"{tmp_path}/ttyARDUINO"
+            ) as daemon:
+                running = tasks.create_task(board.run())
+                await daemon.wait_for_log("ttyarduino")
+                await asyncio.to_thread(broker.start)
                 await subscriber.wait_for(
                     lambda messages: len(samples(messages, "ttyarduino")) >= 20, 50
                 )
-            running.cancel()
+                running.cancel()
     finally:
         await asyncio.to_thread(broker.stop)
 

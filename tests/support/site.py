@@ -241,8 +241,8 @@ class Site:
         await self.witness.wait_for(lambda: len(self.witness.heard) >= count)
 
     async def until_noted(self, count: int) -> None:
-        """Return once every board has given so many more readings."""
-        enough = [board.noted() + count for board in self.boards]
+        """Return once every board has given so many more readings, or all of them."""
+        enough = [min(board.noted() + count, board.limit) for board in self.boards]
         await self._until(
             lambda: all(b.noted() >= n for b, n in zip(self.boards, enough, strict=True))
         )
