@@ -105,13 +105,22 @@ async def test_a_board_that_advertises_its_readings_is_one_device(
     micropython_bin: Path, broker: Broker, tmp_path: Path
 ) -> None:
     interpreter = await asyncio.to_thread(find_interpreter, str(micropython_bin))
-    climate: Json = {"kind": "simulated", "name": "climate", "interval_ms": 100}
+    air: Json = {
+        "kind": "simulated",
+        "name": "air",
+        "key": "warmth",
+        "unit": "°C",
+        "device_class": "temperature",
+        "low": 18,
+        "high": 26,
+        "interval_ms": 100,
+    }
     config: dict[str, Json] = {
         "name": "attic",
         "links": ["ble"],
         "bthome": True,
         "ble_key": "231d39c1d7cc1ab1aee224cd096db932",
-        "sensors": [climate],
+        "sensors": [air],
     }
     async with (
         asyncio.timeout(60),
@@ -125,15 +134,20 @@ async def test_a_board_that_advertises_its_readings_is_one_device(
             radio=radio.board_address,
         )
         running = tasks.create_task(board.run())
+        sensor = tasks.create_task(advertise(radio), name="sensor")
         more = f'[ble]\nadapter = "virtual:{radio.hci_address}"\n'
         async with running_daemon(tmp_path / "d", broker.port, f"{tmp_path}/tty*", more=more):
+            # From then on adverts in the board's format are read.
+            await subscriber.wait_for(lambda _: subscriber.on("edge/test/bthome_0001/state"), 50)
+            count = len(subscriber.on("edge/test/linux-c0ffee09/state")) + 20
             await subscriber.wait_for(
-                lambda _: len(subscriber.on("edge/test/+/state")) >= 10, timeout_s=50
+                lambda _: len(subscriber.on("edge/test/linux-c0ffee09/state")) >= count, 50
             )
         running.cancel()
+        sensor.cancel()
 
     levels = {message.topic.split("/")[2] for message in subscriber.messages}
-    assert levels == {"linux-c0ffee09", "status", "health"}
+    assert levels == {"linux-c0ffee09", "bthome_0001", "status", "health"}
 
 
 async def test_an_advert_that_comes_once_is_read_though_its_library_is_not_there_yet(
