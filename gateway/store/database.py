@@ -203,15 +203,6 @@ class Database:
                 for number, offset_s, quality in selected
             }
 
-    def forget_bases(self, but: int) -> None:
-        """Forget the offsets of boots that no row needs any more."""
-        with _told(self.path), self._transaction():
-            self._connection.execute(
-                "DELETE FROM boots WHERE machine_boot != ? AND machine_boot NOT IN "
-                "(SELECT machine_boot FROM records)",
-                (but,),
-            )
-
     def rows_of(self, device: str) -> Iterator[tuple[int, int, int]]:
         """Return n, boot and first number of all rows of a device, in the order of arrival."""
         query = "SELECT n, boot, first_seq FROM records WHERE device = ? ORDER BY n"
