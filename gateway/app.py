@@ -6,31 +6,25 @@ import logging
 import resource
 import secrets
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
-from functools import partial
 
-from gateway import __version__
+from gateway import __version__, wiring
 from gateway.backoff import Backoff
-from gateway.ble.service import Ble, BleOptions, House
+from gateway.ble.service import Ble
 from gateway.clock import Clock
-from gateway.config.bind_keys import bind_keys
 from gateway.config.models import Settings
-from gateway.config.serial_models import PortSettings
-from gateway.drivers.serial_line import LineFormat, SerialLineDriver
 from gateway.errors import StoreError
 from gateway.health import call_every, memory_bytes, watch_loop_lag
-from gateway.links.serial_port import SerialLink, SerialOptions
-from gateway.links.serial_ports import FoundPort, PortWatch
-from gateway.model import Sensor, slug
+from gateway.house import House
 from gateway.mqtt import payloads, topics
-from gateway.mqtt.publisher import BrokerSettings, Publisher
+from gateway.mqtt.publisher import Publisher
 from gateway.pipeline import Pipeline
+from gateway.ports import Ports
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
-from gateway.store.keeper import Keeper, KeeperOptions
+from gateway.store.keeper import Keeper
 from gateway.store.ledger import Entry
-from gateway.store.outbox import Outbox, OutboxOptions
-from gateway.store.store import Limits, Store
+from gateway.store.outbox import Outbox
+from gateway.store.store import Store
 from gateway.supervise import keep_running
 from gateway.timekeeper import TimeKeeper
 
@@ -40,13 +34,8 @@ SETTLE_S = 1.0
 """Time a clean stop gives the broker to take what waits, and the boards to hear of it."""
 LAST_WORDS_S = 0.05
 """Time for the acknowledgements of what was made safe last to leave through the ports."""
-PORTS_A_TURN = 4
-PORTS_PAUSE_S = 0.02
-"""When hundreds of ports appear at once, as many are opened between two such pauses: each starts a
-thread, and boards that all introduce themselves in one turn of the loop would hold it up."""
 CLOCK_INTERVAL_S = 1.0
 """How old the last look at a synchronised clock may be when somebody sets it by hand."""
-PORT_BACKOFF_CAP_S = 10.0
 BROKER_BACKOFF_CAP_S = 30.0
 
 
@@ -62,9 +51,9 @@ class App:
         self._run = secrets.randbits(32)
         self._session = f"{self._run:08x}"
         self.status = Status()
-        self.outbox = Outbox(_outbox_options(settings), self.status.counts, self._clock)
+        self.outbox = Outbox(wiring.outbox_options(settings), self.status.counts, self._clock)
         self._publisher = Publisher(
-            _broker_settings(settings, password),
+            wiring.broker_settings(settings, password),
             gateway=settings.gateway.name,
             version=__version__,
             session=self._session,
@@ -76,18 +65,18 @@ class App:
         self._pipeline = Pipeline(self.outbox, self._publisher, self.status, self._timekeeper)
         self._book = DeliveryBook()
         self._keeper = Keeper(
-            Store(settings.outbox_path, _store_limits(settings)),
+            Store(settings.outbox_path, wiring.store_limits(settings)),
             self.outbox,
-            _keeper_options(settings),
+            wiring.keeper_options(settings),
             clock=self._clock,
             time_base=self._timekeeper.base,
             status=self.status.store,
             watermarks=self._book.changed,
             recall=self._recall,
         )
-        self._ble = self._make_ble() if settings.ble.enabled else None
-        self._links: dict[str, SerialLink] = {}
-        self._is_crowded = False
+        house = self._make_house()
+        self._ports = Ports(wiring.ports_options(settings), house)
+        self._ble = Ble(wiring.ble_options(settings), house) if settings.ble.enabled else None
         self.outbox.on_crowded = self._hold
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
@@ -174,66 +163,12 @@ class App:
     async def _run_links(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             if self._settings.serial.enabled:
-                tasks.create_task(self._run_ports(), name="ports")
+                tasks.create_task(self._ports.run(), name="ports")
             if self._ble is not None:
                 tasks.create_task(self._ble.run(), name="ble")
 
-    async def _run_ports(self) -> None:
-        serial = self._settings.serial
-        watch = PortWatch(serial.patterns, serial.exclude, serial.rescan_s)
-        running: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as tasks:
-            async for change in watch.changes():
-                for port in change.vanished:
-                    await self._close_link(port, running.pop(port.name))
-                for number, port in enumerate(change.appeared, 1):
-                    running[port.name] = tasks.create_task(self._run_link(port), name=port.name)
-                    if number % PORTS_A_TURN == 0:
-                        await asyncio.sleep(PORTS_PAUSE_S)
-
-    async def _close_link(self, port: FoundPort, task: asyncio.Task[None]) -> None:
-        task.cancel()
-        await asyncio.wait([task])
-        self._links.pop(port.name, None)
-        self._pipeline.forget_link(port.name)
-
-    async def _run_link(self, port: FoundPort) -> None:
-        _log.info("%s: found %s", port.name, port.description or port.device)
-        override = self._override(port)
-        link = SerialLink(
-            port.path,
-            _serial_options(self._settings, override),
-            partial(self._make_driver, port, override),
-            self._pipeline.accept,
-            self.status.link(port.name),
-            self._clock,
-        )
-        self._links[port.name] = link
-        link.hold(paused=self._is_crowded)
-        await keep_running(port.name, link.run, Backoff(cap_s=PORT_BACKOFF_CAP_S))
-
-    def _make_driver(self, port: FoundPort, override: PortSettings | None) -> SerialLineDriver:
-        line_format = LineFormat()
-        name = ""
-        if override is not None:
-            columns = tuple(
-                Sensor(slug(column.key), column.unit, column.device_class)
-                for column in override.columns
-            )
-            line_format = LineFormat(override.format, columns, override.separator)
-            name = override.name or ""
-        return SerialLineDriver(
-            port_name=port.name,
-            device_name=name,
-            line_format=line_format,
-            book=self._book,
-            clock=self._clock,
-            run=self._run,
-            session_id=self._session,
-        )
-
-    def _make_ble(self) -> Ble:
-        house = House(
+    def _make_house(self) -> House:
+        return House(
             book=self._book,
             clock=self._clock,
             run=self._run,
@@ -243,21 +178,11 @@ class App:
             forget_link=self._pipeline.forget_link,
             on_change=self._publish_health,
         )
-        return Ble(_ble_options(self._settings), house)
-
-    def _override(self, port: FoundPort) -> PortSettings | None:
-        names = (port.path, port.name, port.device)
-        for override in self._settings.serial.port:
-            if any(fnmatchcase(name, override.match) for name in names):
-                return override
-        return None
 
     def _hold(self, is_crowded: bool) -> None:  # noqa: FBT001 - the outbox tells its state
-        self._is_crowded = is_crowded
         # The other half of the room is for devices that cannot wait.
         self._book.pause_room.records = self.outbox.room // 2
-        for link in self._links.values():
-            link.hold(paused=is_crowded)
+        self._ports.hold(paused=is_crowded)
         if self._ble is not None:
             self._ble.hold(paused=is_crowded)
 
@@ -282,72 +207,6 @@ class App:
             return oldest_s
         stored_s = stored_unix_s - self._timekeeper.base().offset_s
         return stored_s if oldest_s is None else min(oldest_s, stored_s)
-
-
-def _outbox_options(settings: Settings) -> OutboxOptions:
-    outbox = settings.outbox
-    return OutboxOptions(
-        max_records=outbox.max_records,
-        live_s=outbox.spill_after_s,
-        drain_rate=outbox.drain_rate,
-        always_stores=outbox.durability == "always",
-    )
-
-
-def _store_limits(settings: Settings) -> Limits:
-    outbox = settings.outbox
-    return Limits(outbox.max_mb << 20, outbox.max_age_days * 86400.0)
-
-
-def _keeper_options(settings: Settings) -> KeeperOptions:
-    outbox = settings.outbox
-    return KeeperOptions(
-        outbox.spill_after_s, outbox.durability == "always", _store_limits(settings)
-    )
-
-
-def _broker_settings(settings: Settings, password: str | None) -> BrokerSettings:
-    mqtt = settings.mqtt
-    return BrokerSettings(
-        host=mqtt.host,
-        port=mqtt.broker_port,
-        version=mqtt.version,
-        client_id=settings.client_id,
-        username=mqtt.username,
-        password=password,
-        tls=mqtt.uses_tls,
-        ca_file=mqtt.ca_file,
-        cert_file=mqtt.cert_file,
-        key_file=mqtt.key_file,
-        keepalive_s=mqtt.keepalive_s,
-        window=mqtt.window,
-        batch_max=mqtt.batch_max,
-        base_topic=settings.base_topic,
-    )
-
-
-def _serial_options(settings: Settings, override: PortSettings | None) -> SerialOptions:
-    serial = settings.serial
-    baudrate, silence_s = serial.baudrate, serial.silence_s
-    if override is not None:
-        baudrate = override.baudrate or baudrate
-        silence_s = silence_s if override.silence_s is None else override.silence_s
-    return SerialOptions(baudrate=baudrate, settle_s=serial.settle_s, silence_s=silence_s or None)
-
-
-def _ble_options(settings: Settings) -> BleOptions:
-    ble = settings.ble
-    return BleOptions(
-        joined_path=settings.joined_path,
-        adapter=ble.adapter,
-        is_passive=ble.mode == "passive",
-        join=ble.join,
-        names={device.address: device.name or "" for device in ble.device},
-        keys=bind_keys(ble),
-        max_connections=ble.max_connections,
-        turn_s=ble.turn_s,
-        deaf_s=ble.deaf_s,
-    )
 
 
 def _raise_descriptor_limit() -> None:

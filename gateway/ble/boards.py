@@ -5,9 +5,10 @@ from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
 from gateway.backoff import Backoff
-from gateway.ble.service import BleOptions, House
+from gateway.ble.service import BleOptions
 from gateway.drivers.advert import Advert
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
+from gateway.house import House
 from gateway.links.ble_connection import SERVICE, BleLink
 from gateway.links.ble_scanner import Connectable, RadioBackend
 from gateway.links.ble_turns import Turns

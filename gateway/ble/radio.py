@@ -8,11 +8,12 @@ from typing import Final, NoReturn
 
 from gateway.backoff import Backoff
 from gateway.ble.boards import BOARDS_LOOK_S, Boards
-from gateway.ble.service import VIRTUAL, BleOptions, House
+from gateway.ble.service import VIRTUAL, BleOptions
 from gateway.drivers.advert import Advert
 from gateway.drivers.advert_families import Family
 from gateway.drivers.adverts import AdvertDriver
 from gateway.errors import LinkError
+from gateway.house import House
 from gateway.joining import JoinPolicy
 from gateway.links.ble_connection import SERVICE
 from gateway.links.ble_scanner import BleScanner, Connectable, RadioBackend, ScanOptions

@@ -9,18 +9,15 @@ import importlib
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from gateway.backoff import Backoff
-from gateway.clock import Clock
+from gateway.house import House
 from gateway.joining import JoinMode
 from gateway.links.threads import Call
-from gateway.model import Event
-from gateway.protocol.delivery import DeliveryBook
-from gateway.status import Status
 
 if TYPE_CHECKING:
     from gateway.ble.radio import Radio
@@ -58,23 +55,6 @@ class BleOptions:
     max_connections: int = 4
     turn_s: float = 30.0
     deaf_s: float = 90.0
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What the radio shares with the rest of the gateway."""
-
-    book: DeliveryBook
-    clock: Clock
-    run: int
-    """Number of this run of the gateway, u32."""
-    session: str
-    status: Status
-    accept: Callable[[str, list[Event]], None]
-    """Takes the name of a link and its events, in order."""
-    forget_link: Callable[[str], None]
-    on_change: Callable[[], None]
-    """Told of each change of the radio's state."""
 
 
 class Ble:

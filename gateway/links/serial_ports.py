@@ -90,6 +90,11 @@ class PortWatch:
         self._rescan_s = rescan_s
         self._wake = asyncio.Event()
 
+    def look_for(self, patterns: Sequence[str], exclude: Sequence[str], rescan_s: float) -> None:
+        """Look for other ports from now on, at once; those that match no longer vanish."""
+        self._patterns, self._exclude, self._rescan_s = patterns, exclude, rescan_s
+        self._wake.set()
+
     def look_now(self) -> None:
         """Look at once instead of when the next look is due."""
         self._wake.set()

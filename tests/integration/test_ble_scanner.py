@@ -14,10 +14,11 @@ from bleak.exc import BleakDBusError, BleakError
 from bumble import hci
 
 from gateway.ble.boards import MAX_BOARDS
-from gateway.ble.service import Ble, BleOptions, House, has_adapter
+from gateway.ble.service import Ble, BleOptions, has_adapter
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.health import memory_bytes
+from gateway.house import House
 from gateway.joining import JoinMode
 from gateway.links.ble_connection import SERVICE
 from gateway.links.ble_recovery import Remedy

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ble.service import Ble, BleOptions, House
+from gateway.ble.service import Ble, BleOptions
 from gateway.clock import Clock
+from gateway.house import House
 from gateway.model import Event, Readings, Sample, Value
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status

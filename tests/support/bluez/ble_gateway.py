@@ -4,8 +4,9 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.ble.service import Ble, BleOptions, House
+from gateway.ble.service import Ble, BleOptions
 from gateway.clock import Clock
+from gateway.house import House
 from gateway.model import Event, Readings, Sample
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status

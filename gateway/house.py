@@ -1,0 +1,26 @@
+"""What ports and radio share with the rest of the gateway."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.clock import Clock
+from gateway.model import Event
+from gateway.protocol.delivery import DeliveryBook
+from gateway.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every link needs of the rest of the gateway."""
+
+    book: DeliveryBook
+    clock: Clock
+    run: int
+    """Number of this run of the gateway, u32."""
+    session: str
+    status: Status
+    accept: Callable[[str, list[Event]], None]
+    """Takes the name of a link and its events, in order."""
+    forget_link: Callable[[str], None]
+    on_change: Callable[[], None]
+    """Told of each change of the radio's state."""

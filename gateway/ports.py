@@ -1,0 +1,162 @@
+"""The serial ports: each that is found gets a link of its own."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Final, NamedTuple, NoReturn
+
+from gateway.backoff import Backoff
+from gateway.drivers.serial_line import LineFormat, SerialLineDriver
+from gateway.house import House
+from gateway.links.serial_port import SerialLink, SerialOptions
+from gateway.links.serial_ports import FoundPort, PortsChanged, PortWatch
+from gateway.supervise import keep_running
+
+_log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 4
+PAUSE_S: Final = 0.02
+"""When hundreds of ports appear at once, as many are opened between two such pauses: each starts a
+thread, and boards that all introduce themselves in one turn of the loop would hold it up."""
+
+BACKOFF_CAP_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class PortUse:
+    """How to use a port, and what is on it."""
+
+    options: SerialOptions
+    line_format: LineFormat
+    device_name: str = ""
+    """For a source that does not name itself; empty for the port's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortRule:
+    """What is different for some ports."""
+
+    match: str
+    """Glob over path, stable name or the kernel's name."""
+    use: PortUse
+
+
+@dataclass(frozen=True, slots=True)
+class PortsOptions:
+    """Which ports to use, and how."""
+
+    patterns: tuple[str, ...]
+    exclude: tuple[str, ...]
+    rescan_s: float
+    use: PortUse
+    """Where no rule matches."""
+    rules: tuple[PortRule, ...] = ()
+    """The first that matches counts."""
+
+    def use_of(self, port: FoundPort) -> PortUse:
+        """Return how to use `port`."""
+        names = (port.path, port.name, port.device)
+        for rule in self.rules:
+            if any(fnmatchcase(name, rule.match) for name in names):
+                return rule.use
+        return self.use
+
+
+class _Running(NamedTuple):
+    port: FoundPort
+    link: SerialLink
+    task: asyncio.Task[None]
+
+
+class Ports:
+    """The links of all serial ports, opened as boards appear and dropped as they go."""
+
+    def __init__(self, options: PortsOptions, house: House) -> None:
+        self._options = options
+        self._house = house
+        self._watch = PortWatch(options.patterns, options.exclude, options.rescan_s)
+        self._running: dict[str, _Running] = {}
+        self._is_paused = False
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> NoReturn:
+        """Serve the ports that are there, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            async for change in self._watch.changes():
+                await self._follow(change, tasks)
+        raise AssertionError  # changes() never ends
+
+    def hold(self, *, paused: bool) -> None:
+        """Ask all boards to keep their samples for now, or to go on."""
+        self._is_paused = paused
+        for running in self._running.values():
+            running.link.hold(paused=paused)
+
+    def link(self, name: str) -> SerialLink | None:
+        """Return the link of that name, if there is one."""
+        running = self._running.get(name)
+        return None if running is None else running.link
+
+    async def reconfigure(self, options: PortsOptions) -> list[str]:
+        """Do as `options` say from now on; return the links that were closed and begun anew.
+
+        Ports that are not looked for any more, and those that now are, follow with the next look.
+        """
+        before, self._options = self._options, options
+        self._watch.look_for(options.patterns, options.exclude, options.rescan_s)
+        changed = [
+            running.port
+            for running in self._running.values()
+            if before.use_of(running.port) != options.use_of(running.port)
+        ]
+        for port in changed:
+            await self._close(port)
+            if self._tasks is not None and port.name not in self._running:
+                self._open(port, self._tasks)
+        return [port.name for port in changed]
+
+    async def _follow(self, change: PortsChanged, tasks: asyncio.TaskGroup) -> None:
+        for port in change.vanished:
+            await self._close(port)
+        for number, port in enumerate(change.appeared, 1):
+            self._open(port, tasks)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(PAUSE_S)
+
+    def _open(self, port: FoundPort, tasks: asyncio.TaskGroup) -> None:
+        _log.info("%s: found %s", port.name, port.description or port.device)
+        use = self._options.use_of(port)
+        link = SerialLink(
+            port.path,
+            use.options,
+            partial(self._make_driver, port, use),
+            self._house.accept,
+            self._house.status.link(port.name),
+            self._house.clock,
+        )
+        link.hold(paused=self._is_paused)
+        serving = keep_running(port.name, link.run, Backoff(cap_s=BACKOFF_CAP_S))
+        task: asyncio.Task[None] = tasks.create_task(serving, name=port.name)
+        self._running[port.name] = _Running(port, link, task)
+
+    async def _close(self, port: FoundPort) -> None:
+        running = self._running.pop(port.name, None)
+        if running is None:  # reconfigured and unplugged at the same time
+            return
+        running.task.cancel()
+        await asyncio.wait([running.task])
+        self._house.forget_link(port.name)
+
+    def _make_driver(self, port: FoundPort, use: PortUse) -> SerialLineDriver:
+        return SerialLineDriver(
+            port_name=port.name,
+            device_name=use.device_name,
+            line_format=use.line_format,
+            book=self._house.book,
+            clock=self._house.clock,
+            run=self._house.run,
+            session_id=self._house.session,
+        )
