@@ -17,7 +17,7 @@ from gateway.health import call_every, memory_bytes, watch_loop_lag
 from gateway.house import House
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.publisher import Publisher
-from gateway.pipeline import Pipeline
+from gateway.pipeline import SLEEPERS_LOOK_S, Pipeline
 from gateway.ports import Ports
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
@@ -96,6 +96,8 @@ class App:
                 tasks.create_task(serving, name="broker")
                 tasks.create_task(watch_loop_lag(self.status), name="loop lag")
                 tasks.create_task(call_every(CLOCK_INTERVAL_S, self._timekeeper.base), name="clock")
+                sleepers = call_every(SLEEPERS_LOOK_S, self._pipeline.look_for_sleepers)
+                tasks.create_task(sleepers, name="sleepers")
                 health = call_every(health_interval_s, self._publish_health)
                 tasks.create_task(health, name="health")
                 links = tasks.create_task(self._run_links(), name="links")

@@ -1,6 +1,7 @@
 """The flow: what drivers say, into the outbox, the status board and the retained documents."""
 
 import logging
+from typing import Final
 
 from gateway.model import (
     ActuatorChanged,
@@ -16,7 +17,7 @@ from gateway.model import (
 )
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.publisher import Publisher
-from gateway.status import DeviceStatus, Status
+from gateway.status import MAX_DEVICES, DeviceStatus, Status
 from gateway.store.outbox import Outbox
 from gateway.timekeeper import TimeKeeper
 
@@ -30,6 +31,15 @@ _LOG_LEVELS = {
 }
 """A device's lines go to its log topic; the daemon's log shows what its keeper must see."""
 
+MISSED_WAKES: Final = 3
+"""A board that sleeps is there until it has missed so many wakes in a row."""
+LEAST_SLEEP_S: Final = 30.0
+MOST_SLEEP_S: Final = 3 * 86_400.0
+"""It is given at least so long, and at most, whatever it says."""
+
+SLEEPERS_LOOK_S: Final = 5.0
+"""How often `look_for_sleepers` is to be called."""
+
 
 class Pipeline:
     """Where the events of all links meet; synchronous, so that order is kept without locks."""
@@ -42,6 +52,8 @@ class Pipeline:
         self._status = status
         self._timekeeper = timekeeper
         self._told_faults: set[tuple[str, str]] = set()
+        self._asleep: dict[str, float] = {}
+        """Boards that sleep, and the monotonic time until which they are taken to be there."""
 
     def accept(self, link: str, events: list[Event]) -> None:
         """Take what the driver of `link` made of its bytes, in order."""
@@ -68,6 +80,16 @@ class Pipeline:
         self._status.links.pop(link, None)
         self._told_faults = {fault for fault in self._told_faults if fault[0] != link}
 
+    def look_for_sleepers(self) -> None:
+        """Note which boards that sleep did not come back; to be called now and then."""
+        now_s = self._timekeeper.clock.monotonic_s()
+        for device in [device for device, until_s in self._asleep.items() if until_s <= now_s]:
+            del self._asleep[device]
+            entry = self._status.devices.get(device)
+            if entry is not None:
+                _log.info("%s: gone (did not wake %d times)", device, MISSED_WAKES)
+                self._set_online(entry, is_online=False)
+
     def _take_readings(self, readings: Readings) -> None:
         self._outbox.put(readings)
         entry = self._status.device(readings.device)
@@ -77,7 +99,7 @@ class Pipeline:
         for sample in samples:
             entry.last_s = sample.taken_s
             entry.values.update(sample.values)
-        if not entry.online:
+        if not entry.online or readings.device in self._asleep:
             self._set_online(entry, is_online=True)
 
     def _take_description(self, link: str, description: Description) -> None:
@@ -109,6 +131,11 @@ class Pipeline:
         entry = self._status.devices.get(gone.device)
         if entry is None or entry.link not in ("", link):
             return  # it lives on at another link
+        if entry.online and gone.back_in_s and len(self._asleep) < MAX_DEVICES:
+            stays_s = min(max(MISSED_WAKES * gone.back_in_s, LEAST_SLEEP_S), MOST_SLEEP_S)
+            self._asleep[gone.device] = self._timekeeper.clock.monotonic_s() + stays_s
+            _log.debug("%s: away for %.0f s", gone.device, gone.back_in_s)
+            return
         if entry.online:
             _log.info("%s: gone (%s)", gone.device, gone.reason)
         self._set_online(entry, is_online=False)
@@ -129,6 +156,7 @@ class Pipeline:
             )
 
     def _set_online(self, entry: DeviceStatus, *, is_online: bool) -> None:
+        self._asleep.pop(entry.device, None)
         if entry.online is not is_online:
             entry.online = is_online
             topic = topics.availability(entry.device)

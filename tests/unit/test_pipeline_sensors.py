@@ -4,13 +4,9 @@ import logging
 
 import pytest
 
-from gateway.clock import Clock
-from gateway.mqtt.publisher import BrokerSettings, Publisher
-from gateway.pipeline import Pipeline
 from gateway.status import Status
-from gateway.store.outbox import Outbox, OutboxOptions
-from gateway.timekeeper import TimeKeeper
 from tests.support.adverts import bthome, new_driver
+from tests.support.pipeline import new_pipeline
 
 SHELLY = "54:48:E6:8F:80:A5"
 SEALED = "41e445f3c9962b332211006c7c4519"
@@ -18,23 +14,6 @@ SEALED = "41e445f3c9962b332211006c7c4519"
 LATER = "41a47266c95f730011223378237214"
 """The same under a higher counter: the test suite of bthome-ble."""
 KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
-
-
-def new_pipeline(status: Status) -> Pipeline:
-    clock = Clock(is_synchronised=lambda: False)
-    timekeeper = TimeKeeper(clock)
-    outbox = Outbox(OutboxOptions(), status.counts, clock)
-    publisher = Publisher(
-        BrokerSettings(host="127.0.0.1", port=1, base_topic="edge/test"),
-        gateway="test",
-        version="1.2.3",
-        session="s",
-        records=outbox,
-        clock=clock,
-        timekeeper=timekeeper,
-        status=status,
-    )
-    return Pipeline(outbox, publisher, status, timekeeper)
 
 
 def test_a_missing_key_stands_in_the_status_of_the_device_and_is_told_once(
