@@ -17,6 +17,9 @@ MAX_SLUG = 64
 RESERVED_DEVICES = frozenset({"status", "health", "request", "response"})
 """First levels of the gateway's own topics, below the base topic."""
 
+RESERVED_KEYS = frozenset({"time", "id", "time_quality"})
+"""Keys the gateway itself adds to a published sample."""
+
 _NOT_SLUG = re.compile(r"[^a-z0-9_-]+")
 
 
@@ -46,7 +49,7 @@ class Sample(NamedTuple):
     taken_s: float
     """When it was taken, on the gateway's monotonic clock."""
     values: Mapping[str, Value]
-    """Sensor key (a slug) to value."""
+    """Sensor key (a slug) to value; empty where the configuration left nothing of it to publish."""
 
 
 class GapCause(Enum):
@@ -129,6 +132,13 @@ class Sensor:
     """Value = integer on the wire * 10**exponent; None where values come as text."""
     is_diagnostic: bool = False
     """Whether it tells of the device itself rather than of what it measures."""
+    source_key: str = ""
+    """Its key before the configuration renamed it; empty where that is `key`."""
+
+    @property
+    def identity(self) -> str:
+        """What no change of the configuration changes: for ids that must outlive a new name."""
+        return self.source_key or self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +178,23 @@ class Description:
     """Traceback of the crash that ended the board's last run, if there was one."""
     problem: str = ""
     """Why there are no values of it: needs_key or wrong_key; empty when nothing is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Implausible:
+    """A value that cannot be right, left out of its sample."""
+
+    sample: Sample
+    """As it is published."""
+    sensor: str
+    """The key under which the value would have been."""
+    value: float
+    """In the unit that is published."""
+    low: float | None
+    high: float | None
+    """Within which it should have been; None for no limit."""
+    count: int
+    """Values of this sensor that were left out since the last one that was told."""
 
 
 class LogLevel(Enum):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.drivers.advert import Advert
 from gateway.drivers.advert_families import Family, Library, Parser
-from gateway.drivers.text_device import INT_LIMIT, RESERVED_KEYS, is_good_text, printable
-from gateway.model import Sensor, Value, slug
+from gateway.drivers.text_device import INT_LIMIT, is_good_text, printable
+from gateway.model import RESERVED_KEYS, Sensor, Value, slug
 
 if TYPE_CHECKING:
     from sensor_state_data import DeviceKey, SensorUpdate

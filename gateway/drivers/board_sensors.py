@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from gateway.drivers.text_device import RESERVED_KEYS, printable
-from gateway.model import MAX_SLUG, Actuator, Sensor, slug
+from gateway.drivers.text_device import printable
+from gateway.model import MAX_SLUG, RESERVED_KEYS, Actuator, Sensor, slug
 from gateway.protocol.messages import ActuatorReport, Stream
 
 

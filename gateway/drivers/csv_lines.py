@@ -10,12 +10,21 @@ from typing import Literal
 from gateway.drivers.text_device import (
     INT_LIMIT,
     MAX_SENSORS,
-    RESERVED_KEYS,
     TextDevice,
     excerpt,
     printable,
 )
-from gateway.model import Event, Fault, Readings, Sample, Sensor, Value, device_slug, slug
+from gateway.model import (
+    RESERVED_KEYS,
+    Event,
+    Fault,
+    Readings,
+    Sample,
+    Sensor,
+    Value,
+    device_slug,
+    slug,
+)
 from gateway.protocol.delivery import DeliveryBook
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(\.[0-9]{0,40})?|(\.[0-9]{1,40}))([eE][+-]?[0-9]{1,3})?")

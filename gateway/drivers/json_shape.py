@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from gateway.drivers.text_device import INT_LIMIT, MAX_SENSORS, RESERVED_KEYS, is_good_text
-from gateway.model import Event, Fault, Value, slug
+from gateway.drivers.text_device import INT_LIMIT, MAX_SENSORS, is_good_text
+from gateway.model import RESERVED_KEYS, Event, Fault, Value, slug
 
 Key: TypeAlias = str | tuple[str, str]
 """A key of a line; (outer, inner) where an object was flattened."""

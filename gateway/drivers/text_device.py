@@ -13,9 +13,6 @@ MAX_SENSORS: Final = 64
 MAX_TEXT: Final = 256
 """Longest text value, in characters."""
 
-RESERVED_KEYS: Final = frozenset({"time", "id", "time_quality"})
-"""Keys the gateway itself adds to a published sample."""
-
 INT_LIMIT: Final = 2**63
 """Integers from -INT_LIMIT to INT_LIMIT - 1 are taken; few consumers hold greater ones."""
 
