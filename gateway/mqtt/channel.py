@@ -29,6 +29,10 @@ class Parcel(Protocol):
         """Whether the broker keeps it for later subscribers."""
 
     @property
+    def correlation(self) -> bytes | None:
+        """What an answer carries along, MQTT 5; None without."""
+
+    @property
     def packet_bytes(self) -> int:
         """Size of the packet, at most."""
 
@@ -59,7 +63,9 @@ class Channel:
         """Wait for room, and send; `on_answer` gets the reason code of the broker's PUBACK."""
         size_bytes = parcel.packet_bytes
         await self.window.admit(size_bytes)
-        packet_id = self.connection.publish(parcel.topic, parcel.payload, retain=parcel.retain)
+        packet_id = self.connection.publish(
+            parcel.topic, parcel.payload, retain=parcel.retain, correlation=parcel.correlation
+        )
         if not self._flights:
             self._waiting_since_s = self._clock.monotonic_s()
         self._flights[packet_id] = _Flight(parcel, size_bytes, on_answer)

@@ -4,7 +4,8 @@ aiomqtt connects, authenticates, subscribes and disconnects. For the rest the co
 paho's client inside it: `Client.publish` waits for each PUBACK in a coroutine of its own, which
 costs 130-180 us a message against 60-75 us for paho's `publish` with one `on_publish` callback
 (CPython 3.11, a PC, QoS 1, window 100), and keeps no window open without a task for each message.
-For why the socket is served by `PahoSocket`, see there.
+Messages that arrive bypass aiomqtt's queue, which drops what is too much, and are confirmed when
+their taker says so, not when they were read. Why `PahoSocket` serves the socket is told there.
 
 Only `aiomqtt.Client._client` is private; tests/integration/test_mqtt_connection.py pins what is
 expected of it. All callbacks run in the loop's thread.
@@ -14,19 +15,31 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, cast
 
 import aiomqtt
-from paho.mqtt.client import ConnectFlags, DisconnectFlags
+from paho.mqtt.client import (
+    MQTT_CLEAN_START_FIRST_ONLY,
+    ConnectFlags,
+    DisconnectFlags,
+    MQTTMessage,
+)
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.errors import LinkError
 from gateway.mqtt.failures import NO_QOS_1, NO_RETAIN, REFUSALS, explain
+from gateway.mqtt.incoming import Incoming
+from gateway.mqtt.paho_packets import (
+    connect_properties,
+    incoming,
+    publish_properties,
+    subscriptions,
+)
 from gateway.mqtt.paho_socket import PahoSocket
 from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.tls import client_context
@@ -39,12 +52,6 @@ _log = logging.getLogger(__name__)
 # What the libraries would log reaches us as LinkError, or is an ERROR for every lost connection.
 _library_log = logging.getLogger(f"{__name__}.library")
 _library_log.setLevel(logging.CRITICAL)
-
-MAX_INCOMING_BYTES = 64 * 1024
-"""Largest packet the broker may send (MQTT 5 only): nothing the gateway subscribes to is larger."""
-
-_MAX_INCOMING = 100
-"""Messages from the broker that wait to be looked at; further ones are dropped."""
 
 _PROTOCOLS = {"5": aiomqtt.ProtocolVersion.V5, "3.1.1": aiomqtt.ProtocolVersion.V311}
 
@@ -86,6 +93,15 @@ class Limits(NamedTuple):
     """Maximum Packet Size; None without a limit."""
 
 
+def _ignore(_acks: Sequence[Ack]) -> None:
+    """Do nothing."""
+
+
+def _confirm(message: Incoming) -> None:
+    """Take a message nobody wants."""
+    message.done()
+
+
 class Connection:
     """One life of the connection, from CONNECT until it is lost or left; not used twice."""
 
@@ -95,9 +111,11 @@ class Connection:
         client_id: str,
         will: tuple[str, bytes],
         tls_context: ssl.SSLContext | None,
+        on_message: Callable[[Incoming], None],
     ) -> None:
         """Prepare; use `open`."""
         self._settings = settings
+        self._hand_on_message = on_message
         self.on_acks: Callable[[Sequence[Ack]], None] = _ignore
         """Called with the broker's answers, in their order; set before the first `publish`."""
         self.limits = Limits()
@@ -124,8 +142,10 @@ class Connection:
             keepalive=settings.keepalive_s,
             timeout=settings.connect_timeout_s,
             max_inflight_messages=0,  # our window is the only one; paho's scans all per PUBACK
-            max_queued_incoming_messages=_MAX_INCOMING,
-            properties=_connect_properties(settings),
+            # MQTT 3.1.1 knows no session that ends by itself, and so gets none.
+            clean_session=None if settings.version == "5" else True,
+            clean_start=False if settings.version == "5" else MQTT_CLEAN_START_FIRST_ONLY,
+            properties=connect_properties(settings.version),
             tls_context=tls_context,
             socket_options=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
             logger=_library_log,
@@ -137,6 +157,8 @@ class Connection:
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
         self._paho.on_publish = self._on_publish
+        self._paho.on_message = self._on_message
+        self._paho.manual_ack_set(True)
         self._paho.on_socket_open = self._socket.on_open
         self._paho.on_socket_close = self._socket.on_close
         self._paho.on_socket_register_write = self._socket.on_want_write
@@ -144,8 +166,16 @@ class Connection:
         self._paho.disable_logger()  # it would format nothing, yet costs some microseconds
 
     @classmethod
-    async def open(cls, settings: BrokerSettings, client_id: str, will: tuple[str, bytes]) -> Self:
+    async def open(
+        cls,
+        settings: BrokerSettings,
+        client_id: str,
+        will: tuple[str, bytes],
+        on_message: Callable[[Incoming], None] = _confirm,
+    ) -> Self:
         """Connect and wait for the broker's consent; `will` is topic and payload.
+
+        `on_message` takes what arrives, perhaps before this returns: what the broker kept for us.
 
         Raises:
             LinkError: the reason, in words for people.
@@ -154,7 +184,7 @@ class Connection:
             tls_context = (
                 await asyncio.to_thread(client_context, settings) if settings.uses_tls else None
             )
-        connection = cls(settings, client_id, will, tls_context)
+        connection = cls(settings, client_id, will, tls_context, on_message)
         try:
             await connection._enter()
         except BaseException:
@@ -178,27 +208,33 @@ class Connection:
             return f"connected, but no answer: is it an MQTT {self._settings.version} broker?"
         return explain(cause, self._settings.host)
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool, correlation: bytes | None = None
+    ) -> int:
         """Send with QoS 1 at the end of this turn of the loop; return the packet identifier.
 
         The answer comes through `on_acks`. On a lost connection nothing is sent.
         """
-        return self._paho.publish(topic, payload, 1, retain).mid
+        properties = publish_properties(correlation) if self._settings.version == "5" else None
+        return self._paho.publish(topic, payload, 1, retain, properties).mid
 
-    async def watch(self, topic: str) -> AsyncIterator[bytes]:
-        """Subscribe, then yield the payloads that arrive; ends if the broker does not permit it."""
+    async def subscribe(self, filters: Sequence[str]) -> list[str]:
+        """Subscribe with QoS 1; return the filters the broker does not permit.
+
+        What matches goes to `on_message`, retained messages first. On a lost connection nothing is
+        sent, and the answer is that nothing was refused.
+        """
         try:
-            codes = await self._client.subscribe(topic, qos=1)
+            codes = await self._client.subscribe(subscriptions(filters, self._settings.version))
         except aiomqtt.MqttError as exc:
             self.give_up(f"cannot subscribe: {exc}")
-            return
+            return []
         _heed_cancellation()
-        if any(isinstance(code, ReasonCode) and code.is_failure for code in codes):
-            _log.warning("the broker does not let the gateway watch %s", topic)
-            return
-        async for message in self._client.messages:
-            if isinstance(message.payload, bytes):
-                yield message.payload
+        return [
+            topic_filter
+            for topic_filter, code in zip(filters, codes, strict=False)
+            if isinstance(code, ReasonCode) and code.is_failure
+        ]
 
     def tick(self) -> None:
         """Do what is due: send a ping, notice a broker that answers none; call once a second."""
@@ -298,6 +334,22 @@ class Connection:
     ) -> None:
         self._acks.append((packet_id, reason.value))
 
+    def _on_message(self, client: "PahoClient", _userdata: object, message: MQTTMessage) -> None:
+        def confirm() -> None:
+            if not self.lost.done():
+                client.ack(message.mid, message.qos)
+
+        heard = incoming(message, confirm)
+        if heard is None:
+            confirm()
+            return
+        try:
+            self._hand_on_message(heard)
+        except Exception as exc:  # a bug of ours ends run(): paho would only log it
+            if self.lost.done():
+                raise
+            self.lost.set_exception(exc)
+
 
 @contextmanager
 def _told_if_no_thread() -> Iterator[None]:
@@ -320,15 +372,3 @@ def _heed_cancellation() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def _ignore(_acks: Sequence[Ack]) -> None:
-    """Do nothing."""
-
-
-def _connect_properties(settings: BrokerSettings) -> Properties | None:
-    if settings.version != "5":
-        return None
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.MaximumPacketSize = MAX_INCOMING_BYTES
-    return properties

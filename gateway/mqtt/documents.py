@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.mqtt.messages import PUBLISH_OVERHEAD
@@ -20,24 +21,33 @@ _ENTRY_BYTES = 200
 """About what CPython spends on one entry besides its bytes."""
 
 
+MAX_ANSWERS = 1000
+"""Answers that wait for the broker; then a further one is refused."""
+
+
 class Post(NamedTuple):
     """One message that is no record."""
 
     topic: str
     payload: bytes
     retain: bool
+    correlation: bytes | None = None
+    """What an answer carries along, MQTT 5."""
+    on_done: Callable[[bool], None] | None = None
+    """Told of an answer whether the broker has it; False: it never will."""
 
     @property
     def packet_bytes(self) -> int:
         """Size of the packet, at most."""
-        return len(self.topic.encode()) + len(self.payload) + PUBLISH_OVERHEAD
+        size_bytes = len(self.topic.encode()) + len(self.payload) + PUBLISH_OVERHEAD
+        return size_bytes + (0 if self.correlation is None else 3 + len(self.correlation))
 
 
 class Documents:
-    """Keeps the newest document of each retained topic, and the remarks not yet published.
+    """Keeps the newest document of each retained topic, and remarks and answers not yet published.
 
     A document is published when it changes, and again on every new connection: the broker may
-    have lost it. A remark is published once.
+    have lost it. A remark is published once, an answer until the broker has it.
     """
 
     def __init__(self, counts: Counter[str]) -> None:
@@ -47,10 +57,11 @@ class Documents:
         self._size_bytes = 0
         self._changed: dict[str, None] = {}
         self._posts: deque[Post] = deque()
+        self._answers: deque[Post] = deque()
         self._is_post_next = False
 
     def __len__(self) -> int:
-        return len(self._changed) + len(self._posts)
+        return len(self._changed) + len(self._posts) + len(self._answers)
 
     def retain(self, topic: str, payload: bytes | None) -> bool:
         """Note the document of a topic, None to remove it; tell whether it has changed."""
@@ -80,6 +91,13 @@ class Documents:
             self._counts["posts_dropped"] += 1
         self._posts.append(Post(topic, payload, retain=False))
 
+    def answer(self, post: Post) -> bool:
+        """Note an answer; False if too many wait."""
+        if len(self._answers) >= MAX_ANSWERS:
+            return False
+        self._answers.append(post)
+        return True
+
     def start_over(self) -> int:
         """Mark all documents to be published again; return how many there are."""
         self._changed = dict.fromkeys(self._documents)
@@ -91,7 +109,9 @@ class Documents:
             self._changed[topic] = None
 
     def next(self) -> Post | None:
-        """Return what is to be published next, documents and remarks in turn."""
+        """Return what is to be published next: answers, then documents and remarks in turn."""
+        if self._answers:
+            return self._answers.popleft()
         if self._posts and (self._is_post_next or not self._changed):
             self._is_post_next = False
             return self._posts.popleft()
@@ -110,10 +130,12 @@ class Documents:
             self._size_bytes -= len(post.topic) + _ENTRY_BYTES
 
     def returned(self, post: Post) -> None:
-        """Put a remark back in front; return several newest first."""
+        """Put a remark or an answer back in front; return several newest first."""
         if post.retain:
             return  # documents start over with the connection
-        if len(self._posts) >= MAX_POSTS:
+        if post.on_done is not None:
+            self._answers.appendleft(post)
+        elif len(self._posts) >= MAX_POSTS:
             self._counts["posts_dropped"] += 1
         else:
             self._posts.appendleft(post)

@@ -31,6 +31,10 @@ class Message(NamedTuple):
     """Whether what it carries comes again."""
 
     @property
+    def correlation(self) -> None:
+        """Nothing: samples answer nobody."""
+
+    @property
     def packet_bytes(self) -> int:
         """Size of the packet, at most."""
         return len(self.topic.encode()) + len(self.payload) + PUBLISH_OVERHEAD

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -12,7 +12,9 @@ from gateway.mqtt import payloads, topics
 from gateway.mqtt.channel import Channel
 from gateway.mqtt.connection import FIRST_FAILURE, Connection, refusal_text
 from gateway.mqtt.documents import Documents, Post
+from gateway.mqtt.incoming import Handler, Inbox
 from gateway.mqtt.messages import Composer
+from gateway.mqtt.own_status import OwnStatus
 from gateway.mqtt.rivalry import Rivalry
 from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.shipments import RecordSource, Shipments
@@ -32,6 +34,10 @@ TICK_S = 1.0
 
 STABLE_S = 10.0
 """A connection that lasted so long resets the backoff even when no record was delivered."""
+
+
+def _ignore_end(_is_taken: bool) -> None:  # noqa: FBT001 - a callback's one argument
+    """Do nothing."""
 
 
 class Publisher:
@@ -70,8 +76,20 @@ class Publisher:
         self._documents = Documents(status.counts)
         self._documents.retain(self._status_topic, self._online)  # the first one: the birth message
         self._has_documents = asyncio.Event()
-        self._is_status_stale = False
+        self._inbox = Inbox(status.counts)
+        self._told_unheard: set[str] = set()
         self._rivalry = Rivalry(self._client_id, settings.base_topic, session)
+        self._own_status = OwnStatus(self._online, self._rivalry)
+        self._inbox.add([self._status_topic], self._own_status.hear)
+
+    @property
+    def on_retained_lost(self) -> Callable[[], None] | None:
+        """Called on a connection to a broker that has no status of ours."""
+        return self._own_status.on_retained_lost
+
+    @on_retained_lost.setter
+    def on_retained_lost(self, callback: Callable[[], None]) -> None:
+        self._own_status.on_retained_lost = callback
 
     def retain(self, subtopic: str, payload: bytes | None) -> None:
         """Publish the newest document of a topic below the base, now and on every connection.
@@ -81,11 +99,44 @@ class Publisher:
         if (topic := self._checked(subtopic)) and self._documents.retain(topic, payload):
             self._has_documents.set()
 
+    def retain_at(self, topic: str, payload: bytes | None) -> None:
+        """Do as `retain` on a whole topic, which need not be below the base."""
+        if self._documents.retain(topic, payload):
+            self._has_documents.set()
+
     def post(self, subtopic: str, payload: bytes) -> None:
         """Publish once; while the broker is away the last 1,000 wait, older ones are dropped."""
         if topic := self._checked(subtopic):
             self._documents.post(topic, payload)
             self._has_documents.set()
+
+    def subscribe(self, filters: Sequence[str], handler: Handler) -> None:
+        """Have `handler` take what arrives on whole topics; before `run`, for all connections.
+
+        Messages are the broker's until the handler called their `done`: unless MQTT is 3.1.1, they
+        come again on the next connection, also to the next run, if that begins within a minute.
+        """
+        self._inbox.add(filters, handler)
+
+    def send(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        correlation: bytes | None = None,
+        on_done: Callable[[bool], None] = _ignore_end,
+    ) -> None:
+        """Answer on a whole topic, on this connection or a later one.
+
+        `on_done` is told whether the broker took it; it will not if it refuses, or if 1,000 answers
+        wait already.
+        """
+        post = Post(topic, payload, retain=False, correlation=correlation, on_done=on_done)
+        if self._documents.answer(post):
+            self._has_documents.set()
+        else:
+            self._status.counts["answers_dropped"] += 1
+            on_done(False)
 
     async def run(self, progress: Callable[[], None]) -> NoReturn:
         """Connect, announce the gateway, and publish until the connection ends.
@@ -98,8 +149,11 @@ class Publisher:
             LinkError: the broker cannot be reached, refuses the gateway, or was lost.
         """
         will = (self._status_topic, self._offline)
+        self._own_status.connecting()
         try:
-            connection = await Connection.open(self._settings, self._client_id, will)
+            connection = await Connection.open(
+                self._settings, self._client_id, will, self._inbox.take
+            )
         except LinkError as exc:
             raise LinkError(f"{self._settings.address}: {exc}") from exc
         try:
@@ -150,16 +204,16 @@ class Publisher:
             await is_announced.wait()
             await self._shipments.send_all(channel, progress)
 
-        async def watch_status() -> None:
-            await is_announced.wait()  # else the status of an earlier run would come first
-            await self._watch_status(channel.connection)
+        async def send_documents() -> None:
+            # First, so that what comes before our own birth message tells what the broker had.
+            await self._subscribe(channel.connection)
+            await self._send_documents(channel, is_announced)
 
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(self._send_documents(channel, is_announced), name="documents"),
+                tasks.create_task(send_documents(), name="documents"),
                 tasks.create_task(send_records(), name="records"),
                 tasks.create_task(self._shipments.send_smaller(channel), name="smaller records"),
-                tasks.create_task(watch_status(), name="own status"),
                 tasks.create_task(self._tick(channel, progress), name="tick"),
             ]
             await asyncio.wait((channel.connection.lost,))
@@ -186,6 +240,8 @@ class Publisher:
                 is_announced.set()
 
     def _on_answer(self, post: Post, reason_code: int) -> None:
+        if post.on_done is not None:
+            post.on_done(reason_code < FIRST_FAILURE)
         if reason_code < FIRST_FAILURE:
             self._documents.acknowledged(post)
             return
@@ -224,8 +280,8 @@ class Publisher:
                 channel.connection.give_up(
                     f"acknowledged nothing for {self._settings.ack_timeout_s:g} s"
                 )
-            if self._is_status_stale:
-                self._is_status_stale = False
+            if self._own_status.is_stale:  # corrected at most once a second, whoever writes there
+                self._own_status.is_stale = False
                 self._documents.renew(self._status_topic)
                 self._has_documents.set()
             lasted_s = self._clock.monotonic_s() - began_s
@@ -234,15 +290,15 @@ class Publisher:
             if lasted_s >= STABLE_S:
                 progress()
 
-    async def _watch_status(self, connection: Connection) -> None:
-        """Notice when the retained status is not ours: the late will of an earlier connection."""
-        async for payload in connection.watch(self._status_topic):
-            if payload == self._online:
-                continue
-            is_rival = self._rivalry.status_seen(payload)
-            if not is_rival:
-                # The next tick corrects it: at most once a second, whoever writes there.
-                self._is_status_stale = True
+    async def _subscribe(self, connection: Connection) -> None:
+        for refused in await connection.subscribe(self._inbox.filters):
+            if refused not in self._told_unheard:
+                self._told_unheard.add(refused)
+                _log.warning(
+                    "the broker does not let the gateway subscribe to %s: what is sent there has "
+                    "no effect",
+                    refused,
+                )
 
     def _checked(self, subtopic: str) -> str | None:
         """Return the whole topic, or None for a name that must not reach the broker."""

@@ -11,9 +11,12 @@ from pathlib import Path
 import aiomqtt
 import paho.mqtt.client
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from gateway.errors import LinkError
 from gateway.mqtt.connection import Ack, Connection
+from gateway.mqtt.incoming import Incoming
 from gateway.mqtt.settings import BrokerSettings
 from gateway.simulate.broker import EmbeddedBroker
 from tests.support.broker import Broker
@@ -29,9 +32,12 @@ def settings_for(broker: Broker) -> BrokerSettings:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: BrokerSettings) -> AsyncIterator[Connection]:
+async def opened(
+    settings: BrokerSettings,
+    on_message: Callable[[Incoming], None] = lambda message: message.done(),
+) -> AsyncIterator[Connection]:
     async with asyncio.timeout(WAIT_S):
-        connection = await Connection.open(settings, "test", WILL)
+        connection = await Connection.open(settings, "test", WILL, on_message)
         try:
             yield connection
         finally:
@@ -163,14 +169,75 @@ async def test_the_broker_s_limits_are_known(mosquitto_bin: Path, tmp_path: Path
 
 
 async def test_a_subscription_hears_what_is_published(broker: Broker) -> None:
-    async with opened(settings_for(broker)) as connection:
+    heard: asyncio.Queue[Incoming] = asyncio.Queue()
+    async with opened(settings_for(broker), heard.put_nowait) as connection:
         async with aiomqtt.Client(broker.host, broker.port) as other:
             await other.publish("e/status", b"retained", qos=1, retain=True)
-        heard = connection.watch("e/status")
 
-        assert await anext(heard) == b"retained"
+        assert await connection.subscribe(["e/status"]) == []
+
+        first = await heard.get()
+        assert (first.topic, first.payload, first.is_retained) == ("e/status", b"retained", True)
         connection.publish("e/status", b"next", retain=True)
-        assert await anext(heard) == b"next"
+        second = await heard.get()
+        assert (second.payload, second.is_retained, second.is_again) == (b"next", False, False)
+
+
+async def test_what_is_not_confirmed_comes_again_on_the_next_connection(broker: Broker) -> None:
+    heard: asyncio.Queue[Incoming] = asyncio.Queue()
+    async with opened(settings_for(broker), heard.put_nowait) as connection:
+        await connection.subscribe(["e/+/set"])
+        async with aiomqtt.Client(broker.host, broker.port) as other:
+            for payload in (b"first", b"second"):
+                await other.publish("e/pump/set", payload, qos=1)
+        first, second = await heard.get(), await heard.get()
+        first.done()
+        acks = Acks(connection)
+        connection.publish("e/x", b"", retain=False)
+        await acks.wait(1)  # so the confirmation has arrived, too
+
+    async with opened(settings_for(broker), heard.put_nowait):
+        again = await heard.get()
+
+    assert (again.payload, again.is_again) == (b"second", True)
+    assert again.packet_id == second.packet_id
+    assert heard.empty()
+
+
+async def test_what_is_sent_while_nobody_is_there_waits_for_a_minute(broker: Broker) -> None:
+    heard: asyncio.Queue[Incoming] = asyncio.Queue()
+    async with opened(settings_for(broker)) as connection:
+        await connection.subscribe(["e/+/set"])
+    async with aiomqtt.Client(broker.host, broker.port) as other:
+        await other.publish("e/pump/set", b"on", qos=1)
+
+    async with opened(settings_for(broker), heard.put_nowait):
+        assert (await heard.get()).payload == b"on"
+
+
+async def test_what_an_answer_needs_arrives_and_goes_with_it(broker: Broker) -> None:
+    heard: asyncio.Queue[Incoming] = asyncio.Queue()
+    asked = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    asked.ResponseTopic, asked.CorrelationData = "their/answers", b"\x00\xff"
+    asked.MessageExpiryInterval = 30
+    v5 = aiomqtt.ProtocolVersion.V5
+    async with opened(settings_for(broker), heard.put_nowait) as connection:
+        await connection.subscribe(["e/request/+"])
+        async with aiomqtt.Client(broker.host, broker.port, protocol=v5) as other:
+            await other.subscribe("their/answers", qos=1)
+            await other.publish("e/request/x", b"?", qos=1, properties=asked)
+            question = await heard.get()
+            connection.publish(
+                question.response_topic, b"!", retain=False, correlation=question.correlation
+            )
+            async with asyncio.timeout(WAIT_S):
+                answer = await anext(other.messages)
+
+    assert question.expires_s is not None
+    assert 0 < question.expires_s <= 30
+    assert answer.payload == b"!"
+    assert answer.properties is not None
+    assert vars(answer.properties)["CorrelationData"] == b"\x00\xff"
 
 
 async def test_leaving_in_order_withdraws_the_will(broker: Broker) -> None:

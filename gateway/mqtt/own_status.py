@@ -1,0 +1,46 @@
+"""What the broker has as our status, and what that tells of the broker; pure."""
+
+from typing import TYPE_CHECKING
+
+from gateway.mqtt.incoming import Incoming
+from gateway.mqtt.rivalry import Rivalry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class OwnStatus:
+    """Listens to our own status topic; subscribed to before the birth message is published.
+
+    What comes before the birth message tells only that the broker had a status of ours. If nothing
+    does, the broker is a new one, or has lost what was retained there. What comes afterwards and is
+    not ours is the late will of an earlier connection, to be corrected, or another gateway's.
+    """
+
+    def __init__(self, online: bytes, rivalry: Rivalry) -> None:
+        """`online` is the birth message of this run."""
+        self.is_stale = False
+        """Whether something else stands there than what we said; whoever corrects it clears it."""
+        self.on_retained_lost: Callable[[], None] | None = None
+        """Called on each connection to a broker that had no status of ours."""
+        self._online = online
+        self._rivalry = rivalry
+        self._had_one = self._is_born = False
+
+    def connecting(self) -> None:
+        """Begin anew: a connection is about to be opened."""
+        self._had_one = self._is_born = self.is_stale = False
+
+    def hear(self, message: Incoming) -> None:
+        """Take what arrived on the topic."""
+        message.done()
+        is_ours = message.payload == self._online
+        if self._is_born:
+            if not is_ours and not self._rivalry.status_seen(message.payload):
+                self.is_stale = True
+        elif is_ours and not message.is_retained:
+            self._is_born = True
+            if not self._had_one and self.on_retained_lost is not None:
+                self.on_retained_lost()
+        else:
+            self._had_one |= message.is_retained

@@ -1,0 +1,70 @@
+"""What paho's packets carry besides topic and payload."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from paho.mqtt.client import MQTTMessage
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from gateway.mqtt.incoming import MAX_PENDING, Incoming
+
+Version: TypeAlias = Literal["5", "3.1.1"]
+
+MAX_INCOMING_BYTES = 64 * 1024
+"""Largest packet the broker may send (MQTT 5 only): nothing the gateway subscribes to is larger."""
+
+SESSION_EXPIRY_S = 60
+"""How long the broker keeps for us what arrives while we are away (MQTT 5 only): a gateway that is
+restarted gets it, one that comes back an hour later does not switch a pump that was meant then."""
+
+
+def connect_properties(version: Version) -> Properties | None:
+    """Return what CONNECT asks for."""
+    if version != "5":
+        return None
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = MAX_INCOMING_BYTES
+    properties.ReceiveMaximum = MAX_PENDING
+    properties.SessionExpiryInterval = SESSION_EXPIRY_S
+    return properties
+
+
+def publish_properties(correlation: bytes | None) -> Properties | None:
+    """Return what an answer carries along; None without."""
+    if correlation is None:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.CorrelationData = correlation
+    return properties
+
+
+def subscriptions(
+    filters: Sequence[str], version: Version
+) -> list[tuple[str, SubscribeOptions]] | list[tuple[str, int]]:
+    """Return the filters as paho wants them, with QoS 1."""
+    if version == "5":
+        return [(each, SubscribeOptions(qos=1)) for each in filters]
+    return [(each, 1) for each in filters]
+
+
+def incoming(message: MQTTMessage, confirm: Callable[[], None]) -> Incoming | None:
+    """Return what arrived; None if its topic is no text, which no broker lets through."""
+    try:
+        topic = message.topic
+    except UnicodeDecodeError:
+        return None
+    properties = message.properties
+    expires_s: int | None = getattr(properties, "MessageExpiryInterval", None)
+    return Incoming(
+        topic,
+        bytes(message.payload),
+        is_retained=message.retain,
+        is_again=message.dup,
+        packet_id=message.mid if message.qos else 0,
+        done=confirm,
+        response_topic=getattr(properties, "ResponseTopic", ""),
+        correlation=getattr(properties, "CorrelationData", None),
+        expires_s=None if expires_s is None else float(expires_s),
+    )

@@ -1,0 +1,158 @@
+"""What the publisher hears, and what it answers, against a real mosquitto."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiomqtt
+import pytest
+
+from gateway.backoff import Backoff
+from gateway.clock import Clock
+from gateway.mqtt.publisher import BrokerSettings, Publisher
+from gateway.status import Status
+from gateway.store.outbox import Outbox, OutboxOptions
+from gateway.supervise import keep_running
+from gateway.timekeeper import TimeKeeper
+from tests.support.broker import Broker
+from tests.support.moody_broker import NOT_AUTHORIZED, MoodyBroker
+from tests.support.subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from gateway.mqtt.incoming import Incoming
+
+BASE = "edge/test"
+WAIT_S = 20.0
+
+
+@pytest.fixture
+def broker(mosquitto_bin: Path, tmp_path: Path) -> Iterator[Broker]:
+    with Broker.running(mosquitto_bin, tmp_path, persistence=True) as running:
+        yield running
+
+
+def publisher_for(host: str, port: int, status: Status) -> Publisher:
+    clock = Clock(is_synchronised=lambda: False)
+    return Publisher(
+        BrokerSettings(host=host, port=port, base_topic=BASE),
+        gateway="test",
+        version="1.2.3",
+        session="session",
+        records=Outbox(OutboxOptions(live_s=3600.0), status.counts),
+        clock=clock,
+        timekeeper=TimeKeeper(clock),
+        status=status,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(publisher: Publisher) -> AsyncIterator[None]:
+    async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as tasks:
+        backoff = Backoff(base_s=0.02, cap_s=0.05)
+        runner = tasks.create_task(keep_running("broker", publisher.run, backoff))
+        yield
+        runner.cancel()
+
+
+async def command(broker: Broker, payload: bytes) -> None:
+    async with aiomqtt.Client(broker.host, broker.port) as other:
+        await other.publish(f"{BASE}/pump/set", payload, qos=1)
+
+
+async def test_a_message_is_the_broker_s_until_it_is_done(broker: Broker) -> None:
+    heard: asyncio.Queue[Incoming] = asyncio.Queue()
+    publisher = publisher_for(broker.host, broker.port, Status())
+    publisher.subscribe([f"{BASE}/+/set"], heard.put_nowait)
+    async with running(publisher), Subscriber(broker.host, broker.port, f"{BASE}/status") as seen:
+        await seen.wait_for(lambda messages: messages)  # it has subscribed before it says so
+        await command(broker, b"one")
+        first = await heard.get()
+        assert not first.is_again
+
+        await asyncio.to_thread(broker.stop)
+        await asyncio.to_thread(broker.start)
+        again = await heard.get()
+        again.done()
+        await command(broker, b"two")
+
+        assert (again.payload, again.is_again, again.packet_id) == (b"one", True, first.packet_id)
+        assert (await heard.get()).payload == b"two"
+
+
+async def test_an_answer_waits_for_the_broker_and_is_told_when_it_has_it(broker: Broker) -> None:
+    ends: asyncio.Queue[bool] = asyncio.Queue()
+    publisher = publisher_for(broker.host, broker.port, Status())
+    publisher.send("their/answers", b"42", on_done=ends.put_nowait)
+    assert ends.empty()
+
+    async with Subscriber(broker.host, broker.port, "their/answers") as seen, running(publisher):
+        assert await ends.get() is True
+        await seen.wait_for(lambda messages: messages)
+
+    assert [message.payload for message in seen.messages] == [b"42"]
+
+
+async def test_an_answer_the_broker_refuses_is_told_as_not_taken() -> None:
+    ends: asyncio.Queue[bool] = asyncio.Queue()
+    moody = MoodyBroker(lambda message: NOT_AUTHORIZED if message.topic == "theirs" else 0)
+    async with moody.running():
+        publisher = publisher_for("127.0.0.1", moody.port, Status())
+        publisher.send("theirs", b"42", on_done=ends.put_nowait)
+        async with running(publisher):
+            assert await ends.get() is False
+
+
+def test_more_answers_than_can_wait_are_told_as_not_taken() -> None:
+    status = Status()
+    ends: list[bool] = []
+    publisher = publisher_for("127.0.0.1", 1, status)
+
+    for _ in range(1001):
+        publisher.send("their/answers", b"42", on_done=ends.append)
+
+    assert (ends, status.counts["answers_dropped"]) == ([False], 1)
+
+
+async def test_a_broker_that_lost_what_was_retained_is_noticed(
+    mosquitto_bin: Path, tmp_path: Path
+) -> None:
+    lost: asyncio.Queue[None] = asyncio.Queue()
+    status = Status()
+    with Broker.running(mosquitto_bin, tmp_path) as broker:  # keeps nothing over a restart
+        publisher = publisher_for(broker.host, broker.port, status)
+        publisher.on_retained_lost = lambda: lost.put_nowait(None)
+        async with running(publisher):
+            await lost.get()  # it never had anything
+            await asyncio.to_thread(broker.stop)
+            await asyncio.to_thread(broker.start)
+            await lost.get()
+
+    assert status.broker.connects == 2
+
+
+async def test_a_broker_that_kept_what_was_retained_is_not_suspected(broker: Broker) -> None:
+    lost: list[int] = []
+    settled = asyncio.Event()
+    status = Status()
+
+    def settle(message: "Incoming") -> None:
+        message.done()
+        settled.set()
+
+    async with Subscriber(broker.host, broker.port, f"{BASE}/status") as seen:
+        publisher = publisher_for(broker.host, broker.port, status)
+        publisher.on_retained_lost = lambda: lost.append(status.broker.connects)
+        publisher.subscribe([f"{BASE}/+/set"], settle)
+        async with running(publisher):
+            await seen.wait_for(lambda messages: messages)
+            await asyncio.to_thread(broker.stop)
+            await asyncio.to_thread(broker.start)
+            heard = len(seen.messages)
+            await seen.wait_for(
+                lambda messages: any(b'"online"' in each.payload for each in messages[heard:])
+            )
+            await command(broker, b"")
+            await settled.wait()  # the gateway has heard what came before it, its birth too
+    assert lost == [1]
