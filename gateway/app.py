@@ -61,6 +61,7 @@ class App:
             clock=self._clock,
             timekeeper=self._timekeeper,
             status=self.status,
+            heartbeat_s=settings.gateway.health_interval_s,
         )
         self._pipeline = Pipeline(self.outbox, self._publisher, self.status, self._timekeeper)
         self._book = DeliveryBook()

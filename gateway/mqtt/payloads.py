@@ -10,9 +10,6 @@ from gateway.model import Actuator, Description, DeviceLog, Gap, Sample, Value
 from gateway.status import Histogram, LinkStatus, Status
 from gateway.timekeeper import TimeKeeper
 
-HEARTBEAT_S = 60
-"""How often the health topic is renewed at least; a subscriber may worry after two of them."""
-
 MAX_HEALTH_LINKS = 100
 """Links listed in the health document, those in trouble first; keeps it below 20 kB."""
 
@@ -69,15 +66,24 @@ class SamplePayloads:
         return objects
 
 
-def status(state: Literal["online", "offline"], session: str, version: str, since: str) -> bytes:
-    """Return the gateway's state; `since` is when this run of it began, in UTC."""
+def status(
+    state: Literal["online", "offline"],
+    session: str,
+    version: str,
+    since: str,
+    heartbeat_s: float = 60.0,
+) -> bytes:
+    """Return the gateway's state; `since` is when this run of it began, in UTC.
+
+    The health topic is renewed every `heartbeat_s`: a subscriber may worry after two of them.
+    """
     return _json(
         {
             "state": state,
             "session": session,
             "version": version,
             "since": since,
-            "heartbeat_s": HEARTBEAT_S,
+            "heartbeat_s": int(heartbeat_s) if heartbeat_s.is_integer() else heartbeat_s,
         }
     )
 

@@ -58,8 +58,9 @@ class Publisher:
         clock: Clock,
         timekeeper: TimeKeeper,
         status: Status,
+        heartbeat_s: float = 60.0,
     ) -> None:
-        """`session` names this run of the gateway."""
+        """`session` names this run of the gateway, `heartbeat_s` how often its health is renewed."""
         self._settings = settings
         self._client_id = settings.client_id or f"edge-gateway-{gateway}"
         self._session = session
@@ -69,8 +70,9 @@ class Publisher:
         self._topics = Topics(settings.base_topic)
         self._status_topic = self._topics.full(topics.STATUS)
         since = TimeFormat().text(timekeeper.unix_s())
-        self._online = payloads.status("online", session, version, since)
-        self._offline = payloads.status("offline", session, version, since)
+        said = (session, version, since, heartbeat_s)
+        self._online = payloads.status("online", *said)
+        self._offline = payloads.status("offline", *said)
         composer = Composer(self._topics, timekeeper, settings.batch_max)
         self._shipments = Shipments(records, composer, clock, status)
         self._documents = Documents(status.counts)

@@ -188,7 +188,6 @@ def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
     settings = BrokerSettings("h", 1)
 
     assert f"at most {MAX_HISTORY} |" in TEXT
-    assert f"`heartbeat_s`:{payloads.HEARTBEAT_S}" in TEXT.replace('"', "`")
     assert f"the last {MAX_POSTS:,} are kept" in PROSE
     assert f"beyond {MAX_DOCUMENTS_BYTES >> 20} MiB" in PROSE
     assert f"at most {MAX_HEALTH_LINKS} of them" in PROSE

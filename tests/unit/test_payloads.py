@@ -156,6 +156,13 @@ def test_status_is_the_object_of_the_contract() -> None:
     )
 
 
+@pytest.mark.parametrize(("heartbeat_s", "said"), [(300.0, 300), (2.5, 2.5)])
+def test_the_heartbeat_is_that_of_the_configuration(heartbeat_s: float, said: float) -> None:
+    status = payloads.status("online", "5f3a", "1.2.3", "", heartbeat_s)
+
+    assert json.loads(status)["heartbeat_s"] == said
+
+
 def test_availability_is_plain_text() -> None:
     assert payloads.availability(True) == b"online"
     assert payloads.availability(False) == b"offline"
