@@ -136,6 +136,18 @@ class StoreStatus:
 
 
 @dataclass(slots=True)
+class StateStatus:
+    """The state database: devices, retained topics, commands."""
+
+    state: str = "off"
+    """off, opening, ok or failing."""
+    error: str = ""
+    """Why it is failing."""
+    commits: int = 0
+    failures: int = 0
+
+
+@dataclass(slots=True)
 class Status:
     """The one board everything writes to and the health topic, the demo and the tests read."""
 
@@ -145,6 +157,7 @@ class Status:
     devices: dict[str, DeviceStatus] = field(default_factory=dict)
     broker: BrokerStatus = field(default_factory=BrokerStatus)
     store: StoreStatus = field(default_factory=StoreStatus)
+    state: StateStatus = field(default_factory=StateStatus)
     radio: RadioStatus = field(default_factory=RadioStatus)
     loop_lag_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
     latency_s: Histogram = field(default_factory=lambda: Histogram(0.0001))

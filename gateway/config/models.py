@@ -162,6 +162,13 @@ class Settings(BaseModel):
         return self.outbox_path.with_name(f"{self.outbox_path.name}.joined")
 
     @property
+    def state_path(self) -> Path:
+        """The state database, beside the outbox; two outboxes of one folder have one each."""
+        stem = self.outbox_path.stem
+        name = "gateway.db" if stem == "outbox" else f"{stem}.gateway.db"
+        return self.outbox_path.with_name(name)
+
+    @property
     def client_id(self) -> str:
         """The MQTT client id, after the default rule."""
         return self.mqtt.client_id or f"edge-gateway-{self.gateway.name}"

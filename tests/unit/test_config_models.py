@@ -111,6 +111,16 @@ def test_tls_and_port_follow_from_each_other(
 
 
 @pytest.mark.parametrize(
+    ("outbox", "state"),
+    [("/a/outbox.db", "/a/gateway.db"), ("/a/cellar.db", "/a/cellar.gateway.db")],
+)
+def test_the_state_database_is_beside_the_outbox(outbox: str, state: str) -> None:
+    settings = Settings.model_validate({"outbox": {"path": outbox}})
+
+    assert str(settings.state_path) == state
+
+
+@pytest.mark.parametrize(
     ("mqtt", "is_configured"),
     [({}, False), ({"window": 5}, False), ({"host": "localhost"}, True), ({"port": 1883}, True)],
 )
