@@ -6,6 +6,7 @@ GatewayError
   StoreError     the outbox's files cannot be read or written now
     StoreBusyError       another program holds them
     StoreDamagedError    what is in them cannot be right
+  RequestError   a message asks for something that cannot be done as it stands
 """
 
 
@@ -31,3 +32,7 @@ class StoreBusyError(StoreError):
 
 class StoreDamagedError(StoreError):
     """What is in the outbox's files cannot be right; trying again does not help, salvage does."""
+
+
+class RequestError(GatewayError):
+    """A message asks for something that cannot be done as it stands; says what, and why."""

@@ -18,6 +18,7 @@ HEIGHT = {
     "status": 0,
     "protocol": 1,
     "config": 1,
+    "requests": 1,
     "drivers": 2,
     "links": 3,
     "store": 3,
@@ -52,7 +53,8 @@ OWNERS = {
     "dbus_fast": {"links/ble_adapter.py"},
     "bumble": {"simulate/radio/*"},
     "sqlite3": {"store/database.py", "store/state_database.py"},
-    "pydantic": {"config/*"},
+    "pydantic": {"config/*", "requests/*"},
+    "pydantic_core": {"config/*", "requests/*"},
     "rich": {"cli/*"},
 }
 """Each I/O library has one owner, so that replacing it changes one module."""
