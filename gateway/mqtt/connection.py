@@ -33,7 +33,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.errors import LinkError
 from gateway.mqtt.failures import NO_QOS_1, NO_RETAIN, REFUSALS, explain
-from gateway.mqtt.incoming import Incoming
+from gateway.mqtt.incoming import Listener
 from gateway.mqtt.paho_packets import (
     connect_properties,
     incoming,
@@ -97,9 +97,8 @@ def _ignore(_acks: Sequence[Ack]) -> None:
     """Do nothing."""
 
 
-def _confirm(message: Incoming) -> None:
-    """Take a message nobody wants."""
-    message.done()
+_DEAF = Listener(take=lambda message: message.done())
+"""Takes what nobody wants."""
 
 
 class Connection:
@@ -111,11 +110,11 @@ class Connection:
         client_id: str,
         will: tuple[str, bytes],
         tls_context: ssl.SSLContext | None,
-        on_message: Callable[[Incoming], None],
+        listener: Listener,
     ) -> None:
         """Prepare; use `open`."""
         self._settings = settings
-        self._hand_on_message = on_message
+        self._listener = listener
         self.on_acks: Callable[[Sequence[Ack]], None] = _ignore
         """Called with the broker's answers, in their order; set before the first `publish`."""
         self.limits = Limits()
@@ -171,11 +170,11 @@ class Connection:
         settings: BrokerSettings,
         client_id: str,
         will: tuple[str, bytes],
-        on_message: Callable[[Incoming], None] = _confirm,
+        listener: Listener = _DEAF,
     ) -> Self:
         """Connect and wait for the broker's consent; `will` is topic and payload.
 
-        `on_message` takes what arrives, perhaps before this returns: what the broker kept for us.
+        What the broker kept for us goes to `listener` perhaps before this returns.
 
         Raises:
             LinkError: the reason, in words for people.
@@ -184,7 +183,7 @@ class Connection:
             tls_context = (
                 await asyncio.to_thread(client_context, settings) if settings.uses_tls else None
             )
-        connection = cls(settings, client_id, will, tls_context, on_message)
+        connection = cls(settings, client_id, will, tls_context, listener)
         try:
             await connection._enter()
         except BaseException:
@@ -221,7 +220,7 @@ class Connection:
     async def subscribe(self, filters: Sequence[str]) -> list[str]:
         """Subscribe with QoS 1; return the filters the broker does not permit.
 
-        What matches goes to `on_message`, retained messages first. On a lost connection nothing is
+        What matches goes to the listener, retained messages first. On a lost connection nothing is
         sent, and the answer is that nothing was refused.
         """
         try:
@@ -291,6 +290,8 @@ class Connection:
         if self._failure and not reason.is_failure:
             reason = ReasonCode(PacketTypes.CONNACK, "Server unavailable")
         self._is_up = not self._failure
+        if self._is_up and not flags.session_present:
+            self._listener.begin_session()
         self.limits = Limits(
             getattr(properties, "ReceiveMaximum", Limits().in_flight),
             getattr(properties, "MaximumPacketSize", None),
@@ -344,7 +345,7 @@ class Connection:
             confirm()
             return
         try:
-            self._hand_on_message(heard)
+            self._listener.take(heard)
         except Exception as exc:  # a bug of ours ends run(): paho would only log it
             if self.lost.done():
                 raise

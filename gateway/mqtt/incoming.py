@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +36,18 @@ class Incoming:
 
 
 Handler: TypeAlias = Callable[[Incoming], None]
+
+
+def _ignore() -> None:
+    """Do nothing."""
+
+
+class Listener(NamedTuple):
+    """Who hears what comes on a connection."""
+
+    take: Handler
+    begin_session: Callable[[], None] = _ignore
+    """Called before the first message if the broker remembers nothing, not even packet ids."""
 
 
 class Inbox:

@@ -12,7 +12,7 @@ from gateway.mqtt import payloads, topics
 from gateway.mqtt.channel import Channel
 from gateway.mqtt.connection import FIRST_FAILURE, Connection, refusal_text
 from gateway.mqtt.documents import Documents, Post
-from gateway.mqtt.incoming import Handler, Inbox
+from gateway.mqtt.incoming import Handler, Inbox, Listener
 from gateway.mqtt.messages import Composer
 from gateway.mqtt.own_status import OwnStatus
 from gateway.mqtt.rivalry import Rivalry
@@ -34,6 +34,10 @@ TICK_S = 1.0
 
 STABLE_S = 10.0
 """A connection that lasted so long resets the backoff even when no record was delivered."""
+
+
+def _ignore() -> None:
+    """Do nothing."""
 
 
 def _ignore_end(_is_taken: bool) -> None:  # noqa: FBT001 - a callback's one argument
@@ -60,7 +64,7 @@ class Publisher:
         status: Status,
         heartbeat_s: float = 60.0,
     ) -> None:
-        """`session` names this run of the gateway, `heartbeat_s` how often its health is renewed."""
+        """`session` names this run of the gateway; its health is renewed each `heartbeat_s`."""
         self._settings = settings
         self._client_id = settings.client_id or f"edge-gateway-{gateway}"
         self._session = session
@@ -79,6 +83,9 @@ class Publisher:
         self._documents.retain(self._status_topic, self._online)  # the first one: the birth message
         self._has_documents = asyncio.Event()
         self._inbox = Inbox(status.counts)
+        self.on_new_session: Callable[[], None] = _ignore
+        """Called on a connection of which the broker knew nothing, before its first message is
+        taken: packet ids begin anew."""
         self._told_unheard: set[str] = set()
         self._rivalry = Rivalry(self._client_id, settings.base_topic, session)
         self._own_status = OwnStatus(self._online, self._rivalry)
@@ -154,7 +161,10 @@ class Publisher:
         self._own_status.connecting()
         try:
             connection = await Connection.open(
-                self._settings, self._client_id, will, self._inbox.take
+                self._settings,
+                self._client_id,
+                will,
+                Listener(self._inbox.take, self.on_new_session),
             )
         except LinkError as exc:
             raise LinkError(f"{self._settings.address}: {exc}") from exc

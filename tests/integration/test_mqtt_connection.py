@@ -16,7 +16,7 @@ from paho.mqtt.properties import Properties
 
 from gateway.errors import LinkError
 from gateway.mqtt.connection import Ack, Connection
-from gateway.mqtt.incoming import Incoming
+from gateway.mqtt.incoming import Incoming, Listener
 from gateway.mqtt.settings import BrokerSettings
 from gateway.simulate.broker import EmbeddedBroker
 from tests.support.broker import Broker
@@ -37,7 +37,7 @@ async def opened(
     on_message: Callable[[Incoming], None] = lambda message: message.done(),
 ) -> AsyncIterator[Connection]:
     async with asyncio.timeout(WAIT_S):
-        connection = await Connection.open(settings, "test", WILL, on_message)
+        connection = await Connection.open(settings, "test", WILL, Listener(on_message))
         try:
             yield connection
         finally:

@@ -119,10 +119,12 @@ async def test_a_broker_that_lost_what_was_retained_is_noticed(
     mosquitto_bin: Path, tmp_path: Path
 ) -> None:
     lost: asyncio.Queue[None] = asyncio.Queue()
+    new_sessions_after: list[int] = []
     status = Status()
     with Broker.running(mosquitto_bin, tmp_path) as broker:  # keeps nothing over a restart
         publisher = publisher_for(broker.host, broker.port, status)
         publisher.on_retained_lost = lambda: lost.put_nowait(None)
+        publisher.on_new_session = lambda: new_sessions_after.append(status.broker.connects)
         async with running(publisher):
             await lost.get()  # it never had anything
             await asyncio.to_thread(broker.stop)
@@ -130,10 +132,12 @@ async def test_a_broker_that_lost_what_was_retained_is_noticed(
             await lost.get()
 
     assert status.broker.connects == 2
+    assert new_sessions_after == [0, 1]
 
 
 async def test_a_broker_that_kept_what_was_retained_is_not_suspected(broker: Broker) -> None:
     lost: list[int] = []
+    new_sessions_after: list[int] = []
     settled = asyncio.Event()
     status = Status()
 
@@ -144,6 +148,7 @@ async def test_a_broker_that_kept_what_was_retained_is_not_suspected(broker: Bro
     async with Subscriber(broker.host, broker.port, f"{BASE}/status") as seen:
         publisher = publisher_for(broker.host, broker.port, status)
         publisher.on_retained_lost = lambda: lost.append(status.broker.connects)
+        publisher.on_new_session = lambda: new_sessions_after.append(status.broker.connects)
         publisher.subscribe([f"{BASE}/+/set"], settle)
         async with running(publisher):
             await seen.wait_for(lambda messages: messages)
@@ -156,3 +161,4 @@ async def test_a_broker_that_kept_what_was_retained_is_not_suspected(broker: Bro
             await command(broker, b"")
             await settled.wait()  # the gateway has heard what came before it, its birth too
     assert lost == [1]
+    assert new_sessions_after == [0]
