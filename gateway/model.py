@@ -34,6 +34,11 @@ def device_slug(text: str) -> str:
     return f"{level}_device" if level in RESERVED_DEVICES else level
 
 
+def window_key(sensor: str, window: str) -> str:
+    """Return the key of what is published of a sensor's windows: `temperature_min`."""
+    return f"{sensor}_{window}"
+
+
 class Sample(NamedTuple):
     """The values one device took at one moment.
 
@@ -134,6 +139,9 @@ class Sensor:
     """Whether it tells of the device itself rather than of what it measures."""
     source_key: str = ""
     """Its key before the configuration renamed it; empty where that is `key`."""
+    kind: str = ""
+    """number, flag (true or false), text or event (a text that counts each time it is said); empty
+    where only the values tell."""
 
     @property
     def identity(self) -> str:
@@ -154,6 +162,14 @@ class Actuator:
     options: tuple[str, ...] = ()
     state: Value | None = None
     """As last reported by the device; None when it never said."""
+    unit: str = ""
+    """Of a number."""
+    step: float | None = None
+    """Between two numbers it can tell apart; None when it never said."""
+    device_class: str = ""
+    """Home Assistant's word for what it moves; empty when there is none."""
+    is_light: bool = False
+    """Whether a number is the brightness of a lamp in percent, 0 being off."""
 
 
 @dataclass(frozen=True, slots=True)

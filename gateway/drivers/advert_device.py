@@ -1,7 +1,7 @@
 """One sensor that is known by its adverts."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from gateway.drivers.advert import Advert
@@ -227,9 +227,7 @@ class AdvertDevice:
                     fault = Fault("too_many_sensors", f"{self.device}: more than {MAX_SENSORS}")
                     out.append(fault)
                     break
-                self._sensors[key] = Sensor(
-                    key, sensor.unit, sensor.device_class, is_diagnostic=sensor.is_diagnostic
-                )
+                self._sensors[key] = replace(sensor, key=key)
             values[key] = value
         values[RSSI.key] = rssi
         return values

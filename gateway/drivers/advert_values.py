@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -160,7 +160,7 @@ class Decoder:
                 yield Reading(sensor, value)
         yield from self._flag_readings(update)
         for key, event in update.events.items():
-            sensor = self._sensor(key, None, None)
+            sensor = replace(self._sensor(key, None, None), kind="event")
             value = _usable(event.event_type, has_unit=False)
             if value is not None:
                 yield Reading(sensor, value)
@@ -178,7 +178,8 @@ class Decoder:
             sensor = self._flags.get(key)
             if sensor is None:
                 device_class = update.binary_entity_descriptions[key].device_class
-                sensor = self._flags[key] = self._sensor(key, device_class, None, _BINARY_KEYS)
+                sensor = self._sensor(key, device_class, None, _BINARY_KEYS)
+                sensor = self._flags[key] = replace(sensor, kind="flag")
             if flag.native_value is not None:
                 yield Reading(sensor, bool(flag.native_value))
 

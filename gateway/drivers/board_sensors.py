@@ -49,6 +49,10 @@ def actuator_of(report: ActuatorReport) -> Actuator:
         maximum=report.maximum,
         options=tuple(printable(option) for option in report.options),
         state=report.state,
+        unit=printable(report.unit),
+        step=report.step,
+        device_class=slug_or_empty(report.device_class),
+        is_light=report.is_light,
     )
 
 
@@ -59,6 +63,14 @@ def actuators_of(reports: Sequence[ActuatorReport]) -> tuple[Actuator, ...]:
         actuator = actuator_of(report)
         by_key.setdefault(actuator.key, actuator)
     return tuple(by_key.values())
+
+
+def actuator_names(reports: Sequence[ActuatorReport]) -> dict[str, str]:
+    """Return by which name the board knows each actuator of `actuators_of`."""
+    names: dict[str, str] = {}
+    for report in reports:
+        names.setdefault(slug(report.key), report.key)
+    return names
 
 
 def slug_or_empty(text: str) -> str:

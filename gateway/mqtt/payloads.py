@@ -123,7 +123,9 @@ def info(description: Description) -> bytes:
     sensors = [
         {
             "key": sensor.key,
-            **_given({"unit": sensor.unit, "device_class": sensor.device_class}),
+            **_given(
+                {"unit": sensor.unit, "device_class": sensor.device_class, "kind": sensor.kind}
+            ),
             **({"diagnostic": True} if sensor.is_diagnostic else {}),
         }
         for sensor in description.sensors
@@ -219,9 +221,13 @@ def _actuator(actuator: Actuator) -> dict[str, object]:
         entry["minimum"] = actuator.minimum
     if actuator.maximum is not None:
         entry["maximum"] = actuator.maximum
+    if actuator.step is not None:
+        entry["step"] = actuator.step
     if actuator.options:
         entry["options"] = actuator.options
-    return entry
+    if actuator.is_light:
+        entry["light"] = True
+    return entry | _given({"unit": actuator.unit, "device_class": actuator.device_class})
 
 
 def _quantiles(histogram: Histogram) -> dict[str, float | int]:

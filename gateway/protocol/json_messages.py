@@ -203,6 +203,9 @@ def decode_actuator(payload: bytes) -> ActuatorReport:
     state = said.get("state")
     if isinstance(state, list | dict) or (isinstance(state, str) and len(state) > _STATE):
         raise FieldError("state: not one value")
+    step = None if said.get("step") is None else fields.number(said["step"], "step")
+    if step is not None and step <= 0:
+        raise FieldError("step: not above 0")
     key = fields.text(said, "k", _NAME)
     return ActuatorReport(
         key=key,
@@ -212,11 +215,15 @@ def decode_actuator(payload: bytes) -> ActuatorReport:
         maximum=maximum,
         options=fields.texts(said, "options", 64, _NAME),
         state=state,
+        unit=fields.text(said, "unit", _UNIT, ""),
+        step=step,
+        device_class=fields.text(said, "dc", _NAME, ""),
+        is_light=fields.flag(said, "light"),
     )
 
 
 def encode_actuator(report: ActuatorReport) -> bytes:
-    """Return {k, n, t, range, options, state}; keys that say nothing are left out."""
+    """Return {k, n, t, range, unit, step, options, dc, light, state}, those that say something."""
     ends: Json = None
     if report.minimum is not None and report.maximum is not None:
         ends = [report.minimum, report.maximum]
@@ -226,7 +233,11 @@ def encode_actuator(report: ActuatorReport) -> bytes:
             "n": report.name,
             "t": report.kind,
             "range": ends,
+            "unit": report.unit or None,
+            "step": report.step,
             "options": list(report.options) or None,
+            "dc": report.device_class or None,
+            "light": report.is_light or None,
             "state": report.state,
         }
     )

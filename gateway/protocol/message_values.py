@@ -98,6 +98,11 @@ class Hello:
     previous_acked: int | None = None
     """What `acked` was in `previous_epoch`; None: unknown."""
 
+    @property
+    def life(self) -> str:
+        """What names this life of the board's memory; empty if it says nothing that would."""
+        return f"{self.epoch:x}.{self.nonce:x}" if self.nonce else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
@@ -178,6 +183,11 @@ class ActuatorReport:
     maximum: float | None = None
     options: tuple[str, ...] = ()
     state: float | int | str | bool | None = None
+    unit: str = ""
+    step: float | None = None
+    device_class: str = ""
+    is_light: bool = False
+    """Whether a number is the brightness of a lamp, in percent."""
 
 
 class Read(NamedTuple):
