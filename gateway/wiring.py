@@ -53,6 +53,8 @@ def broker_settings(settings: Settings, password: str | None) -> BrokerSettings:
         ca_file=mqtt.ca_file,
         cert_file=mqtt.cert_file,
         key_file=mqtt.key_file,
+        tls_server_name=mqtt.tls_server_name,
+        tls_alpn=mqtt.tls_alpn,
         keepalive_s=mqtt.keepalive_s,
         window=mqtt.window,
         batch_max=mqtt.batch_max,

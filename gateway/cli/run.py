@@ -16,7 +16,7 @@ from gateway.cli.commands import OK
 from gateway.cli.embedded import embedded_broker, embedded_settings, listens, run_with
 from gateway.cli.stopping import run_until_stopped
 from gateway.config.broker_url import parse_broker
-from gateway.config.loader import Overrides, load, read_password
+from gateway.config.loader import Overrides, exposed_secrets, load, read_password, with_credentials
 from gateway.config.models import Settings
 from gateway.config.mqtt_models import MQTT_PORT
 from gateway.errors import ConfigError
@@ -67,9 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Be the gateway."""
     overrides = _overrides(arguments)
-    settings = load(arguments.config, overrides)
+    settings = with_credentials(load(arguments.config, overrides))
     password = read_password(settings.mqtt)
     logs.configure(settings.log.level)
+    for remark in exposed_secrets(settings):
+        _log.warning("%s", remark)
     run_until_stopped(_run(settings, password, arguments.config, overrides))
     return OK
 

@@ -4,7 +4,8 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from gateway.errors import ConfigError
 
 MAX_FILE_BYTES = 1 << 20
 """A larger file is no configuration; keeps a wrong path such as /dev/zero harmless."""
-MAX_PASSWORD_BYTES = 65_535
-"""Longest password MQTT can carry."""
+MAX_SECRET_BYTES = 65_535
+"""Longest password or user name MQTT can carry."""
 
 _FILES = {
     "mqtt": ("ca_file", "cert_file", "key_file", "password_file"),
@@ -63,15 +64,57 @@ def read_password(mqtt: MqttSettings) -> str | None:
     if mqtt.password_file:
         return _first_line(mqtt.password_file, "mqtt.password_file")
     if mqtt.password_credential:
-        where = f"mqtt.password_credential: {mqtt.password_credential}"
-        folder = os.environ.get("CREDENTIALS_DIRECTORY")
-        if not folder:
-            raise ConfigError(
-                f"{where}: there are no credentials here; systemd provides them to a service that "
-                f"has LoadCredential={mqtt.password_credential}:FILE"
-            )
-        return _first_line(Path(folder, mqtt.password_credential), "mqtt.password_credential")
+        path = _credential(mqtt.password_credential, "mqtt.password_credential")
+        return _first_line(path, "mqtt.password_credential")
     return None
+
+
+def with_credentials(settings: Settings) -> Settings:
+    """Return the settings with what systemd's credentials hold: the user name, the client's key.
+
+    Raises:
+        ConfigError: there are none, or one cannot be read.
+    """
+    mqtt = settings.mqtt
+    told: dict[str, object] = {}
+    if mqtt.username_credential:
+        path = _credential(mqtt.username_credential, "mqtt.username_credential")
+        told["username"] = _first_line(path, "mqtt.username_credential")
+    if mqtt.key_credential:
+        told["key_file"] = _credential(mqtt.key_credential, "mqtt.key_credential")
+    if not told:
+        return settings
+    return settings.model_copy(update={"mqtt": mqtt.model_copy(update=told)})
+
+
+def exposed_secrets(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with the rights of files that hold secrets, and what would mend it."""
+    mqtt = settings.mqtt
+    for key, path in (
+        ("mqtt.key_file", mqtt.key_file),
+        ("mqtt.cert_file", None if mqtt.key_file or mqtt.key_credential else mqtt.cert_file),
+        ("mqtt.password_file", mqtt.password_file),
+        ("ble.bind_keys_file", settings.ble.bind_keys_file),
+    ):
+        if path is None:
+            continue
+        with suppress(OSError):  # whoever opens it says so
+            mode = path.stat().st_mode
+            if mode & stat.S_IROTH:
+                yield f"{key}: every user of this machine can read {path}: chmod o= {path}"
+            elif mode & stat.S_IWOTH:
+                yield f"{key}: every user of this machine can change {path}: chmod o= {path}"
+
+
+def _credential(name: str, key: str) -> Path:
+    """Return the file of a systemd credential. Source: systemd.exec(5), $CREDENTIALS_DIRECTORY."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise ConfigError(
+            f"{key}: {name}: there are no credentials here; systemd provides them to a service "
+            f"that has LoadCredential={name}:FILE"
+        )
+    return Path(folder, name)
 
 
 def _read(path: Path) -> str:
@@ -179,14 +222,14 @@ def _place(line: int, key: KeyPath, path: Path | None, overrides: Overrides) -> 
 def _first_line(path: Path, where: str) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_PASSWORD_BYTES + 1)
-        password = content.split(b"\n")[0].removesuffix(b"\r").decode()
+            content = file.read(MAX_SECRET_BYTES + 1)
+        secret = content.split(b"\n")[0].removesuffix(b"\r").decode()
     except OSError as exc:
         raise ConfigError(f"{where}: {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
-        raise ConfigError(f"{where}: {path}: the password is not UTF-8") from exc
-    if not password:
+        raise ConfigError(f"{where}: {path}: it is not UTF-8") from exc
+    if not secret:
         raise ConfigError(f"{where}: {path}: the first line is empty")
-    if len(content) > MAX_PASSWORD_BYTES:
-        raise ConfigError(f"{where}: {path}: longer than any password")
-    return password
+    if len(content) > MAX_SECRET_BYTES:
+        raise ConfigError(f"{where}: {path}: longer than MQTT can carry")
+    return secret

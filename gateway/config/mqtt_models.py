@@ -50,6 +50,30 @@ class MqttSettings(BaseModel):
     key_file: Path | None = Field(
         default=None, description="PEM file of the client's key. Default: it is in cert_file."
     )
+    key_credential: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_.@-]+$",
+        max_length=128,
+        description=(
+            "Name of the systemd credential (LoadCredential= of the service) that is the client's "
+            "key; instead of key_file."
+        ),
+    )
+    tls_server_name: Text | None = Field(
+        default=None,
+        description=(
+            "Name the broker's certificate must have, and that it is asked for (SNI), where "
+            "`host` is an address or another name. Default: host."
+        ),
+    )
+    tls_alpn: Text | None = Field(
+        default=None,
+        max_length=255,
+        description=(
+            "Protocol to ask for (ALPN) where MQTT shares a port such as 443 with others: `mqtt`, "
+            "or `x-amzn-mqtt-ca`. Default: none is asked for."
+        ),
+    )
     version: Literal["5", "3.1.1"] = Field(
         default="5", description="Version of MQTT to speak; 3.1.1 for brokers that know no other."
     )
@@ -58,6 +82,15 @@ class MqttSettings(BaseModel):
         description="Client id; must be unique on the broker. Default: edge-gateway-<gateway>.",
     )
     username: Text | None = Field(default=None, description="User name. Default: none is sent.")
+    username_credential: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_.@-]+$",
+        max_length=128,
+        description=(
+            "Name of the systemd credential (LoadCredential= of the service) whose first line is "
+            "the user name; instead of username."
+        ),
+    )
     password_file: Path | None = Field(
         default=None,
         description="File whose first line is the password. Default: no password is sent.",
@@ -144,22 +177,57 @@ class MqttSettings(BaseModel):
             raise ValueError("tls = false: without encryption there is nobody to show it to")
         return path
 
-    @field_validator("key_file")
+    @field_validator("tls_server_name")
     @classmethod
-    def _has_a_certificate(cls, path: Path | None, others: ValidationInfo) -> Path | None:
-        if path and others.data.get("cert_file", path) is None:
+    def _is_a_name(cls, name: str | None) -> str | None:
+        if name and not _HOST.fullmatch(name):
+            raise ValueError("this is neither a host name nor an address")
+        return name
+
+    @field_validator("tls_server_name", "tls_alpn")
+    @classmethod
+    def _is_said_in_tls(cls, name: str | None, others: ValidationInfo) -> str | None:
+        told = others.data
+        is_encrypted = told.get("tls")
+        if is_encrypted is None:  # the default rule of `uses_tls`, on what is known so far
+            files = told.get("ca_file"), told.get("cert_file")
+            is_encrypted = any(files) or told.get("port") == MQTT_TLS_PORT
+        if name and not is_encrypted:
+            raise ValueError("it is said only in TLS, which is off; set tls = true")
+        return name
+
+    @field_validator("key_file", "key_credential")
+    @classmethod
+    def _has_a_certificate(
+        cls, source: Path | str | None, others: ValidationInfo
+    ) -> Path | str | None:
+        if source and others.data.get("cert_file", source) is None:
             raise ValueError("a key proves nothing alone; cert_file is missing")
-        return path
+        return source
+
+    @field_validator("key_credential")
+    @classmethod
+    def _is_the_only_key(cls, name: str | None, others: ValidationInfo) -> str | None:
+        if name and others.data.get("key_file"):
+            raise ValueError("key_file is given too; keep one of them")
+        return name
 
     @field_validator("password_file", "password_credential")
     @classmethod
     def _has_a_username(
         cls, source: Path | str | None, others: ValidationInfo
     ) -> Path | str | None:
-        named = others.data.get("username", source)
+        named = others.data.get("username", source) or others.data.get("username_credential")
         if source and not named and others.data.get("version") == "3.1.1":
             raise ValueError("MQTT 3.1.1 takes no password without a username")
         return source
+
+    @field_validator("username_credential")
+    @classmethod
+    def _is_the_only_username(cls, name: str | None, others: ValidationInfo) -> str | None:
+        if name and others.data.get("username"):
+            raise ValueError("username is given too; keep one of them")
+        return name
 
     @field_validator("password_credential")
     @classmethod

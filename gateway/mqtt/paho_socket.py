@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.errors import LinkError
+
 
 class SocketLike(Protocol):
     """What paho calls a socket."""
@@ -106,6 +108,9 @@ class PahoSocket:
             return
         try:
             self._paho.loop_write()
+        except LinkError as exc:
+            self._on_failure(str(exc))
+            return
         except Exception as exc:  # noqa: BLE001 - paho lets socket errors of any kind through
             self._on_failure(f"cannot send: {exc}")
             return
@@ -121,6 +126,8 @@ class PahoSocket:
             self._paho.loop_read()
             while isinstance(sock := self._paho.socket(), ssl.SSLSocket) and sock.pending():
                 self._paho.loop_read()  # decrypted bytes do not make the descriptor readable
+        except LinkError as exc:
+            self._on_failure(str(exc))
         except Exception as exc:  # noqa: BLE001 - paho parses what the broker sent
             self._on_failure(f"cannot understand the broker: {exc}")
         self._on_input()

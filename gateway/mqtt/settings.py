@@ -23,6 +23,10 @@ class BrokerSettings:
     cert_file: Path | None = None
     key_file: Path | None = None
     """None when the key is in `cert_file`."""
+    tls_server_name: str | None = None
+    """The name the broker's certificate must have; None for `host`."""
+    tls_alpn: str | None = None
+    """Name of the protocol to ask for, where others share the port; None for none."""
     keepalive_s: int = 60
     window: int = 100
     """Messages in flight. Measured with QoS 1: 11,700/s with 10, 15,000 to 17,000/s from 50 on."""

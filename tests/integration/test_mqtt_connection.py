@@ -423,7 +423,7 @@ BREAKAGES: dict[str, tuple[Callable[[BrokerSettings], BrokerSettings], str]] = {
     ),
     "a file that is no certificate": (
         lambda settings: replace(settings, ca_file=TLS / "README.md"),
-        "README.md is of no use",
+        "README.md (mqtt.ca_file) holds no certificate",
     ),
     "a key that is missing": (
         lambda settings: replace(settings, key_file=Path("/nowhere/client.key")),
@@ -431,7 +431,7 @@ BREAKAGES: dict[str, tuple[Callable[[BrokerSettings], BrokerSettings], str]] = {
     ),
     "a key of another certificate": (
         lambda settings: replace(settings, key_file=TLS / "broker.key"),
-        "broker.key is of no use",
+        "broker.key is not the one of the certificate in",
     ),
     "no encryption": (
         lambda settings: replace(settings, ca_file=None, cert_file=None, key_file=None),

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.ble_models import BleDeviceSettings
-from gateway.config.loader import Overrides, load, read_password
+from gateway.config.device_models import DeviceSettings, SensorSettings
+from gateway.config.loader import (
+    Overrides,
+    exposed_secrets,
+    load,
+    read_password,
+    with_credentials,
+)
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings
 from gateway.errors import ConfigError
@@ -196,6 +203,12 @@ host = "mqtt://bob:hunter3@broker"
         ('password_file = "F"\npassword_credential = "x"', "password_file is given too"),
         ('key_file = "F"', "mqtt.key_file: a key proves nothing alone; cert_file is missing"),
         ('tls = false\nca_file = "F"', "mqtt.ca_file: tls = false: without encryption"),
+        ('key_credential = "x"', "mqtt.key_credential: a key proves nothing alone"),
+        ('cert_file = "F"\nkey_file = "F"\nkey_credential = "x"', "key_file is given too"),
+        ('username = "a"\nusername_credential = "x"', "username is given too"),
+        ('tls_server_name = "a"', "mqtt.tls_server_name: it is said only in TLS, which is off"),
+        ('tls = false\nport = 8883\ntls_alpn = "mqtt"', "mqtt.tls_alpn: it is said only in TLS"),
+        ('tls = true\ntls_server_name = "a b"', "this is neither a host name nor an address"),
     ],
 )
 def test_keys_that_do_not_go_together_are_named(tmp_path: Path, mqtt: str, problem: str) -> None:
@@ -290,6 +303,75 @@ def test_a_password_that_cannot_be_one_is_refused(
         read_password(settings.mqtt)
 
 
+def test_the_user_name_may_be_a_systemd_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "who").write_text("attic\n")
+    settings = load(written(tmp_path, '[mqtt]\nusername_credential = "who"\nversion = "3.1.1"\n'))
+
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    told = with_credentials(settings)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+
+    assert told.mqtt.username == "attic"
+    with pytest.raises(ConfigError, match=r"^mqtt\.username_credential: who: there are no"):
+        with_credentials(settings)
+
+
+def test_the_key_may_be_a_systemd_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cert").touch()
+    settings = load(written(tmp_path, '[mqtt]\ncert_file = "cert"\nkey_credential = "key"\n'))
+
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    assert list(exposed_secrets(settings)) == []
+    assert with_credentials(settings).mqtt.key_file == tmp_path / "key"
+
+
+def test_a_user_name_that_is_configured_stays() -> None:
+    settings = Settings.model_validate({"mqtt": {"username": "attic"}})
+
+    assert with_credentials(settings) is settings
+
+
+@pytest.mark.parametrize(
+    ("mode", "remark"),
+    [
+        (0o600, ""),
+        (0o640, ""),
+        (0o604, "every user of this machine can read"),
+        (0o602, "every user of this machine can change"),
+    ],
+)
+@pytest.mark.parametrize("key", ["key_file", "password_file"])
+def test_a_secret_that_everybody_gets_at_is_remarked_upon(
+    tmp_path: Path, key: str, mode: int, remark: str
+) -> None:
+    (tmp_path / "cert").touch(0o644)
+    (tmp_path / "secret").touch()
+    (tmp_path / "secret").chmod(mode)
+    settings = load(written(tmp_path, f'[mqtt]\ncert_file = "cert"\n{key} = "secret"\n'))
+
+    remarks = [each for each in exposed_secrets(settings) if each.startswith(f"mqtt.{key}:")]
+
+    assert len(remarks) == bool(remark)
+    assert all(remark in each for each in remarks)
+
+
+def test_a_certificate_is_a_secret_only_where_its_key_is_in_the_same_file(tmp_path: Path) -> None:
+    (tmp_path / "cert").touch()
+    (tmp_path / "cert").chmod(0o644)
+    (tmp_path / "key").touch(0o600)
+
+    alone = load(written(tmp_path, '[mqtt]\ncert_file = "cert"\n'))
+    beside = load(written(tmp_path, '[mqtt]\ncert_file = "cert"\nkey_file = "key"\n'))
+
+    assert len(list(exposed_secrets(alone))) == 1
+    assert list(exposed_secrets(beside)) == []
+
+
 def test_no_password_is_no_error() -> None:
     assert read_password(Settings().mqtt) is None
 
@@ -340,7 +422,12 @@ def test_the_example_configuration_is_valid_and_shows_every_key() -> None:
     assert load(path) == Settings.model_validate(tomllib.loads(shown))
     with_examples = tomllib.loads(examples)
     for section, field in Settings.model_fields.items():
-        keys = getattr(field.annotation, "model_fields", {})
-        assert set(with_examples[section]) == set(keys), section
+        keys = getattr(field.annotation, "model_fields", None)
+        assert section in with_examples
+        assert keys is None or set(with_examples[section]) == set(keys), section
     assert set(with_examples["serial"]["port"][0]) == set(PortSettings.model_fields)
     assert set(with_examples["ble"]["device"][0]) == set(BleDeviceSettings.model_fields)
+    (device,) = with_examples["device"]
+    assert set(device) == set(DeviceSettings.model_fields)
+    assert set(device["sensor"][0]) == set(SensorSettings.model_fields)
+    assert Settings.model_validate({"device": [device]}).device
