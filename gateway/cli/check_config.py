@@ -52,20 +52,28 @@ def effective_toml(settings: Settings) -> Iterator[str]:
         "base_topic": settings.base_topic,
     }
     ports = shown["serial"].pop("port")
-    devices = shown["ble"].pop("device")
+    radio_devices = shown["ble"].pop("device")
+    devices = shown.pop("device")
     for section, values in shown.items():
         yield from ("", f"[{section}]")
         yield from _lines(values)
     for port in ports:
         yield from ("", "[[serial.port]]")
         yield from _lines(port)
-    for device in devices:
+    for device in radio_devices:
         has_key = device.pop("bind_key")
         yield from ("", "[[ble.device]]")
         yield from _lines(device)
         yield f"# bind_key is {'not shown' if has_key else 'not set'}"
 
 
+    for device in devices:
+        sensors = device.pop("sensor")
+        yield from ("", "[[device]]")
+        yield from _lines(device)
+        for sensor in sensors:
+            yield from ("", "[[device.sensor]]")
+            yield from _lines(sensor)
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:
     for key, value in values.items():
         yield f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"

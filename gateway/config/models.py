@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, field_validator
 
 from gateway.config.ble_models import BleSettings
+from gateway.config.device_models import DeviceSettings, check_devices
 from gateway.config.fields import SECTION, Seconds, Text, Whole
 from gateway.config.mqtt_models import MqttSettings
 from gateway.config.serial_models import SerialSettings
@@ -134,9 +135,17 @@ class Settings(BaseModel):
     outbox: OutboxSettings = Field(
         default_factory=OutboxSettings, description="Samples that wait for the broker."
     )
+    device: tuple[DeviceSettings, ...] = Field(
+        default=(), max_length=1000, description="What is different for some devices."
+    )
     log: LogSettings = Field(
         default_factory=LogSettings, description="What the gateway writes about itself."
     )
+
+    @field_validator("device")
+    @classmethod
+    def _tell_devices_apart(cls, devices: tuple[DeviceSettings, ...]) -> tuple[DeviceSettings, ...]:
+        return check_devices(devices)
 
     @property
     def base_topic(self) -> str:

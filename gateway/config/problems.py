@@ -119,7 +119,7 @@ def _expected(node: Schema) -> str:  # noqa: PLR0911  # one return for each kind
     match node.get("type"):
         case "integer" | "number" as kind:
             noun = "a whole number" if kind == "integer" else "a number"
-            return f"{noun} {node.get('minimum')}..{node.get('maximum')}"
+            return f"{noun} {_number(node.get('minimum'))}..{_number(node.get('maximum'))}"
         case "boolean":
             return "true or false"
         case "string":
@@ -130,6 +130,11 @@ def _expected(node: Schema) -> str:  # noqa: PLR0911  # one return for each kind
         case "object":
             return "a section"
     return "a name in quotes, or {key, unit, device_class}"
+
+
+def _number(bound: object) -> str:
+    """Return a bound as a person writes it: 5, not 5.0."""
+    return str(int(bound) if isinstance(bound, float) and bound.is_integer() else bound)
 
 
 def _got(details: ErrorDetails) -> str:

@@ -41,8 +41,13 @@ def line_numbers(text: str) -> dict[KeyPath, int]:
 
 
 def nearest_line(lines: dict[KeyPath, int], path: KeyPath) -> int | None:
-    """Return the line of `path`, or of what it lies in; None when it is not in the text."""
-    return next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+    """Return the line of `path`, or of what it lies in; None when it is not in the text.
+
+    An array of tables begins with its first header.
+    """
+    above = (path[:length] for length in range(len(path), 0, -1))
+    places = (place for part in above for place in (part, (*part, 0)))
+    return next((lines[place] for place in places if place in lines), None)
 
 
 def _end_of_line(text: str, start: int) -> int:
