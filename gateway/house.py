@@ -24,3 +24,5 @@ class House:
     forget_link: Callable[[str], None]
     on_change: Callable[[], None]
     """Told of each change of the radio's state."""
+    has_mail: Callable[[str], bool] = lambda _device: False
+    """Whether commands wait for a device; by its key."""
