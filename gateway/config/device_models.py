@@ -170,7 +170,8 @@ class SensorSettings(BaseModel):
     @field_validator("rename", "unit", "device_class", "scale", "offset", "low", "high")
     @classmethod
     def _is_for_one_sensor(cls, value: object, others: ValidationInfo) -> object:
-        if value is not None and others.data.get("key") == EVERY_OTHER:
+        default = cls.model_fields[others.field_name or ""].default
+        if value != default and others.data.get("key") == EVERY_OTHER:
             raise ValueError(
                 f'"{EVERY_OTHER}" is for many sensors, and they differ in this: give each a '
                 "section of its own"
