@@ -1,5 +1,6 @@
 """JSON of strangers -> pydantic models; every way to be wrong ends in one exception."""
 
+import difflib
 import json
 import math
 import re
@@ -26,6 +27,16 @@ _LONGEST_SHOWN = 60
 
 _SUBJECT = re.compile(r"^\w+ should ")
 """How pydantic begins most of its messages."""
+
+_KINDS = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "dict_type": "an object",
+}
+"""What is expected, by pydantic's type of error; all others are told in its own words."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -70,7 +81,7 @@ def read_request(model: type[Model], fields: Mapping[str, Any]) -> Model:
             tuple[Any, ...], str
         ] = {}  # of a union pydantic tells what each of its kinds would want: one will do
         for details in exc.errors(include_url=False):
-            place = _place(details["loc"], fields)
+            place = _place(details, fields)
             problems.setdefault(place, _problem(details, place, model))
         texts = list(problems.values())
         more = len(texts) - _MAX_PROBLEMS
@@ -104,18 +115,21 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in cut)
 
 
-def _place(steps: tuple[Any, ...], fields: Any) -> tuple[Any, ...]:  # noqa: ANN401  # JSON
+def _place(details: ErrorDetails, fields: Any) -> tuple[Any, ...]:  # noqa: ANN401  # JSON
     """Return the steps that lead somewhere in `fields`, or to a key that should be there.
 
     pydantic appends what it tried, such as the kinds of a union.
     """
     place: list[Any] = []
+    steps: tuple[Any, ...] = details["loc"]
     for step in steps:
         if not (isinstance(fields, dict) or (isinstance(fields, list) and isinstance(step, int))):
             break
-        place.append(step)
-        if step not in fields and isinstance(fields, dict):  # it should be there
+        if isinstance(fields, dict) and step not in fields:
+            if details["type"] == "missing":
+                place.append(step)
             break
+        place.append(step)
         fields = fields[step]
     return tuple(place)
 
@@ -125,15 +139,17 @@ def _problem(details: ErrorDetails, place: tuple[Any, ...], model: type[BaseMode
     prefix = f"{where}: " if where else ""
     match details["type"]:
         case "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            return f"unknown key {shown(str(place[-1]))}; there are {known}"
+            key, known = str(place[-1]), list(model.model_fields)
+            near = difflib.get_close_matches(key[:_LONGEST_SHOWN], known, n=1)
+            hint = f': did you mean "{near[0]}"?' if near else f"; there are {', '.join(known)}"
+            return f"unknown key {shown(key)}{hint}"
         case "missing":
             return f"{prefix}missing"
         case "value_error":
             return f"{prefix}{details['ctx']['error']}"
         case _:
-            wanted = _SUBJECT.sub("", details["msg"])
-            return f"{prefix}expected to {wanted}, got {shown(details['input'])}"
+            wanted = _KINDS.get(details["type"]) or f"to {_SUBJECT.sub('', details['msg'])}"
+            return f"{prefix}expected {wanted}, got {shown(details['input'])}"
 
 
 def _is_deeper(value: object, levels: int) -> bool:
