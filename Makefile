@@ -34,12 +34,14 @@ check: $(DEV_STAMP) ## lint, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# What is compiled once need not be again by each worker, nor by each of a thousand processes.
+test soak: export PYTHONDONTWRITEBYTECODE :=
 test: $(DEV_STAMP) parts ## the test suite; PYTEST_ARGS="-k name -x" narrows it
 ifdef PYTEST_ARGS
 	$(BIN)/pytest $(PYTEST_ARGS)
 else
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -m "not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m alone $$(grep -rl --include='test_*.py' 'mark\.alone' tests)
 endif
 
 soak: $(DEV_STAMP) parts ## the tests that break things, for long, with a table of what they measured
