@@ -59,12 +59,23 @@ class Channel:
         self._waiting_since_s = 0.0
         connection.on_acks = self._hear
 
-    async def send(self, parcel: Parcel, on_answer: Callable[[int], None]) -> None:
-        """Wait for room, and send; `on_answer` gets the reason code of the broker's PUBACK."""
+    async def send(
+        self,
+        parcel: Parcel,
+        on_answer: Callable[[int], None],
+        keeps: Callable[[str], bool] = lambda _topic: True,
+    ) -> None:
+        """Wait for room, and send; `on_answer` gets the reason code of the broker's PUBACK.
+
+        `keeps` is asked when there is room whether the broker is to keep what would be retained.
+        """
         size_bytes = parcel.packet_bytes
         await self.window.admit(size_bytes)
         packet_id = self.connection.publish(
-            parcel.topic, parcel.payload, retain=parcel.retain, correlation=parcel.correlation
+            parcel.topic,
+            parcel.payload,
+            retain=parcel.retain and keeps(parcel.topic),
+            correlation=parcel.correlation,
         )
         if not self._flights:
             self._waiting_since_s = self._clock.monotonic_s()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.mqtt.messages import PUBLISH_OVERHEAD
+from gateway.mqtt.retained import Retained
 
 _log = logging.getLogger(__name__)
 
@@ -47,12 +48,14 @@ class Documents:
     """Keeps the newest document of each retained topic, and remarks and answers not yet published.
 
     A document is published when it changes, and again on every new connection: the broker may
-    have lost it. A remark is published once, an answer until the broker has it.
+    have lost it. It is held back until its topic is noted. A remark is published once, an answer
+    until the broker has it.
     """
 
-    def __init__(self, counts: Counter[str]) -> None:
+    def __init__(self, counts: Counter[str], retained: Retained | None = None) -> None:
         """`documents_dropped` and `posts_dropped` are counted in `counts`."""
         self._counts = counts
+        self._retained = Retained() if retained is None else retained
         self._documents: dict[str, bytes] = {}
         self._size_bytes = 0
         self._changed: dict[str, None] = {}
@@ -62,6 +65,10 @@ class Documents:
 
     def __len__(self) -> int:
         return len(self._changed) + len(self._posts) + len(self._answers)
+
+    def __contains__(self, topic: object) -> bool:
+        """Tell whether there is a document, or one that is being removed."""
+        return topic in self._documents
 
     def retain(self, topic: str, payload: bytes | None) -> bool:
         """Note the document of a topic, None to remove it; tell whether it has changed."""
@@ -81,8 +88,19 @@ class Documents:
                 return False
         self._size_bytes += size_bytes
         self._documents[topic] = document
-        self._changed[topic] = None
+        if document:
+            self._retained.not_cleared(topic)
+            self._retained.note(topic)
+        else:
+            self._retained.clear(topic)
+        if self._is_due(topic):
+            self._changed[topic] = None
         return True
+
+    def noted(self, topic: str) -> None:
+        """Publish what was held back."""
+        if topic in self._documents:
+            self._changed[topic] = None
 
     def post(self, topic: str, payload: bytes) -> None:
         """Note a remark; the oldest makes room for it."""
@@ -100,12 +118,12 @@ class Documents:
 
     def start_over(self) -> int:
         """Mark all documents to be published again; return how many there are."""
-        self._changed = dict.fromkeys(self._documents)
+        self._changed = {topic: None for topic in self._documents if self._is_due(topic)}
         return len(self._changed)
 
     def renew(self, topic: str) -> None:
         """Publish a document again: somebody else wrote to its topic."""
-        if topic in self._documents:
+        if topic in self._documents and self._is_due(topic):
             self._changed[topic] = None
 
     def next(self) -> Post | None:
@@ -128,6 +146,12 @@ class Documents:
             del self._documents[post.topic]
             self._changed.pop(post.topic, None)
             self._size_bytes -= len(post.topic) + _ENTRY_BYTES
+            self._retained.cleared(post.topic)
+
+    def refused(self, post: Post) -> None:
+        """Note that the broker does not take a document; it is tried on the next connection."""
+        if post.retain and not post.payload:
+            self._retained.cleared(post.topic, is_taken=False)
 
     def returned(self, post: Post) -> None:
         """Put a remark or an answer back in front; return several newest first."""
@@ -139,3 +163,6 @@ class Documents:
             self._counts["posts_dropped"] += 1
         else:
             self._posts.appendleft(post)
+
+    def _is_due(self, topic: str) -> bool:
+        return not self._documents[topic] or self._retained.is_noted(topic)

@@ -1,11 +1,12 @@
 """Records of one device -> the messages that carry them; pure."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from gateway.clock import TimeBase
 from gateway.model import Batch, BatchKind, Gap, GapCause, Record, Sample
 from gateway.mqtt import topics
+from gateway.mqtt.names import Names
 from gateway.mqtt.payloads import SamplePayloads
 from gateway.mqtt.topics import Topics
 from gateway.timekeeper import TimeKeeper
@@ -43,11 +44,20 @@ class Message(NamedTuple):
 class Composer:
     """Makes messages of records: state, history and gap, in the order of the records."""
 
-    def __init__(self, names: Topics, timekeeper: TimeKeeper, batch_max: int = MAX_HISTORY) -> None:
-        """At most `batch_max` samples share a message."""
+    def __init__(
+        self,
+        below: Topics,
+        timekeeper: TimeKeeper,
+        batch_max: int = MAX_HISTORY,
+        names: Names | None = None,
+    ) -> None:
+        """At most `batch_max` samples share a message; without `names` keys are levels."""
         self.max_packet_bytes: int | None = None
         """The broker's limit; None when it has not said one."""
-        self._names = names
+        self.unwanted: Container[str] = frozenset()
+        """Devices of which nothing is published."""
+        self._topics = below
+        self._names = Names() if names is None else names
         self._timekeeper = timekeeper
         self._batch_max = min(batch_max, MAX_HISTORY)
         self._payloads = SamplePayloads()
@@ -57,11 +67,14 @@ class Composer:
 
         The newest sample of a live batch becomes the state; all others share history messages, in
         runs between gaps. What does not fit into the broker's packets is split; a single sample
-        that does not fit is replaced by a gap. A preview that does not fit is left out.
+        that does not fit is replaced by a gap. A preview that does not fit is left out. Samples
+        without values, and what is of unwanted devices, are in no message.
 
         Raises:
             ValueError: the device's name is no slug.
         """
+        if batch.device in self.unwanted:
+            return []
         base = self._base(batch)
         if batch.kind is BatchKind.PREVIEW:
             return self._preview(batch, base)
@@ -73,7 +86,8 @@ class Composer:
         run: list[Sample] = []
         for record in records:
             if isinstance(record, Sample) and record is not newest:
-                run.append(record)
+                if record.values:
+                    run.append(record)
                 if len(run) < self._batch_max:
                     continue
             messages += self._history(device, run, base)
@@ -108,19 +122,19 @@ class Composer:
         return [] if message.is_substitute else [message._replace(is_preview=True)]
 
     def _state(self, device: str, sample: Sample, base: TimeBase) -> Message:
-        topic = self._names.full(topics.state(device))
+        topic = self._topics.full(topics.state(self._names.level(device)))
         payload = self._payloads.state(sample, base)
         message = Message(topic, payload, retain=True, records=(sample,))
         return message if self._fits(message) else self._substitute(device, sample)
 
     def _gap(self, device: str, gap: Gap, records: tuple[Record, ...]) -> Message:
-        topic = self._names.full(topics.gap(device))
+        topic = self._topics.full(topics.gap(self._names.level(device)))
         return Message(topic, self._payloads.gap(gap), retain=False, records=records)
 
     def _history(self, device: str, samples: list[Sample], base: TimeBase) -> list[Message]:
         if not samples:
             return []
-        topic = self._names.full(topics.history(device))
+        topic = self._topics.full(topics.history(self._names.level(device)))
         payload = self._payloads.history(samples, base)
         message = Message(topic, payload, retain=False, records=tuple(samples))
         if self._fits(message):
@@ -147,6 +161,6 @@ class Composer:
 
 def _newest(records: Sequence[Record]) -> Sample | None:
     for record in reversed(records):
-        if isinstance(record, Sample):
+        if isinstance(record, Sample) and record.values:
             return record
     return None

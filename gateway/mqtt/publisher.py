@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -14,7 +14,9 @@ from gateway.mqtt.connection import FIRST_FAILURE, Connection, refusal_text
 from gateway.mqtt.documents import Documents, Post
 from gateway.mqtt.incoming import Handler, Inbox, Listener
 from gateway.mqtt.messages import Composer
+from gateway.mqtt.names import Names
 from gateway.mqtt.own_status import OwnStatus
+from gateway.mqtt.retained import Retained, TopicLedger
 from gateway.mqtt.rivalry import Rivalry
 from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.shipments import RecordSource, Shipments
@@ -63,8 +65,15 @@ class Publisher:
         timekeeper: TimeKeeper,
         status: Status,
         heartbeat_s: float = 60.0,
+        names: Names | None = None,
+        ledger: TopicLedger | None = None,
     ) -> None:
-        """`session` names this run of the gateway; its health is renewed each `heartbeat_s`."""
+        """Make the publisher of one gateway.
+
+        `session` names this run of it; its health is renewed each `heartbeat_s`; `names` tells what
+        devices are called in topics. With a `ledger` nothing is retained on a topic that it has not
+        noted, nor are the states of a device that nobody claimed.
+        """
         self._settings = settings
         self._client_id = settings.client_id or f"edge-gateway-{gateway}"
         self._session = session
@@ -77,11 +86,16 @@ class Publisher:
         said = (session, version, since, heartbeat_s)
         self._online = payloads.status("online", *said)
         self._offline = payloads.status("offline", *said)
-        composer = Composer(self._topics, timekeeper, settings.batch_max)
-        self._shipments = Shipments(records, composer, clock, status)
-        self._documents = Documents(status.counts)
-        self._documents.retain(self._status_topic, self._online)  # the first one: the birth message
         self._has_documents = asyncio.Event()
+        self._retained = Retained(ledger)
+        self._retained.on_noted = self._on_noted
+        composer = Composer(self._topics, timekeeper, settings.batch_max, names)
+        self._shipments = Shipments(records, composer, clock, status, self._retained)
+        self._documents = Documents(status.counts, self._retained)
+        self._documents.retain(self._status_topic, self._online)  # the first one: the birth message
+        self.on_retained_lost: Callable[[], None] = _ignore
+        """Called on each connection to a broker that had no status of ours; the newest states are
+        published again by themselves."""
         self._inbox = Inbox(status.counts)
         self.on_new_session: Callable[[], None] = _ignore
         """Called on a connection of which the broker knew nothing, before its first message is
@@ -89,29 +103,48 @@ class Publisher:
         self._told_unheard: set[str] = set()
         self._rivalry = Rivalry(self._client_id, settings.base_topic, session)
         self._own_status = OwnStatus(self._online, self._rivalry)
+        self._own_status.on_retained_lost = self._on_retained_lost
         self._inbox.add([self._status_topic], self._own_status.hear)
-
-    @property
-    def on_retained_lost(self) -> Callable[[], None] | None:
-        """Called on a connection to a broker that has no status of ours."""
-        return self._own_status.on_retained_lost
-
-    @on_retained_lost.setter
-    def on_retained_lost(self, callback: Callable[[], None]) -> None:
-        self._own_status.on_retained_lost = callback
 
     def retain(self, subtopic: str, payload: bytes | None) -> None:
         """Publish the newest document of a topic below the base, now and on every connection.
 
-        None removes the topic from the broker.
+        None removes what the broker retains there, documents or not.
         """
-        if (topic := self._checked(subtopic)) and self._documents.retain(topic, payload):
-            self._has_documents.set()
+        if topic := self._checked(subtopic):
+            self.retain_at(topic, payload)
 
     def retain_at(self, topic: str, payload: bytes | None) -> None:
         """Do as `retain` on a whole topic, which need not be below the base."""
+        if payload is None:
+            self._shipments.newest.drop(topic)
         if self._documents.retain(topic, payload):
             self._has_documents.set()
+
+    def claim(self, subtopic: str) -> None:
+        """Let something be retained on a topic that is no document: states, or an earlier run's."""
+        if topic := self._checked(subtopic):
+            self._retained.claim(topic)
+
+    def move_state(self, subtopic: str, to_subtopic: str) -> None:
+        """Have the newest state of a device that was renamed under its new name, then the old gone.
+
+        To be called before either is retained with None.
+        """
+        topic, to_topic = self._checked(subtopic), self._checked(to_subtopic)
+        if topic and to_topic:
+            self._retained.claim(to_topic)
+            self._shipments.newest.move(topic, to_topic)
+            self.retain_at(topic, None)
+
+    def load_retained(self, topics_noted: Iterable[str]) -> None:
+        """Take up the ledger: what nobody claims, and is no document, is cleared at the broker.
+
+        To be called when all that is known of devices is retained or claimed.
+        """
+        self._retained.load(topics_noted)
+        for topic in self._retained.strangers(self._documents):
+            self.retain_at(topic, None)
 
     def post(self, subtopic: str, payload: bytes) -> None:
         """Publish once; while the broker is away the last 1,000 wait, older ones are dropped."""
@@ -158,7 +191,9 @@ class Publisher:
             LinkError: the broker cannot be reached, refuses the gateway, or was lost.
         """
         will = (self._status_topic, self._offline)
+        await self._retained.wait_noted(self._status_topic)
         self._own_status.connecting()
+        self._shipments.newest.connecting()
         try:
             connection = await Connection.open(
                 self._settings,
@@ -237,7 +272,7 @@ class Publisher:
         """Send what changes, beginning with all there is: the birth message first."""
         unannounced = self._documents.start_over()
         while True:
-            post = self._documents.next()
+            post = self._documents.next() or self._next_lost()
             if post is None:
                 self._has_documents.clear()
                 await self._has_documents.wait()
@@ -251,12 +286,28 @@ class Publisher:
             if not unannounced:
                 is_announced.set()
 
+    def _next_lost(self) -> Post | None:
+        """Return the newest state of a device whose state the broker lost."""
+        due = self._shipments.newest.take_due(self._retained.keeps)
+        return None if due is None else Post(*due, retain=True)
+
+    def _on_retained_lost(self) -> None:
+        self._shipments.newest.all_lost()
+        self._has_documents.set()
+        self.on_retained_lost()
+
+    def _on_noted(self, topic: str) -> None:
+        self._documents.noted(topic)
+        self._has_documents.set()
+
     def _on_answer(self, post: Post, reason_code: int) -> None:
         if post.on_done is not None:
             post.on_done(reason_code < FIRST_FAILURE)
+        self._shipments.newest.answered(post.topic)
         if reason_code < FIRST_FAILURE:
             self._documents.acknowledged(post)
             return
+        self._documents.refused(post)
         if not self._status.counts["documents_refused"]:
             _log.warning("the broker refuses %s: %s", post.topic, refusal_text(reason_code))
         self._status.counts["documents_refused"] += 1

@@ -13,6 +13,8 @@ from gateway.model import Batch, BatchKind, Gap, Sample
 from gateway.mqtt.channel import Channel
 from gateway.mqtt.connection import FIRST_FAILURE, UNFIT, refusal_text
 from gateway.mqtt.messages import Composer, Message
+from gateway.mqtt.newest import NewestStates
+from gateway.mqtt.retained import Retained
 from gateway.mqtt.suspicion import Suspicion
 from gateway.status import Status
 
@@ -88,10 +90,18 @@ class Shipments:
     """
 
     def __init__(
-        self, records: RecordSource, composer: Composer, clock: Clock, status: Status
+        self,
+        records: RecordSource,
+        composer: Composer,
+        clock: Clock,
+        status: Status,
+        retained: Retained | None = None,
     ) -> None:
+        self.newest = NewestStates()
+        """What the broker has of each device whose states it retains."""
         self._records = records
         self._composer = composer
+        self._retained = Retained() if retained is None else retained
         self._clock = clock
         self._status = status
         self._progress: Callable[[], None] = _ignore
@@ -119,13 +129,15 @@ class Shipments:
             messages = self._compose(batch)
             if batch.kind is BatchKind.PREVIEW:
                 for preview in messages:
-                    await channel.send(preview, partial(self._on_preview_answer, channel, preview))
+                    on_answer = partial(self._on_preview_answer, channel, preview)
+                    await self._send_message(channel, preview, on_answer)
                 continue
             shipment = _Shipment(batch, deque(messages), len(messages))
-            self._shipments[batch] = shipment
             if not messages:
-                shipment.given_up = sum(isinstance(each, Sample) for each in batch.records)
-                self._settle(shipment)
+                self._settle_silent(shipment)
+                await asyncio.sleep(0)  # there may be many in a row, and nothing else waits here
+                continue
+            self._shipments[batch] = shipment
             await self._send(channel, shipment)
 
     async def send_smaller(self, channel: Channel) -> NoReturn:
@@ -177,10 +189,22 @@ class Shipments:
         while shipment.unsent:
             message = shipment.unsent.popleft()
             try:
-                await channel.send(message, partial(self._on_answer, channel, shipment, message))
+                on_answer = partial(self._on_answer, channel, shipment, message)
+                await self._send_message(channel, message, on_answer)
             except asyncio.CancelledError:
                 shipment.unsent.appendleft(message)
                 raise
+
+    async def _send_message(
+        self, channel: Channel, message: Message, on_answer: Callable[[int], None]
+    ) -> None:
+        if not message.retain:
+            await channel.send(message, on_answer)
+            return
+        # What goes out of a device that was removed or renamed meanwhile is not retained.
+        await self._retained.wait(message.topic)
+        await channel.send(message, on_answer, self._retained.keeps)
+        self.newest.sent(message.topic)
 
     def _on_answer(
         self, channel: Channel, shipment: _Shipment, message: Message, reason_code: int
@@ -209,7 +233,9 @@ class Shipments:
             self._tell(preview, reason_code)
 
     def _clear(self, channel: Channel, message: Message) -> None:
-        """Let a message the broker took be no suspect any more."""
+        """Note that the broker has a message, which is no suspect any more."""
+        if message.retain and self._retained.is_claimed(message.topic):
+            self.newest.confirmed(message.topic, message.payload)
         if self._suspicion.is_cautious:
             self._suspicion.acknowledged(message)
             channel.set_cautious(self._suspicion.is_cautious)

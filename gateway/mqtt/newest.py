@@ -1,0 +1,77 @@
+"""The newest state of each device, for a broker that lost what was retained there; pure."""
+
+from collections.abc import Callable
+
+
+class NewestStates:
+    """Remembers one payload a topic; bounded, because who asks for it bounds the topics.
+
+    What is to be published again never comes behind a newer one: a topic on which something was
+    sent on this connection needs no repetition.
+    """
+
+    def __init__(self) -> None:
+        self._payloads: dict[str, bytes] = {}
+        self._sent: set[str] = set()
+        self._due: dict[str, None] = {}
+        self._in_flight: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._payloads)
+
+    def connecting(self) -> None:
+        """Begin a connection: what was not confirmed on the last one is due again."""
+        self._sent.clear()
+        self._due = {**self._in_flight, **self._due}
+        self._in_flight = {}
+
+    def sent(self, topic: str) -> None:
+        """Note that a newer payload is on its way."""
+        self._sent.add(topic)
+        self._due.pop(topic, None)
+
+    def confirmed(self, topic: str, payload: bytes) -> None:
+        """Note what the broker has."""
+        self._payloads[topic] = payload
+        self._in_flight.pop(topic, None)
+
+    def all_lost(self) -> None:
+        """Have all published again."""
+        self._due.update(dict.fromkeys(self._payloads))
+
+    def move(self, topic: str, to_topic: str) -> None:
+        """Have what is known of a topic published on another."""
+        self._due.pop(topic, None)
+        if (payload := self._payloads.pop(topic, None)) is not None:
+            self._payloads[to_topic] = payload
+            self._due[to_topic] = None
+
+    def drop(self, topic: str) -> None:
+        """Forget a topic."""
+        for known in (self._payloads, self._due, self._in_flight):
+            known.pop(topic, None)
+
+    def answered(self, topic: str) -> None:
+        """Note that the broker has what was published again, or will not take it."""
+        self._in_flight.pop(topic, None)
+
+    def take_due(self, is_ready: Callable[[str], bool]) -> tuple[str, bytes] | None:
+        """Return topic and payload of one that is to be published again, on a topic that is ready.
+
+        None if there is none now.
+        """
+        found = None
+        needless = []
+        for topic in self._due:
+            payload = self._payloads.get(topic)
+            if payload is None or topic in self._sent:
+                needless.append(topic)
+            elif is_ready(topic):
+                found = topic, payload
+                break
+        for topic in needless:
+            del self._due[topic]
+        if found is not None:
+            del self._due[found[0]]
+            self._in_flight[found[0]] = None
+        return found
