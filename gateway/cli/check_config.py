@@ -5,7 +5,6 @@ What is printed is a complete configuration: each key with the value in force, n
 
 import argparse
 import json
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 
 from gateway.cli.commands import OK
 from gateway.config.bind_keys import read_bind_keys
-from gateway.config.loader import load
+from gateway.config.loader import exposed_secrets, load
 from gateway.config.models import Settings
+from gateway.config.mqtt_models import MqttSettings
 
 EPILOG = """\
 examples:
@@ -23,6 +23,8 @@ examples:
 A problem has the form FILE:LINE: KEY: what is wrong, and what would do. Problems go to stderr.
 Exit codes: 0 the file is right, 2 it has problems or cannot be read.
 """
+
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +67,6 @@ def effective_toml(settings: Settings) -> Iterator[str]:
         yield from ("", "[[ble.device]]")
         yield from _lines(device)
         yield f"# bind_key is {'not shown' if has_key else 'not set'}"
-
-
     for device in devices:
         sensors = device.pop("sensor")
         yield from ("", "[[device]]")
@@ -74,6 +74,8 @@ def effective_toml(settings: Settings) -> Iterator[str]:
         for sensor in sensors:
             yield from ("", "[[device.sensor]]")
             yield from _lines(sensor)
+
+
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:
     for key, value in values.items():
         yield f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"
@@ -92,16 +94,18 @@ def _toml(value: Any) -> str:  # noqa: ANN401  # whatever a configuration can ho
 
 def _remarks(settings: Settings) -> Iterator[str]:
     """Yield what is not wrong, but worth a look."""
-    if settings.mqtt.password_credential:
-        yield (
-            "mqtt.password_credential is not checked: systemd gives credentials to a running "
-            "service only"
-        )
-    for key, secret in (
-        ("mqtt.password_file", settings.mqtt.password_file),
-        ("ble.bind_keys_file", settings.ble.bind_keys_file),
-    ):
-        if secret and secret.stat().st_mode & stat.S_IROTH:
-            yield f"{key}: every user of this machine can read {secret}"
+    for key in ("key_credential", "username_credential", "password_credential"):
+        if getattr(settings.mqtt, key):
+            yield (
+                f"mqtt.{key} is not checked: systemd gives credentials to a running service only"
+            )
+    yield from exposed_secrets(settings)
+    if _sends_password_in_the_clear(settings.mqtt):
+        yield "mqtt.tls is off: whoever is on the way to the broker can read the password"
     if not settings.mqtt.is_configured:
         yield "mqtt.host is not set: `run` will look for a broker on this machine"
+
+
+def _sends_password_in_the_clear(mqtt: MqttSettings) -> bool:
+    has_password = mqtt.password_file or mqtt.password_credential
+    return bool(has_password) and not mqtt.uses_tls and mqtt.host not in _THIS_MACHINE

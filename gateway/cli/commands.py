@@ -30,6 +30,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "scan": ("gateway.cli.scan", "list who is heard on the Bluetooth radio, and what they say"),
     "check-config": ("gateway.cli.check_config", "list everything wrong with a configuration"),
     "config-schema": ("gateway.cli.config_schema", "print the JSON Schema of the configuration"),
+    "certs": ("gateway.cli.certs", "make certificates: an authority, the broker's, the clients'"),
+    "mosquitto-acl": (
+        "gateway.cli.mosquitto_acl",
+        "print access list and configuration of a mosquitto for this gateway",
+    ),
     "version": ("gateway.cli.version", "print the versions of the gateway and what it stands on"),
 }
 """Name to module and summary; only the module of the command that runs is imported."""

@@ -128,7 +128,7 @@ def test_check_config_shows_no_secret_and_warns_if_everybody_can_read_it(tmp_pat
     path, secret = tmp_path / "gateway.toml", tmp_path / "secret"
     secret.write_text("hunter2\n")
     secret.chmod(0o644)
-    path.write_text('[mqtt]\nhost = "broker"\npassword_file = "secret"\n')
+    path.write_text('[mqtt]\nhost = "localhost"\npassword_file = "secret"\n')
 
     open_to_all = gateway("check-config", str(path))
     secret.chmod(0o600)
@@ -138,6 +138,19 @@ def test_check_config_shows_no_secret_and_warns_if_everybody_can_read_it(tmp_pat
     assert f"every user of this machine can read {secret}" in open_to_all.err
     assert closed.err == ""
     assert "hunter2" not in open_to_all.out + open_to_all.err
+
+
+def test_check_config_says_that_a_password_goes_in_the_clear(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    (tmp_path / "secret").touch(0o600)
+    path.write_text('[mqtt]\nhost = "broker"\npassword_file = "secret"\n')
+
+    in_the_clear = gateway("check-config", str(path))
+    path.write_text('[mqtt]\nhost = "broker"\npassword_file = "secret"\ntls = true\n')
+    encrypted = gateway("check-config", str(path))
+
+    assert "mqtt.tls is off: whoever is on the way to the broker" in in_the_clear.err
+    assert encrypted.err == ""
 
 
 def test_check_config_reads_from_a_pipe() -> None:
