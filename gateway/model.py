@@ -268,6 +268,15 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class TakesCommands:
+    """A board was welcomed, for the first time or again, and can be told what to do."""
+
+    device: str
+    life: str
+    """The life of its memory, in which it does no command twice; empty if it has no name for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """Input a driver could not use; counted by kind, logged once for each (link, kind)."""
 
@@ -275,5 +284,5 @@ class Fault:
     detail: str
 
 
-Event: TypeAlias = Readings | Seen | ActuatorChanged | DeviceLog | Gone | Fault
+Event: TypeAlias = Readings | Seen | ActuatorChanged | DeviceLog | Gone | TakesCommands | Fault
 """What a driver makes of bytes."""

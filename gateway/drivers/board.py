@@ -1,12 +1,19 @@
 """Boards with our firmware: what their session says, as events of the gateway."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeAlias
 
 from gateway.clock import Clock
 from gateway.drivers.board_clock import OLDEST_MS, WRAP_MS, BoardClock
-from gateway.drivers.board_sensors import actuator_of, actuators_of, sensor_keys, sensors_of
+from gateway.drivers.board_sensors import (
+    actuator_names,
+    actuator_of,
+    actuators_of,
+    sensor_keys,
+    sensors_of,
+)
 from gateway.drivers.log_budget import LogBudget
 from gateway.model import (
     ActuatorChanged,
@@ -22,17 +29,19 @@ from gateway.model import (
     Record,
     Sample,
     Seen,
+    TakesCommands,
 )
 from gateway.protocol.delivery import DeliveryBook
-from gateway.protocol.fields import Json
 from gateway.protocol.frames import Frame
 from gateway.protocol.messages import Hello
 from gateway.protocol.records import MONO_FIELD, STREAM_FIELD, Scaling
+from gateway.protocol.requests import Order
 from gateway.protocol.session import HEARTBEAT_S, Session
 from gateway.protocol.session_events import (
     ActuatorStated,
     BoardTime,
     CommandEnded,
+    CommandReturned,
     Described,
     Forgotten,
     Joined,
@@ -53,7 +62,7 @@ MAX_LOG = 512
 MAX_DETAIL = 120
 """Longest detail of a fault, in characters."""
 
-OnCommandEnd: TypeAlias = Callable[[CommandEnded], None]
+OnCommandEnd: TypeAlias = Callable[[CommandEnded | CommandReturned], None]
 
 
 class BoardDriver:
@@ -81,7 +90,9 @@ class BoardDriver:
         self._hello: Hello | None = None
         self._board_clock = BoardClock()
         self._scalings: dict[int, Scaling] = {}
+        self._actuator_names: dict[str, str] = {}
         self._seen: Description | None = None
+        self._told_life: str | None = None
         self._on_command_end: dict[str, OnCommandEnd] = {}
 
     def receive(self, frame: Frame, now_s: float, out: list[Event]) -> None:
@@ -99,15 +110,17 @@ class BoardDriver:
         for event in self.session.close():
             self._take(event, now_s, out)
 
-    def command(
-        self, name: str, arguments: Json, ttl_s: float, now_s: float, on_end: OnCommandEnd
-    ) -> None:
+    def command(self, order: Order, now_s: float, on_end: OnCommandEnd) -> None:
         """Have the board do something at most once; `on_end` is called exactly once."""
-        command_id, ended = self.session.command(name, arguments, ttl_s, now_s)
+        if order.name == "set" and isinstance(order.arguments, dict):
+            names = self._actuator_names
+            own = {names.get(key, key): value for key, value in order.arguments.items()}
+            order = replace(order, arguments=own)
+        ended = self.session.command(order, now_s)
         if ended is not None:
             on_end(ended)
         else:
-            self._on_command_end[command_id] = on_end
+            self._on_command_end[order.command_id] = on_end
 
     def _readings(self, received: Received, now_s: float) -> Readings:
         mark, seq, now_ms, raw_records = received
@@ -143,7 +156,7 @@ class BoardDriver:
                 out.append(ActuatorChanged(self.device, actuator_of(event.actuator)))
             case Logged():
                 out.append(self._log(event, now_s))
-            case CommandEnded():
+            case CommandEnded() | CommandReturned():
                 self._on_command_end.pop(event.command_id)(event)
             case Refused():
                 out.append(Fault(event.fault.value, clean(event.detail, MAX_DETAIL)))
@@ -173,7 +186,7 @@ class BoardDriver:
                 if self._hello is not None:
                     self._describe(event, self._hello, out)
             case Left():
-                self.device, self._seen = "", None
+                self.device, self._seen, self._told_life = "", None, None
                 out.append(Gone(event.device, event.reason.value, event.back_in_s))
 
     def _describe(self, described: Described, hello: Hello, out: list[Event]) -> None:
@@ -195,9 +208,13 @@ class BoardDriver:
             reset_cause=clean(hello.reset_cause, 64),
             crash=hello.crash,
         )
+        self._actuator_names = actuator_names(described.actuators)
         if description != self._seen:
             self._seen = description
             out.append(Seen(description))
+        if hello.life != self._told_life:
+            self._told_life = hello.life
+            out.append(TakesCommands(self.device, hello.life))
 
 
 def clean(text: str, longest: int) -> str:

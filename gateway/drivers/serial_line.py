@@ -14,9 +14,9 @@ from gateway.drivers.log_budget import LogBudget
 from gateway.drivers.text_device import excerpt
 from gateway.model import DeviceLog, Event, Fault, Gone, LogLevel, Sensor
 from gateway.protocol.delivery import DeliveryBook
-from gateway.protocol.fields import Json
 from gateway.protocol.frames import MARK, BadFrame, Frame, open_frame
 from gateway.protocol.lines import MAX_LINE, LineSplitter
+from gateway.protocol.requests import Order
 from gateway.protocol.session import HEARTBEAT_S
 
 if TYPE_CHECKING:
@@ -118,11 +118,9 @@ class SerialLineDriver:
         """Tell a board to keep its samples for now, or to go on."""
         self._board.session.hold(paused=paused)
 
-    def command(
-        self, name: str, arguments: Json, ttl_s: float, now_s: float, on_end: OnCommandEnd
-    ) -> None:
+    def command(self, order: Order, now_s: float, on_end: OnCommandEnd) -> None:
         """Have the board on this port do something at most once; `on_end` is called once."""
-        self._board.command(name, arguments, ttl_s, now_s, on_end)
+        self._board.command(order, now_s, on_end)
 
     def close(self, now_s: float) -> list[Event]:
         """Say which devices went with the link; the driver is not used afterwards."""

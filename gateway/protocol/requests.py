@@ -1,12 +1,13 @@
 """The gateway's questions to one board: at most one on its way at a time (P3)."""
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from gateway.protocol.fields import Json
 from gateway.protocol.frames import MAX_FRAME_ON_256, encode_frame, line_size
 from gateway.protocol.message_values import ALL_STREAMS, Command, Response, StreamRequest
 from gateway.protocol.messages import encode
-from gateway.protocol.session_events import CommandEnded, Outcome
+from gateway.protocol.session_events import CommandEnded, CommandReturned, Outcome
 
 ANSWER_TIMEOUT_S = 1.0
 """An unanswered question is repeated after this; a board answers within some 50 ms."""
@@ -14,8 +15,14 @@ ANSWER_TIMEOUT_S = 1.0
 MAX_ASKS = 10
 """How often a board is asked for the same description before it is taken as it is."""
 
-MAX_COMMANDS = 16
-"""Commands that may wait for one board; more are refused."""
+MAX_COMMANDS = 2
+"""Commands that a session may have at once; more are refused.
+
+While one is sent the next waits, so that the line is never idle. It is no more, because a board is
+asked again (after a second, on another link, by another run of the gateway) only for these, in
+their order: so it must remember only the last two, and those are the ones whose answers it keeps
+whole. See P15.
+"""
 
 MAX_LINE_TO_BOARD = line_size(MAX_FRAME_ON_256)
 """Characters of the longest line sent (P3): UART0's ring holds 259, and overflows silently."""
@@ -26,21 +33,43 @@ MAX_TTL_MS = 86_400_000
 _NEVER = float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command for one board, to be done at most once."""
+
+    command_id: str
+    """Differs from all others that the board may have heard."""
+    name: str
+    arguments: Json
+    expires_s: float
+    """Monotonic time at which it ends, done or not."""
+    device: str
+    life: str
+    """The life of the board's memory for which it is meant (`Hello.life`)."""
+    was_sent: bool = False
+    """Whether the board may have got it already, in this life: from an earlier run of the gateway,
+    or through another link."""
+
+
 @dataclass(slots=True)
 class _Waiting:
-    command: Command
-    expires_s: float
+    order: Order
     mid: int
-    times_sent: int = 0
+    was_sent: bool
 
     def line(self, now_s: float) -> bytes:
         """Write the command with what is left of its time."""
-        ttl_ms = max(1, round((self.expires_s - now_s) * 1000))
-        return encode_frame(encode(replace(self.command, ttl_ms=ttl_ms), self.mid))
+        order = self.order
+        ttl_ms = min(max(1, round((order.expires_s - now_s) * 1000)), MAX_TTL_MS)
+        command = Command(order.name, order.arguments, ttl_ms, order.command_id)
+        return encode_frame(encode(command, self.mid))
 
     def ended_unheard(self) -> CommandEnded:
-        outcome = Outcome.UNKNOWN if self.times_sent else Outcome.EXPIRED
-        return CommandEnded(self.command.command_id, outcome)
+        outcome = Outcome.UNKNOWN if self.was_sent else Outcome.EXPIRED
+        return CommandEnded(self.order.command_id, outcome)
+
+    def returned(self) -> CommandReturned:
+        return CommandReturned(self.order.command_id, self.was_sent)
 
 
 class Requests:
@@ -85,23 +114,23 @@ class Requests:
         if self._on_its_way == StreamRequest(stream):
             self._on_its_way = None
 
-    def take(self, command: Command, now_s: float, largest_frame: int) -> CommandEnded | None:
+    def take(self, order: Order, now_s: float, largest_frame: int) -> CommandEnded | None:
         """Queue a command; returns its end at once if it can never be sent."""
         self._mid = self._mid % 255 + 1
-        waiting = _Waiting(command, now_s + command.ttl_ms / 1000, self._mid)
+        waiting = _Waiting(order, self._mid, order.was_sent)
         if len(self._commands) >= MAX_COMMANDS:
-            return _refused(command, "too many commands waiting")
+            return _refused(order, "too many commands waiting")
         if len(waiting.line(now_s)) > min(MAX_LINE_TO_BOARD, line_size(largest_frame)):
-            return _refused(command, "too long for the line")
+            return _refused(order, "too long for the line")
         self._commands.append(waiting)
         return None
 
     def answered(self, response: Response, mid: int) -> list[CommandEnded]:
         """End the command that `response` answers; an answer that came twice ends nothing."""
         head = self._commands[0] if self._commands else None
-        if head is None or not head.times_sent:
+        if head is None or not head.was_sent:
             return []
-        command_id = head.command.command_id
+        command_id = head.order.command_id
         if (command_id, head.mid) != (response.command_id, mid):
             return []
         self._commands.popleft()
@@ -111,19 +140,28 @@ class Requests:
             return [CommandEnded(command_id, Outcome.FAILED, error=response.error)]
         return [CommandEnded(command_id, Outcome.DONE, response.result)]
 
-    def forget_sent(self) -> list[CommandEnded]:
-        """End a command that was sent: the board lost its memory of having done it, or not."""
-        return self._end([command for command in self._commands if command.times_sent])
+    def forget(self) -> list[CommandEnded | CommandReturned]:
+        """Let go of all commands: the board lost its memory.
 
-    def abandon(self) -> list[CommandEnded]:
-        """End all commands: the board is gone for good."""
-        return self._end(list(self._commands))
+        Whether it had done what was sent nobody will know; the others are meant for its past life.
+        """
+        return [
+            waiting.ended_unheard() if waiting.was_sent else waiting.returned()
+            for waiting in self._take_all()
+        ]
+
+    def give_back(self) -> list[CommandReturned]:
+        """Let go of all commands: the board left."""
+        return [waiting.returned() for waiting in self._take_all()]
 
     def expired(self, now_s: float) -> list[CommandEnded]:
         """End the commands whose time has passed."""
-        if not self._commands:
-            return []
-        return self._end([command for command in self._commands if command.expires_s <= now_s])
+        late = [waiting for waiting in self._commands if waiting.order.expires_s <= now_s]
+        for waiting in late:
+            self._commands.remove(waiting)
+            if self._on_its_way is waiting:
+                self._on_its_way = None
+        return [waiting.ended_unheard() for waiting in late]
 
     def next_line(self, now_s: float) -> bytes | None:
         """Return the question to send now; None while another is on its way, or none is due."""
@@ -134,7 +172,7 @@ class Requests:
         ask = self._due_ask(now_s)
         if self._commands and (ask is None or asked_last):
             head = self._on_its_way = self._commands[0]
-            head.times_sent += 1
+            head.was_sent = True
             line = head.line(now_s)
         elif ask is not None:
             self._asks[ask] = self._asks.get(ask, 0) + 1
@@ -151,13 +189,9 @@ class Requests:
         stream, self._given_up = self._given_up, None
         return stream
 
-    def deadline_s(self, *, is_joined: bool) -> float:
+    def deadline_s(self) -> float:
         """Return when something here is due next; infinity for never."""
-        due_s = _NEVER
-        if self._commands:
-            due_s = min(command.expires_s for command in self._commands)
-        if not is_joined:
-            return due_s
+        due_s = min((waiting.order.expires_s for waiting in self._commands), default=_NEVER)
         if self._on_its_way is not None:
             return min(due_s, self._answer_due_s)
         if self._wanted is not None:
@@ -175,13 +209,13 @@ class Requests:
             return None
         return wanted
 
-    def _end(self, commands: list[_Waiting]) -> list[CommandEnded]:
-        for command in commands:
-            self._commands.remove(command)
-            if self._on_its_way is command:
-                self._on_its_way = None
-        return [command.ended_unheard() for command in commands]
+    def _take_all(self) -> list[_Waiting]:
+        everything = list(self._commands)
+        self._commands.clear()
+        if isinstance(self._on_its_way, _Waiting):
+            self._on_its_way = None
+        return everything
 
 
-def _refused(command: Command, error: str) -> CommandEnded:
-    return CommandEnded(command.command_id, Outcome.FAILED, error=error)
+def _refused(order: Order, error: str) -> CommandEnded:
+    return CommandEnded(order.command_id, Outcome.FAILED, error=error)

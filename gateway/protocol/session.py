@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING
 from gateway.model import device_slug
 from gateway.protocol.board_description import BoardDescription
 from gateway.protocol.delivery import DeliveryBook, Watermark
-from gateway.protocol.fields import Json
-from gateway.protocol.frames import MAX_FRAME_ON_256, Frame, encode_frame
+from gateway.protocol.frames import Frame, encode_frame
 from gateway.protocol.joined_board import JoinedBoard, moment
 from gateway.protocol.messages import (
     PROTOCOL,
     U32,
     BadMessage,
     Bye,
-    Command,
     FromBoard,
     FromGateway,
     Hello,
@@ -26,14 +24,16 @@ from gateway.protocol.messages import (
     encode,
 )
 from gateway.protocol.reception import Reception, ReceptionCounts
-from gateway.protocol.requests import MAX_TTL_MS, Requests
+from gateway.protocol.requests import Order, Requests
 from gateway.protocol.session_events import (
     CommandEnded,
+    CommandReturned,
     Forgotten,
     Joined,
     LeaveReason,
     Left,
     Logged,
+    Outcome,
     Refused,
     SessionEvent,
     SessionFault,
@@ -52,9 +52,6 @@ CREDIT = 3
 """Batches a board may have in flight: one on the wire, one being answered, one to spare."""
 
 HELLO_REQUEST_INTERVAL_S = 1.0
-
-_SESSION_PART = 16
-"""Characters of the session's id that make command ids unique across runs of the gateway."""
 
 _NEVER = float("inf")
 
@@ -94,10 +91,13 @@ class Session:
     @property
     def deadline_s(self) -> float | None:
         """Monotonic time at which `tick` has something to do; None for never."""
-        due_s = self._requests.deadline_s(is_joined=self._board is not None)
-        if self._board is not None:
-            due_s = min(due_s, self._silent_s(self._board), self._board.reception.ack_due_s)
-        return None if due_s == _NEVER else due_s
+        if self._board is None:
+            return None
+        return min(
+            self._requests.deadline_s(),
+            self._silent_s(self._board),
+            self._board.reception.ack_due_s,
+        )
 
     def receive(self, frame: Frame, now_s: float, unix_s: float) -> list[SessionEvent]:
         """Return what a frame means, in order; never raises, whatever it holds."""
@@ -163,26 +163,26 @@ class Session:
             self._board.reception.hold(paused=paused)
             self._output()
 
-    def command(
-        self, name: str, arguments: Json, ttl_s: float, now_s: float
-    ) -> tuple[str, CommandEnded | None]:
-        """Have the board do something at most once; returns its id and, if it is refused, its end.
+    def command(self, order: Order, now_s: float) -> CommandEnded | CommandReturned | None:
+        """Have the board do something at most once; returns what became of it if it cannot be sent.
 
-        Otherwise a `CommandEnded` with that id comes within `ttl_s`.
+        Otherwise its end comes as an event before `order.expires_s`, or it is given back because
+        the board left. So is an order for a board that is not there, or in another of its lives.
         """
-        command_id = f"{self._session_id[:_SESSION_PART]}.{self._book.next_number():x}"
-        ttl_ms = min(max(1, round(ttl_s * 1000)), MAX_TTL_MS)
-        command = Command(name, arguments, ttl_ms, command_id)
-        largest_frame = MAX_FRAME_ON_256 if self._board is None else self._board.hello.largest_frame
-        ended = self._requests.take(command, now_s, largest_frame)
-        if self._board is not None and self._question is None:
+        hello = None if self._board is None else self._board.hello
+        if hello is None or (device_slug(hello.id), hello.life) != (order.device, order.life):
+            return CommandReturned(order.command_id, order.was_sent)
+        if order.was_sent and not order.life:
+            return CommandEnded(order.command_id, Outcome.UNKNOWN)  # it may have been another life
+        ended = self._requests.take(order, now_s, hello.largest_frame)
+        if self._question is None:
             self._question = self._requests.next_line(now_s)
             self._output()
-        return command_id, ended
+        return ended
 
     def close(self) -> list[SessionEvent]:
         """Let go of the board; the session is not used afterwards."""
-        return [*self._requests.abandon(), *self._leave(LeaveReason.CLOSED)]
+        return self._leave(LeaveReason.CLOSED)
 
     def _on_hello(self, hello: Hello, now_s: float, unix_s: float) -> list[SessionEvent]:
         if hello.protocol > PROTOCOL:
@@ -232,10 +232,8 @@ class Session:
     ) -> JoinedBoard:
         before, self._last_hello = self._last_hello, hello
         description = self._board.description if self._board is not None else None
-        if before is not None and device_slug(before.id) != device_slug(hello.id):
-            events += self._requests.abandon()
         if not _is_same_life(before, hello):
-            events += self._requests.forget_sent()
+            events += self._requests.forget()
             description = None
         reception = Reception(
             mark,
@@ -269,15 +267,14 @@ class Session:
         device = device_slug(self._board.hello.id)
         self._board.reception.detach()
         self._board = self._welcome = self._question = None
-        return [Left(device, reason, back_in_s)]
+        return [*self._requests.give_back(), Left(device, reason, back_in_s)]
 
     def _ask_next(self, now_s: float, events: list[SessionEvent]) -> None:
-        if self._requests.is_idle:
+        if self._board is None or self._requests.is_idle:
             return
         events += self._requests.expired(now_s)
-        if self._board is not None:
-            question = self._board.next_question(now_s, events)
-            self._question = question or self._question
+        question = self._board.next_question(now_s, events)
+        self._question = question or self._question
 
     def _silent_s(self, board: JoinedBoard) -> float:
         return board.heard_s + SILENT_HEARTBEATS * self._heartbeat_s
@@ -291,8 +288,8 @@ def _is_same_life(before: Hello | None, hello: Hello) -> bool:
     """Whether the board still remembers what it did: its RAM was not lost in between."""
     return (
         before is not None
-        and hello.nonce != 0
-        and (before.id, before.epoch, before.nonce) == (hello.id, hello.epoch, hello.nonce)
+        and hello.life != ""
+        and (before.id, before.life) == (hello.id, hello.life)
     )
 
 

@@ -129,12 +129,21 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class CommandEnded:
-    """The end of a command; there is exactly one for each."""
+    """The end of a command; there is exactly one for each that was not given back."""
 
     command_id: str
     outcome: Outcome
     result: Json = None
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReturned:
+    """A command is given back, for its board left before the end: whoever gave it may try again."""
+
+    command_id: str
+    was_sent: bool
+    """Whether the board may have done it: then it is tried again only while that remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +173,7 @@ SessionEvent: TypeAlias = (
     | ActuatorStated
     | Logged
     | CommandEnded
+    | CommandReturned
     | Left
     | Refused
 )

@@ -6,19 +6,19 @@ Nothing sleeps and nothing waits: the clock is virtual and jumps to whatever is 
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from struct import pack
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.clock import Clock
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
-from gateway.model import Event, Fault, Gap, Readings, Record
+from gateway.model import Event, Fault, Gap, Gone, Readings, Record, TakesCommands
 from gateway.protocol.delivery import DeliveryBook
+from gateway.protocol.requests import Order
+from gateway.protocol.session_events import CommandEnded, CommandReturned, Outcome
 from gateway.simulate.firmware import load_modules
-
-if TYPE_CHECKING:
-    from gateway.protocol.session_events import CommandEnded
 
 _SESSION, _RING = load_modules("board.session", "board.ring")
 
@@ -165,7 +165,11 @@ class World:
         self.book = DeliveryBook()
         self.events: list[Event] = []
         self.records: list[Record] = []
+        self.orders: list[Order] = []
         self.ended: list[CommandEnded] = []
+        self.life = ""
+        self._over: set[str] = set()
+        self._given: set[str] = set()
         self.unsafe: deque[tuple[float, Callable[[], None]]] = deque()
         self.plan: list[tuple[float, Callable[[], None]]] = []
         self._opened = 0
@@ -199,7 +203,39 @@ class World:
         self.driver = self._open()
 
     def command(self, name: str, arguments: Any, ttl_s: float) -> None:  # noqa: ANN401  # any JSON
-        self.driver.command(name, arguments, ttl_s, self.now_s, self.ended.append)
+        number = f"test.{len(self.orders)}"
+        self.orders.append(Order(number, name, arguments, self.now_s + ttl_s, "b1", ""))
+        self._give()
+
+    def _give(self) -> None:
+        """Give the session the oldest command, if the board is there and has done the one before.
+
+        It stands for the mailbox, which remembers for which life of the board a command was sent.
+        """
+        for order in self.orders:
+            if order.command_id in self._over:
+                continue
+            if order.expires_s <= self.now_s:
+                self._over.add(order.command_id)
+                outcome = Outcome.UNKNOWN if order.was_sent else Outcome.EXPIRED
+                self.ended.append(CommandEnded(order.command_id, outcome))
+            elif self.life and order.command_id not in self._given:
+                if order.was_sent and order.life != self.life:
+                    self._over.add(order.command_id)
+                    self.ended.append(CommandEnded(order.command_id, Outcome.UNKNOWN))
+                elif not self._given:
+                    at = self.orders.index(order)
+                    self.orders[at] = replace(order, life=self.life)
+                    self._given.add(order.command_id)
+                    self.driver.command(self.orders[at], self.now_s, partial(self._on_end, at))
+
+    def _on_end(self, at: int, end: CommandEnded | CommandReturned) -> None:
+        self._given.discard(end.command_id)
+        if isinstance(end, CommandReturned):
+            self.orders[at] = replace(self.orders[at], was_sent=end.was_sent)
+        else:
+            self._over.add(end.command_id)
+            self.ended.append(end)
 
     def cut(self, *, is_cut: bool) -> None:
         self.to_gateway.is_cut = self.to_board.is_cut = is_cut
@@ -270,6 +306,7 @@ class World:
         deadline_s = self.driver.deadline_s
         if deadline_s is not None and deadline_s <= self.now_s:
             self._accept(self.driver.tick(self.now_s))
+        self._give()
         self.to_board.write(self.driver.data_to_send(), self.now_s)
 
     def _accept(self, events: list[Event]) -> None:
@@ -279,6 +316,10 @@ class World:
                 self.records += event.records
                 if event.on_safe is not None:
                     self.unsafe.append((self.now_s + self.safe_after_s, event.on_safe))
+            elif isinstance(event, TakesCommands):
+                self.life = event.life
+            elif isinstance(event, Gone):
+                self.life = ""
 
     def of(self, epoch: int) -> list[Record]:
         return [record for record in self.records if record.boot == epoch]

@@ -17,11 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from gateway.model import device_slug
 from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.fields import Json
 from gateway.protocol.frames import Frame, open_frame
 from gateway.protocol.lines import LineSplitter
 from gateway.protocol.records import Scaling
+from gateway.protocol.requests import Order
 from gateway.protocol.session import Session
 from gateway.protocol.session_events import (
     ActuatorStated,
@@ -61,6 +63,7 @@ class GatewayEnd:
         self.text_lines: list[bytes] = []
         self.events: Counter[str] = Counter()
         self.ended: dict[str, CommandEnded] = {}
+        self._commands = 0
         self.is_open = False
         self._path = path
         self._book = book or DeliveryBook()
@@ -142,12 +145,23 @@ class GatewayEnd:
     async def command(self, name: str, arguments: Json = None, ttl_s: float = 10.0) -> CommandEnded:
         """Have the board do something and return its answer."""
         now_s = asyncio.get_running_loop().time()
-        command_id, ended = self._session.command(name, arguments, ttl_s, now_s)
+        hello = self.hellos[-1]
+        self._commands += 1
+        order = Order(
+            f"test.{self._commands}",
+            name,
+            arguments,
+            now_s + ttl_s,
+            device_slug(hello.id),
+            hello.life,
+        )
+        ended = self._session.command(order, now_s)
         self._flush()
-        if ended is not None:
+        if isinstance(ended, CommandEnded):
             return ended
-        await self.until(lambda _: command_id in self.ended)
-        return self.ended[command_id]
+        assert ended is None, "the board is not there"
+        await self.until(lambda _: order.command_id in self.ended)
+        return self.ended[order.command_id]
 
     def _on_readable(self) -> None:
         try:

@@ -27,6 +27,7 @@ from gateway.model import (
     Sample,
     Seen,
     Sensor,
+    TakesCommands,
 )
 from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.frames import Frame, open_frame
@@ -35,6 +36,7 @@ from gateway.protocol.messages import (
     ActuatorReport,
     Bye,
     Channel,
+    Command,
     Hello,
     Log,
     Message,
@@ -46,7 +48,8 @@ from gateway.protocol.messages import (
     decode,
     encode,
 )
-from gateway.protocol.session_events import CommandEnded, Outcome
+from gateway.protocol.requests import Order
+from gateway.protocol.session_events import CommandEnded, CommandReturned, Outcome
 
 CLIMATE = Stream(
     0,
@@ -156,14 +159,15 @@ def test_a_board_describes_itself_when_all_of_it_is_known() -> None:
                 reset_cause="watchdog",
                 crash="ValueError: x",
             )
-        )
+        ),
+        TakesCommands("greenhouse_7", HELLO.life),
     ]
 
 
 def test_a_board_called_as_a_topic_of_the_gateway_has_another_topic() -> None:
     rig = Rig()
 
-    (seen,) = rig.say(replace(HELLO, id="Status"), CLIMATE, SOIL, PUMP)
+    seen, _ = rig.say(replace(HELLO, id="Status"), CLIMATE, SOIL, PUMP)
     (gone,) = rig.say(Bye(60_000))
 
     assert isinstance(seen, Seen)
@@ -263,7 +267,7 @@ def test_a_board_that_sleeps_is_gone_and_seen_again_when_it_wakes(rig: Rig) -> N
 
     events = rig.say(HELLO, CLIMATE, SOIL, PUMP)
 
-    assert [type(event) for event in events] == [Seen]
+    assert [type(event) for event in events] == [Seen, TakesCommands]
 
 
 def test_a_welcome_that_is_repeated_is_no_news(rig: Rig) -> None:
@@ -283,14 +287,15 @@ def test_faults_have_short_printable_details() -> None:
 
 
 def test_a_commands_end_reaches_who_gave_it(rig: Rig) -> None:
-    ended: list[CommandEnded] = []
+    ended: list[CommandEnded | CommandReturned] = []
 
-    rig.driver.command("set", {"pump_1": True}, 5.0, 100.0, ended.append)
-    (sent,) = rig.heard()
-    rig.driver.receive(encode(Response(getattr(sent, "command_id", ""), 1), 1), 100.1, [])
-    rig.driver.command("set", "x" * 300, 5.0, 100.0, ended.append)
+    order = Order("c.1", "set", {"pump_1": True}, 105.0, "greenhouse_7", HELLO.life)
+    rig.driver.command(order, 100.0, ended.append)
+    assert rig.heard() == [Command("set", {"Pump 1": True}, 5000, "c.1")]  # the board's own name
+    rig.driver.receive(encode(Response("c.1", 1), 1), 100.1, [])
+    rig.driver.command(replace(order, arguments="x" * 300), 100.0, ended.append)
 
-    assert [end.outcome for end in ended] == [Outcome.DONE, Outcome.FAILED]
+    assert [getattr(end, "outcome", None) for end in ended] == [Outcome.DONE, Outcome.FAILED]
 
 
 def test_a_closing_link_takes_its_board_along(rig: Rig) -> None:

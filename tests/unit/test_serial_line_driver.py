@@ -24,11 +24,13 @@ from gateway.model import (
     Sample,
     Seen,
     Sensor,
+    TakesCommands,
 )
 from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.frames import encode_frame
 from gateway.protocol.messages import Channel, Hello, Log, Message, Read, Stream, encode
-from gateway.protocol.session_events import CommandEnded, Outcome
+from gateway.protocol.requests import Order
+from gateway.protocol.session_events import CommandEnded, CommandReturned
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 COLUMNS = (Sensor("temperature", "°C"), Sensor("humidity", "%"))
@@ -128,7 +130,7 @@ def test_it_is_a_stream_driver_that_waits_to_be_spoken_to() -> None:
 def test_a_board_is_recognised_by_its_frames(driver: SerialLineDriver) -> None:
     events = driver.feed(JOIN + read_line(0, 2150, 2160), 1.0)
 
-    assert [type(event) for event in events] == [Seen, Readings]
+    assert [type(event) for event in events] == [Seen, TakesCommands, Readings]
     assert [sample.values for sample in samples(events)] == [
         {"temperature": 21.5},
         {"temperature": 21.6},
@@ -253,7 +255,7 @@ def test_a_first_line_that_is_torn_is_no_fault(torn: bytes) -> None:
 
 
 def test_a_first_line_that_is_whole_is_used() -> None:
-    assert [type(event) for event in make().feed(JOIN, 0.0)] == [Seen]
+    assert [type(event) for event in make().feed(JOIN, 0.0)] == [Seen, TakesCommands]
     assert samples(make().feed(b'{"temperature":21.5}\n', 0.0))
 
 
@@ -388,7 +390,7 @@ def test_whatever_comes_is_events(parts: list[bytes], kind: str) -> None:
 
     for number, part in enumerate(parts):
         for event in driver.feed(part + b"\n", number / 10):
-            assert isinstance(event, Readings | Seen | DeviceLog | Gone | Fault)
+            assert isinstance(event, Readings | Seen | DeviceLog | Gone | TakesCommands | Fault)
         driver.tick(number / 10)
         driver.data_to_send()
 
@@ -449,15 +451,15 @@ def test_a_silent_board_is_gone_at_the_deadline(driver: SerialLineDriver) -> Non
 
 
 def test_a_command_reaches_the_board_and_ends_with_the_link(driver: SerialLineDriver) -> None:
-    ended: list[CommandEnded] = []
+    ended: list[CommandEnded | CommandReturned] = []
     driver.feed(JOIN, 1.0)
     driver.data_to_send()
 
-    driver.command("identify", None, 5.0, 1.0, ended.append)
+    driver.command(Order("c.1", "identify", None, 6.0, "b1", ""), 1.0, ended.append)
 
     assert driver.data_to_send().startswith(b"~")
     assert driver.close(3.0) == [Gone("b1", "closed")]
-    assert [end.outcome for end in ended] == [Outcome.UNKNOWN]
+    assert ended == [CommandReturned("c.1", was_sent=True)]
 
 
 def test_text_devices_go_with_the_link(driver: SerialLineDriver) -> None:

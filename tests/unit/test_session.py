@@ -1,6 +1,8 @@
 """The gateway's session against hand-made frames; the firmware's own is met back to back."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import count
 from struct import pack
 from typing import Any
 
@@ -33,11 +35,13 @@ from gateway.protocol.messages import (
     decode,
     encode,
 )
+from gateway.protocol.requests import Order
 from gateway.protocol.session import Session
 from gateway.protocol.session_events import (
     ActuatorStated,
     BoardTime,
     CommandEnded,
+    CommandReturned,
     Described,
     Forgotten,
     Joined,
@@ -53,6 +57,7 @@ from gateway.protocol.session_events import (
 )
 
 UNIX_S = 1_790_000_000.123
+_NUMBERS = count()
 STREAM = Stream(0, "climate", "h", (Channel("temperature", "°C", -2, "temperature"),))
 OTHER_STREAM = Stream(1, "light", "I", (Channel("light", "lx", 0, "illuminance"),))
 PUMP = ActuatorReport("pump", "Pump", "switch", state=False)
@@ -88,6 +93,20 @@ class Peer:
 
     def _count_output(self) -> None:
         self.outputs += 1
+
+    def command(
+        self,
+        name: str,
+        arguments: Any,  # noqa: ANN401  # any JSON
+        ttl_s: float,
+        **differently: Any,  # noqa: ANN401  # any field of an Order
+    ) -> tuple[str, CommandEnded | CommandReturned | None]:
+        """Give the session an order for the board of `hello()`; return its id and what it says."""
+        order = Order(
+            f"5e55.{next(_NUMBERS)}", name, arguments, self.now_s + ttl_s, "b1", hello().life
+        )
+        order = replace(order, **differently)
+        return order.command_id, self.session.command(order, self.now_s)
 
     def say(self, *messages: Message, mid: int = 0) -> list[SessionEvent]:
         return [
@@ -832,7 +851,7 @@ def test_unknown_and_bad_messages_are_told_apart_and_are_signs_of_life(joined: P
 
 
 def test_a_command_is_sent_with_its_time_and_ends_with_the_answer(joined: Peer) -> None:
-    command_id, refused = joined.session.command("set", {"pump": True}, 10.0, joined.now_s)
+    command_id, refused = joined.command("set", {"pump": True}, 10.0)
 
     assert refused is None
     assert joined.outputs == 1
@@ -842,7 +861,7 @@ def test_a_command_is_sent_with_its_time_and_ends_with_the_answer(joined: Peer) 
 
 
 def test_a_commands_error_is_its_end(joined: Peer) -> None:
-    command_id, _ = joined.session.command("x", None, 10.0, joined.now_s)
+    command_id, _ = joined.command("x", None, 10.0)
 
     assert joined.say(Response(command_id, error="no"), mid=1) == [
         CommandEnded(command_id, Outcome.FAILED, error="no")
@@ -850,7 +869,7 @@ def test_a_commands_error_is_its_end(joined: Peer) -> None:
 
 
 def test_a_command_is_repeated_every_second_with_the_same_ids_and_less_time(joined: Peer) -> None:
-    command_id, _ = joined.session.command("x", None, 2.5, joined.now_s)
+    command_id, _ = joined.command("x", None, 2.5)
     sent = []
 
     for _ in range(24):
@@ -861,15 +880,15 @@ def test_a_command_is_repeated_every_second_with_the_same_ids_and_less_time(join
 
 
 def test_an_answer_with_another_number_or_id_ends_nothing(joined: Peer) -> None:
-    command_id, _ = joined.session.command("x", None, 10.0, joined.now_s)
+    command_id, _ = joined.command("x", None, 10.0)
 
     assert joined.say(Response(command_id, 1), mid=2) == []
     assert joined.say(Response("other", 1), mid=1) == []
 
 
 def test_one_question_at_a_time_is_on_its_way(joined: Peer) -> None:
-    first, _ = joined.session.command("a", None, 10.0, joined.now_s)
-    second, _ = joined.session.command("b", None, 10.0, joined.now_s)
+    first, _ = joined.command("a", None, 10.0)
+    second, _ = joined.command("b", None, 10.0)
     batch = Read(0, 7, 0, 5000, 0, 1, pack("<BBII", 10, 1, 1000, 77))
     joined.say(batch)
 
@@ -886,7 +905,7 @@ def test_one_question_at_a_time_is_on_its_way(joined: Peer) -> None:
 def test_a_command_and_a_missing_description_take_turns(peer: Peer) -> None:
     peer.say(hello(streams=2), STREAM)
     peer.heard()
-    command_id, _ = peer.session.command("x", None, 10.0, peer.now_s)
+    command_id, _ = peer.command("x", None, 10.0)
     sent = []
 
     for _ in range(46):
@@ -897,34 +916,84 @@ def test_a_command_and_a_missing_description_take_turns(peer: Peer) -> None:
     assert peer.say(Response(command_id, 1), mid=1)
 
 
-def test_a_command_that_was_never_sent_expires(peer: Peer) -> None:
-    command_id, _ = peer.session.command("x", None, 2.0, peer.now_s)
+def test_a_command_that_was_never_sent_expires(joined: Peer) -> None:
+    joined.command("a", None, 10.0)
+    command_id, _ = joined.command("x", None, 2.0)
 
-    assert peer.wait(1.9) == []
-    assert peer.wait(0.2) == [CommandEnded(command_id, Outcome.EXPIRED)]
-    peer.join()
-    assert peer.heard() == []
+    assert joined.wait(1.9) == []
+    assert joined.wait(0.2) == [CommandEnded(command_id, Outcome.EXPIRED)]
+    assert command_id not in {m.command_id for m in joined.heard() if isinstance(m, Command)}
 
 
 def test_a_command_that_was_sent_and_never_answered_may_have_been_done(joined: Peer) -> None:
-    command_id, _ = joined.session.command("x", None, 2.0, joined.now_s)
+    command_id, _ = joined.command("x", None, 2.0)
 
     assert joined.wait(2.1) == [CommandEnded(command_id, Outcome.UNKNOWN)]
 
 
-@pytest.mark.parametrize("nonce", [0, 100])
-def test_a_board_that_lost_its_memory_is_not_asked_again(peer: Peer, nonce: int) -> None:
-    peer.join(nonce=0 if nonce == 0 else 99)
-    command_id, _ = peer.session.command("x", None, 20.0, peer.now_s)
+@pytest.mark.parametrize("said", [{"nonce": 0}, {"nonce": 100}, {"epoch": 8}])
+def test_a_board_that_lost_its_memory_is_not_asked_again(peer: Peer, said: dict[str, int]) -> None:
+    first = hello(**({"nonce": 0} if "nonce" in said and not said["nonce"] else {}))
+    peer.join(nonce=first.nonce)
+    sent, _ = peer.command("x", None, 20.0, life=first.life)
+    waiting, _ = peer.command("y", None, 20.0, life=first.life)
     peer.heard()
 
-    events = peer.say(hello(nonce=nonce))
+    events = peer.say(hello(**said))
 
-    assert events[0] == CommandEnded(command_id, Outcome.UNKNOWN)
+    assert events[:2] == [CommandEnded(sent, Outcome.UNKNOWN), CommandReturned(waiting, False)]
+    peer.say(STREAM)
+    peer.wait(3.0)
+    assert not any(isinstance(message, Command) for message in peer.heard())
+
+
+@pytest.mark.parametrize(
+    "differently", [{"device": "b2"}, {"life": hello(nonce=100).life}, {"life": ""}]
+)
+def test_a_command_for_another_board_or_another_of_its_lives_is_given_back(
+    joined: Peer, differently: dict[str, str]
+) -> None:
+    command_id, returned = joined.command("x", None, 10.0, **differently)
+
+    assert returned == CommandReturned(command_id, was_sent=False)
+    assert joined.heard() == []
+
+
+def test_a_command_for_a_board_that_is_not_there_is_given_back(peer: Peer) -> None:
+    command_id, returned = peer.command("x", None, 10.0, was_sent=True)
+
+    assert returned == CommandReturned(command_id, was_sent=True)
+    assert peer.session.deadline_s is None
+
+
+def test_a_command_of_an_earlier_run_is_sent_again_under_its_id(joined: Peer) -> None:
+    command_id, _ = joined.command("x", None, 10.0, command_id="earlier.1", was_sent=True)
+
+    assert joined.heard() == [Command("x", None, 10_000, "earlier.1")]
+    assert joined.say(Response("earlier.1", 1), mid=1) == [
+        CommandEnded("earlier.1", Outcome.DONE, 1)
+    ]
+    assert command_id == "earlier.1"
+
+
+def test_a_command_of_an_earlier_run_that_finds_no_answer_is_unknown(joined: Peer) -> None:
+    joined.command("a", None, 10.0)
+    command_id, _ = joined.command("x", None, 2.0, was_sent=True)  # its turn never comes
+
+    assert joined.wait(2.1) == [CommandEnded(command_id, Outcome.UNKNOWN)]
+
+
+def test_a_board_without_a_name_for_its_life_is_never_asked_again(peer: Peer) -> None:
+    peer.join(nonce=0)
+
+    command_id, ended = peer.command("x", None, 10.0, life="", was_sent=True)
+
+    assert ended == CommandEnded(command_id, Outcome.UNKNOWN)
+    assert peer.heard() == []
 
 
 def test_a_board_that_remembers_is_asked_again(joined: Peer) -> None:
-    command_id, _ = joined.session.command("x", None, 20.0, joined.now_s)
+    command_id, _ = joined.command("x", None, 20.0)
     joined.heard()
 
     joined.say(hello())
@@ -933,31 +1002,41 @@ def test_a_board_that_remembers_is_asked_again(joined: Peer) -> None:
     assert Command("x", None, 19_000, command_id) in joined.heard()
 
 
-def test_commands_do_not_pass_to_another_board(joined: Peer) -> None:
-    first, _ = joined.session.command("x", None, 20.0, joined.now_s)
-    second, _ = joined.session.command("y", None, 20.0, joined.now_s)
+@pytest.mark.parametrize(
+    "leaving",
+    [hello(id="b2"), Bye(5000), hello(epoch=6, next_seq=0)],
+    ids=["other", "bye", "reused"],
+)
+def test_commands_are_given_back_when_their_board_leaves(leaving: Message) -> None:
+    joined = Peer()
+    joined.book.start("b1", 6, 5).claim(9)
+    joined.join()
+    first, _ = joined.command("x", None, 20.0)
+    second, _ = joined.command("y", None, 20.0)
 
-    events = joined.say(hello(id="b2"))
+    events = joined.say(leaving)
 
-    assert [event for event in events if isinstance(event, CommandEnded)] == [
-        CommandEnded(first, Outcome.UNKNOWN),
-        CommandEnded(second, Outcome.EXPIRED),
+    assert events[:2] == [
+        CommandReturned(first, was_sent=True),
+        CommandReturned(second, was_sent=False),
+    ]
+    assert isinstance(events[2], Left)
+    assert not any(isinstance(message, Command) for message in joined.heard())
+
+
+def test_commands_are_given_back_when_the_board_falls_silent(joined: Peer) -> None:
+    command_id, _ = joined.command("x", None, 60.0)
+
+    assert joined.wait(15.0) == [
+        CommandReturned(command_id, was_sent=True),
+        Left("b1", LeaveReason.SILENT),
     ]
 
 
-def test_command_ids_differ_between_sessions_of_one_process() -> None:
-    first = Peer()
-    second = Peer(first.book)
-
-    ids = {peer.session.command("x", None, 1, 0)[0] for peer in (first, second, first, second)}
-
-    assert len(ids) == 4
-
-
 def test_a_command_too_long_for_the_line_is_refused(joined: Peer) -> None:
-    _, refused = joined.session.command("set", "x" * 200, 10.0, joined.now_s)
+    _, refused = joined.command("set", "x" * 200, 10.0)
 
-    assert refused is not None
+    assert isinstance(refused, CommandEnded)
     assert refused.outcome is Outcome.FAILED
     assert joined.heard() == []
 
@@ -966,8 +1045,8 @@ def test_no_line_to_a_board_is_longer_than_256_characters(joined: Peer) -> None:
     longest = 0
     for size in range(200):
         peer = Peer(session_id="5e55" * 16)
-        peer.join(id=f"b{size}")
-        peer.session.command("set", "x" * size, 86_400.0, peer.now_s)
+        peer.join()
+        peer.command("set", "x" * size, 86_400.0)
         lines = peer.session.data_to_send().splitlines(keepends=True)
         longest = max([longest, *map(len, lines)])
     joined.session.receive(encode(hello(next_seq=2**32 - 1, unacked=9, acked=2**32 - 10)), 1, 2**32)
@@ -978,20 +1057,21 @@ def test_no_line_to_a_board_is_longer_than_256_characters(joined: Peer) -> None:
     assert len(welcome.session.data_to_send()) <= 256
 
 
-def test_at_most_16_commands_wait(joined: Peer) -> None:
-    refused = [joined.session.command("x", n, 10.0, joined.now_s)[1] for n in range(17)]
+def test_a_session_has_at_most_two_commands_at_once(joined: Peer) -> None:
+    refused = [joined.command("x", n, 10.0)[1] for n in range(3)]
 
-    assert refused[:16] == [None] * 16
-    assert refused[16] is not None
+    assert refused[:2] == [None] * 2
+    assert isinstance(refused[2], CommandEnded)
+    assert refused[2].outcome is Outcome.FAILED
 
 
-def test_closing_ends_commands_and_lets_the_board_go(joined: Peer) -> None:
-    command_id, _ = joined.session.command("x", None, 10.0, joined.now_s)
+def test_closing_gives_commands_back_and_lets_the_board_go(joined: Peer) -> None:
+    command_id, _ = joined.command("x", None, 10.0)
 
     events = joined.session.close()
 
     assert events == [
-        CommandEnded(command_id, Outcome.UNKNOWN),
+        CommandReturned(command_id, was_sent=True),
         Left("b1", LeaveReason.CLOSED),
     ]
     assert Peer(joined.book).say(hello(epoch=8)) == [Joined("b1", hello(epoch=8))]
