@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Literal
 
 from gateway.clock import TimeBase, TimeFormat
-from gateway.model import Actuator, Description, DeviceLog, Gap, Sample, Value
+from gateway.model import Actuator, Description, DeviceLog, Gap, Implausible, Sample, Value
 from gateway.status import Histogram, LinkStatus, Status
 from gateway.timekeeper import TimeKeeper
 
@@ -107,6 +107,23 @@ def log(line: DeviceLog, unix_s: float) -> bytes:
     )
 
 
+def implausible(wrong: Implausible, base: TimeBase) -> bytes:
+    """Return a value that was left out of its sample; limits that are not set are left out."""
+    sample = wrong.sample
+    limits = {"low": wrong.low, "high": wrong.high}
+    return _json(
+        {
+            "kind": "implausible",
+            "sensor": wrong.sensor,
+            "value": wrong.value,
+            **{key: limit for key, limit in limits.items() if limit is not None},
+            "count": wrong.count,
+            "time": TimeFormat().text(sample.taken_s + base.offset_s),
+            "id": f"{sample.device}/{sample.boot}/{sample.seq}",
+        }
+    )
+
+
 def info(description: Description) -> bytes:
     """Return what a device said of itself; keys it said nothing about are left out."""
     texts = {
@@ -198,6 +215,20 @@ def health(  # noqa: PLR0913 - each keyword is one measurement
             "links": {link.name: _link(link) for link in islice(troubled_first, MAX_HEALTH_LINKS)},
         }
     )
+
+
+def answer(transaction: Value | None, data: object) -> bytes:
+    """Return the answer to a request that was done; `data` is what JSON knows."""
+    return _json({**_echo(transaction), "status": "ok", "data": data})
+
+
+def refusal(transaction: Value | None, error: str) -> bytes:
+    """Return the answer to a request that was not done, with the reason in words."""
+    return _json({**_echo(transaction), "status": "error", "error": error})
+
+
+def _echo(transaction: Value | None) -> dict[str, Value]:
+    return {} if transaction is None else {"transaction": transaction}
 
 
 def _age_s(since_s: float | None, now_s: float) -> float | None:

@@ -53,6 +53,16 @@ def actuator_state(device: str, actuator: str) -> str:
     return f"{device}/{actuator}/state"
 
 
+def request(verb: str) -> str:
+    """Return the topic on which the gateway is asked for something."""
+    return f"request/{verb}"
+
+
+def response(verb: str) -> str:
+    """Return the topic of the answers to that."""
+    return f"response/{verb}"
+
+
 class Topics:
     """Puts the base topic in front, and lets no bad name pass."""
 

@@ -79,6 +79,8 @@ def test_the_table_has_the_topics_of_the_code_and_no_others() -> None:
         topics.info(device),
         topics.log(device),
         topics.actuator_state(device, actuator),
+        topics.request("<verb>"),
+        topics.response("<verb>"),
     }
 
     assert {f"`{topic}`" for topic in made} == set(table("topic"))

@@ -1,0 +1,1 @@
+"""The gateway is operated over MQTT: requests in, answers out."""

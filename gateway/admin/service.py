@@ -1,0 +1,175 @@
+"""Takes requests to the gateway, has them done, and answers each."""
+
+import asyncio
+import logging
+import re
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol
+
+from gateway.errors import GatewayError, RequestError
+from gateway.mqtt import payloads, topics
+from gateway.mqtt.incoming import Handler, Incoming
+from gateway.requests.admin import AdminRequest, Transaction, read_admin, transaction_of
+from gateway.requests.response_topic import refusal_of
+
+_log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 8
+"""Requests that are being done at a time; who brings another is told `busy`."""
+
+SOON_S: Final = 0.9
+"""By then a request is answered, unless its verb says otherwise: within a second, the way to the
+broker and back included."""
+
+_REMEMBERED: Final = 32
+"""Requests that are known again when the broker delivers them a second time."""
+
+_LEVEL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_UNKNOWN: Final = "unknown"
+"""Last level of the answer to a verb that would make a bad topic."""
+
+
+class Mail(Protocol):
+    """What brings requests and takes answers: the publisher."""
+
+    def subscribe(self, filters: Sequence[str], handler: Handler) -> None:
+        """Have `handler` take what arrives."""
+
+    def send(self, topic: str, payload: bytes, *, correlation: bytes | None = None) -> None:
+        """Answer on a whole topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """How one kind of request is done."""
+
+    act: Callable[[Any], Awaitable[object]]
+    """Takes the request, returns what the answer's `data` is, as JSON knows it.
+
+    It raises a GatewayError for what cannot be done, and blocks nobody.
+    """
+    changes_something: bool = True
+    """Whether the log tells it."""
+    longest_s: float = SOON_S
+    """It is given up after that."""
+
+
+class Admin:
+    """Subscribed to all requests; each that arrives gets one answer.
+
+    A request is confirmed to the broker when it arrives: one that is cut short by a crash is not
+    done a second time by itself. Whoever gets no answer asks again.
+    """
+
+    def __init__(
+        self,
+        mail: Mail,
+        base_topic: str,
+        verbs: Mapping[str, Verb],
+        counts: Counter[str],
+        own_prefixes: tuple[str, ...] = (),
+    ) -> None:
+        """`requests` and `requests_refused` are counted in `counts`.
+
+        `own_prefixes` are topics besides the base that requesters may not have written.
+        """
+        self._mail = mail
+        self._base = base_topic
+        self._verbs = verbs
+        self._counts = counts
+        self._own_prefixes = own_prefixes
+        self._under_way = 0
+        self._arrived: deque[tuple[int, str, bytes]] = deque(maxlen=_REMEMBERED)
+        self._tasks: asyncio.TaskGroup | None = None
+        mail.subscribe([f"{base_topic}/{topics.request('+')}"], self._take)
+
+    async def run(self) -> NoReturn:
+        """Do what is asked for, for ever."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                await asyncio.Event().wait()
+        finally:
+            self._tasks = None
+        raise AssertionError  # never reached
+
+    def _take(self, message: Incoming) -> None:
+        message.done()
+        arrival = (message.packet_id, message.topic, message.payload)
+        if message.is_again and arrival in self._arrived:
+            return  # the broker did not hear that it is done; its answer is under way
+        self._arrived.append(arrival)
+        verb = message.topic.removeprefix(f"{self._base}/{topics.request('')}")
+        try:
+            request = self._read(message, verb)
+        except RequestError as exc:
+            self._refuse(message, verb, str(exc))
+            return
+        assert self._tasks is not None  # noqa: S101 - `_read` has looked
+        self._under_way += 1
+        self._tasks.create_task(self._do(message, verb, request), name=f"request {verb}")
+
+    def _read(self, message: Incoming, verb: str) -> AdminRequest:
+        """Return what is asked for.
+
+        Raises:
+            RequestError: it cannot be done as it stands, or not now.
+        """
+        if message.is_retained:
+            raise RequestError(
+                "a request must not be retained: it would be done again on each connection; "
+                "remove it with an empty retained message"
+            )
+        request = read_admin(verb, message.payload)
+        if verb not in self._verbs:
+            raise RequestError(f"`{verb}` is not there in this gateway")
+        if reason := self._refusal_of(message.response_topic):
+            raise RequestError(reason)
+        if self._tasks is None:
+            raise RequestError("not yet, or not any more: the gateway is starting or stopping")
+        if self._under_way >= AT_ONCE:
+            raise RequestError(f"busy: {AT_ONCE} requests are being done; ask again")
+        return request
+
+    async def _do(self, message: Incoming, verb: str, request: AdminRequest) -> None:
+        self._counts["requests"] += 1
+        act = self._verbs[verb]
+        level = logging.INFO if act.changes_something else logging.DEBUG
+        try:
+            async with asyncio.timeout(act.longest_s):
+                done = await act.act(request)
+        except TimeoutError:
+            self._refuse(message, verb, f"not done within {act.longest_s:g} s", logging.WARNING)
+        except GatewayError as exc:
+            self._refuse(message, verb, str(exc), level)
+        except Exception as exc:  # noqa: BLE001 - a request's border: it must not end the gateway
+            _log.error("request %s: failed", verb, exc_info=exc)
+            self._refuse(message, verb, "failed for a fault of the gateway: see its log")
+        else:
+            _log.log(level, "request %s: done", verb)
+            self._answer(message, verb, payloads.answer(request.transaction, done))
+        finally:
+            self._under_way -= 1
+
+    def _refuse(self, message: Incoming, verb: str, error: str, level: int = logging.DEBUG) -> None:
+        self._counts["requests_refused"] += 1
+        _log.log(level, "request %s: %s", verb[:64], error)
+        transaction: Transaction | None = transaction_of(message.payload)
+        self._answer(message, verb, payloads.refusal(transaction, error))
+
+    def _answer(self, message: Incoming, verb: str, payload: bytes) -> None:
+        """Answer where everybody can see it, and where the sender wants it."""
+        level = verb if _LEVEL.fullmatch(verb) else _UNKNOWN
+        topic = f"{self._base}/{topics.response(level)}"
+        wanted = message.response_topic
+        if wanted != topic:
+            self._mail.send(topic, payload)
+        if wanted and not self._refusal_of(wanted):
+            self._mail.send(wanted, payload, correlation=message.correlation)
+
+    def _refusal_of(self, response_topic: str) -> str:
+        if not response_topic:
+            return ""
+        return refusal_of(response_topic, self._base, self._own_prefixes)
