@@ -42,13 +42,17 @@ _OTHER_NAME = frozenset({62, 64})
 """Codes of OpenSSL, X509_V_ERR_*: openssl/x509_vfy.h."""
 
 _NO_TLS_THERE = "the broker does not speak TLS on this port; 8883 is usual, and 1883 without TLS"
+_HUNG_UP = (
+    "the broker hung up instead of answering in TLS: does it speak TLS on this port? 8883 is "
+    "usual, and 1883 without TLS"
+)
 _OLD_TLS = "the broker's TLS is older than 1.2, the oldest that is safe: update the broker"
 _NO_CERTIFICATE = "the broker wants a client certificate: set mqtt.cert_file and mqtt.key_file"
 _REFUSED = "the broker refuses {certificate}: "
 
 _TLS_WORDS = {
     "WRONG_VERSION_NUMBER": _NO_TLS_THERE,
-    "UNEXPECTED_EOF_WHILE_READING": _NO_TLS_THERE,
+    "UNEXPECTED_EOF_WHILE_READING": _HUNG_UP,
     "UNSUPPORTED_PROTOCOL": _OLD_TLS,
     "ALERT_PROTOCOL_VERSION": _OLD_TLS,
     "ALERT_CERTIFICATE_REQUIRED": _NO_CERTIFICATE,
@@ -131,8 +135,10 @@ def explain(cause: BaseException, host: str) -> str:
     return str(cause)
 
 
-def tls_failure(error: ssl.SSLError, attempt: TlsAttempt) -> str:
+def tls_failure(error: ssl.SSLError | ConnectionError, attempt: TlsAttempt) -> str:
     """Return why TLS failed, what was expected, and what to do."""
+    if not isinstance(error, ssl.SSLError):
+        return _HUNG_UP
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the broker's certificate is not trusted: {_distrust(error, attempt)}"
     reason = error.reason or ""

@@ -58,7 +58,7 @@ class _TellingSocket(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - ssl's signature
         try:
             super().do_handshake(block)
-        except ssl.SSLError as exc:
+        except (ssl.SSLError, ConnectionError) as exc:
             words = self._words(exc)
             self.close()
             raise ConnectionError(words) from exc
@@ -76,11 +76,11 @@ class _TellingSocket(ssl.SSLSocket):
     def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 - whatever ssl takes
         try:
             return super().send(data, flags)
+        except (ConnectionError, ssl.SSLEOFError):
+            self._read_last_words()
+            raise
         except ssl.SSLError as exc:
             self._tell_if_refused(exc)
-            raise
-        except ConnectionError:
-            self._read_last_words()
             raise
 
     def _tell_if_refused(self, error: ssl.SSLError) -> None:
@@ -97,7 +97,7 @@ class _TellingSocket(ssl.SSLSocket):
         except OSError:
             return
 
-    def _words(self, error: ssl.SSLError) -> str:
+    def _words(self, error: ssl.SSLError | ConnectionError) -> str:
         settings = cast("BrokerContext", self.context).settings
         attempt = TlsAttempt(
             host=str(self.server_hostname),
