@@ -246,6 +246,11 @@ class Database:
             (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
             return int(pages - free) * PAGE_BYTES
 
+    def copy_to(self, path: Path) -> None:
+        """Write a copy of the file as it stands; `path` must not exist yet."""
+        with _told(path):
+            self._connection.execute("VACUUM INTO ?", (str(path),))
+
     def shrink(self) -> None:
         """Give unused pages back to the file system; cheap when little is stored."""
         with _told(self.path):
@@ -335,6 +340,22 @@ def _told(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {exc}") from exc
     except OSError as exc:
         raise StoreError(f"{path}: {exc.strerror or exc}") from exc
+
+
+def copy(path: Path, to: Path) -> None:
+    """Write a copy of a database as it stands, while its owner goes on reading and writing it.
+
+    Raises:
+        StoreError: there is none, it is damaged, or the disk is full; `to` is removed then.
+    """
+    with _told(path):
+        path.stat()
+    try:
+        with Database(path, read_only=True) as database:
+            database.copy_to(to)
+    except BaseException:
+        to.unlink(missing_ok=True)
+        raise
 
 
 def remove(path: Path) -> None:
