@@ -43,9 +43,19 @@ def log(device: str) -> str:
     return f"{device}/log"
 
 
+def event(device: str) -> str:
+    """Return the topic of what happened to a device's values."""
+    return f"{device}/event"
+
+
 def info(device: str) -> str:
     """Return the topic of what a device says of itself."""
     return f"{device}/info"
+
+
+def diagnostics(device: str) -> str:
+    """Return the topic of what the gateway knows of a device's connection and losses."""
+    return f"{device}/diagnostics"
 
 
 def actuator_state(device: str, actuator: str) -> str:

@@ -1,0 +1,1 @@
+"""What Home Assistant is told so that devices appear there by themselves; pure."""
