@@ -19,6 +19,7 @@ from gateway.mqtt import payloads, topics
 from gateway.mqtt.publisher import Publisher
 from gateway.pipeline import SLEEPERS_LOOK_S, Pipeline
 from gateway.ports import Ports
+from gateway.processing.processor import Processor
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
 from gateway.store.keeper import Keeper
@@ -63,7 +64,14 @@ class App:
             status=self.status,
             heartbeat_s=settings.gateway.health_interval_s,
         )
-        self._pipeline = Pipeline(self.outbox, self._publisher, self.status, self._timekeeper)
+        self._processor = Processor(wiring.processing_rules(settings))
+        self._pipeline = Pipeline(
+            self.outbox,
+            self._publisher,
+            self.status,
+            self._timekeeper,
+            processor=self._processor,
+        )
         self._book = DeliveryBook()
         self._keeper = Keeper(
             Store(settings.outbox_path, wiring.store_limits(settings)),

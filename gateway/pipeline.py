@@ -1,6 +1,7 @@
 """The flow: what drivers say, into the outbox, the status board and the retained documents."""
 
 import logging
+from collections.abc import Container
 from typing import Final
 
 from gateway.model import (
@@ -17,6 +18,7 @@ from gateway.model import (
 )
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.publisher import Publisher
+from gateway.processing.processor import Processor
 from gateway.status import MAX_DEVICES, DeviceStatus, Status
 from gateway.store.outbox import Outbox
 from gateway.timekeeper import TimeKeeper
@@ -44,14 +46,26 @@ SLEEPERS_LOOK_S: Final = 5.0
 class Pipeline:
     """Where the events of all links meet; synchronous, so that order is kept without locks."""
 
-    def __init__(
-        self, outbox: Outbox, publisher: Publisher, status: Status, timekeeper: TimeKeeper
+    def __init__(  # noqa: PLR0913 - the parts it joins
+        self,
+        outbox: Outbox,
+        publisher: Publisher,
+        status: Status,
+        timekeeper: TimeKeeper,
+        *,
+        processor: Processor | None = None,
+        disabled: Container[str] = frozenset(),
     ) -> None:
+        """Samples of `disabled` devices are taken and dropped; `processor` has the others first."""
         self._outbox = outbox
         self._publisher = publisher
         self._status = status
         self._timekeeper = timekeeper
+        self._processor = Processor({}) if processor is None else processor
+        self._disabled = disabled
         self._told_faults: set[tuple[str, str]] = set()
+        self._told_implausible: set[tuple[str, str]] = set()
+        """Device and sensor; only configured ones."""
         self._asleep: dict[str, float] = {}
         """Boards that sleep, and the monotonic time until which they are taken to be there."""
 
@@ -91,6 +105,13 @@ class Pipeline:
                 self._set_online(entry, is_online=False)
 
     def _take_readings(self, readings: Readings) -> None:
+        if readings.device in self._disabled:
+            samples_in = sum(isinstance(record, Sample) for record in readings.records)
+            self._status.counts["samples_disabled"] += samples_in
+            self._outbox.pass_over(readings)
+            return
+        if readings.device in self._processor:
+            readings = self._process(readings)
         self._outbox.put(readings)
         entry = self._status.device(readings.device)
         samples = [record for record in readings.records if isinstance(record, Sample)]
@@ -102,7 +123,27 @@ class Pipeline:
         if not entry.online or readings.device in self._asleep:
             self._set_online(entry, is_online=True)
 
+    def _process(self, readings: Readings) -> Readings:
+        """Return what the configuration leaves of readings, and tell what is implausible."""
+        processed = self._processor.process(readings)
+        if processed.refused:
+            self._status.counts["values_implausible"] += processed.refused
+        for wrong in processed.implausible:
+            event = payloads.implausible(wrong, self._timekeeper.base())
+            self._publisher.post(topics.event(readings.device), event)
+            if (readings.device, wrong.sensor) not in self._told_implausible:
+                self._told_implausible.add((readings.device, wrong.sensor))
+                _log.warning(
+                    "%s: %s was %g, which is implausible (further ones are only published as "
+                    "events)",
+                    readings.device,
+                    wrong.sensor,
+                    wrong.value,
+                )
+        return processed.readings
+
     def _take_description(self, link: str, description: Description) -> None:
+        description = self._processor.describe(description)
         entry = self._status.device(description.device)
         if entry.link not in ("", link) and entry.online:
             _log.info("%s: moved from %s to %s", description.device, entry.link, link)

@@ -2,6 +2,7 @@
 
 from gateway.ble.service import BleOptions
 from gateway.config.bind_keys import bind_keys
+from gateway.config.device_models import SensorSettings
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings, SerialSettings
 from gateway.drivers.serial_line import LineFormat
@@ -9,6 +10,7 @@ from gateway.links.serial_port import SerialOptions
 from gateway.model import Sensor, slug
 from gateway.mqtt.settings import BrokerSettings
 from gateway.ports import PortRule, PortsOptions, PortUse
+from gateway.processing.rules import DeviceRule, SensorRule
 from gateway.store.keeper import KeeperOptions
 from gateway.store.outbox import OutboxOptions
 from gateway.store.store import Limits
@@ -62,6 +64,15 @@ def broker_settings(settings: Settings, password: str | None) -> BrokerSettings:
     )
 
 
+def processing_rules(settings: Settings) -> dict[str, DeviceRule]:
+    """Return what becomes of the values of devices."""
+    return {
+        device.id: DeviceRule(tuple(_sensor_rule(sensor) for sensor in device.sensor))
+        for device in settings.device
+        if device.sensor
+    }
+
+
 def ports_options(settings: Settings) -> PortsOptions:
     """Return which serial ports to use, and how."""
     serial = settings.serial
@@ -87,6 +98,26 @@ def ble_options(settings: Settings) -> BleOptions:
         max_connections=ble.max_connections,
         turn_s=ble.turn_s,
         deaf_s=ble.deaf_s,
+    )
+
+
+def _sensor_rule(sensor: SensorSettings) -> SensorRule:
+    return SensorRule(
+        source=sensor.source,
+        rename=sensor.rename or "",
+        unit=sensor.unit,
+        device_class=sensor.device_class,
+        scale=sensor.scale,
+        offset=sensor.offset,
+        low=sensor.low,
+        high=sensor.high,
+        window=None if isinstance(sensor.window, tuple) else sensor.window,
+        beside=sensor.beside,
+        window_s=sensor.window_s or 0.0,
+        decimals=sensor.decimals,
+        throttle_s=sensor.throttle_s,
+        deadband=sensor.deadband,
+        refresh_s=sensor.refresh_s,
     )
 
 

@@ -132,12 +132,11 @@ class Shipments:
                     on_answer = partial(self._on_preview_answer, channel, preview)
                     await self._send_message(channel, preview, on_answer)
                 continue
-            shipment = _Shipment(batch, deque(messages), len(messages))
             if not messages:
-                self._settle_silent(shipment)
+                self._settle_unsent(batch)
                 await asyncio.sleep(0)  # there may be many in a row, and nothing else waits here
                 continue
-            self._shipments[batch] = shipment
+            shipment = self._shipments[batch] = _Shipment(batch, deque(messages), len(messages))
             await self._send(channel, shipment)
 
     async def send_smaller(self, channel: Channel) -> NoReturn:
@@ -183,6 +182,11 @@ class Shipments:
             # Drivers make slugs of names. Should one slip through, it must not stop the others.
             if not self._status.counts["samples_refused"]:
                 _log.exception("records that cannot be published")
+            if batch.kind is not BatchKind.PREVIEW:
+                samples = [record for record in batch.records if isinstance(record, Sample)]
+                given_up = sum(bool(sample.values) for sample in samples)
+                self._status.counts["samples_refused"] += given_up
+                self._status.device(batch.device).lost += given_up
             return []
 
     async def _send(self, channel: Channel, shipment: _Shipment) -> None:
@@ -268,6 +272,15 @@ class Shipments:
         if not shipment.is_refused and rest.until_s is None:
             del self._rests[device]
 
+    def _settle_unsent(self, batch: Batch) -> None:
+        """Close a batch of which nothing is published; that says nothing about the broker."""
+        self._records.delivered(batch)
+        samples = [record for record in batch.records if isinstance(record, Sample)]
+        if batch.device in self._composer.unwanted:
+            self._status.counts["samples_disabled"] += len(samples)
+        else:
+            self._status.counts["samples_left_out"] += sum(not each.values for each in samples)
+
     def _let_rest(self, device: str) -> None:
         rest = self._rests.setdefault(device, _Rest())
         if rest.until_s is None:
@@ -278,14 +291,16 @@ class Shipments:
     def _count(self, shipment: _Shipment) -> None:
         now_s = self._clock.monotonic_s()
         latency_s = self._status.latency_s
-        delivered = gaps = lost = 0
+        delivered = gaps = lost = left_out = 0
         for record in shipment.batch.records:
             if isinstance(record, Gap):
                 gaps += 1
                 lost += record.count
-            else:
+            elif record.values:
                 delivered += 1
                 latency_s.record(now_s - record.taken_s)
+            else:
+                left_out += 1
         delivered -= shipment.given_up
         device = self._status.device(shipment.batch.device)
         device.delivered += delivered
@@ -293,6 +308,8 @@ class Shipments:
         counts = self._status.counts
         counts["samples_delivered"] += delivered
         counts["gaps_delivered"] += gaps
+        if left_out:
+            counts["samples_left_out"] += left_out
         if shipment.given_up:
             counts["samples_refused"] += shipment.given_up
 

@@ -20,6 +20,9 @@ WAL_PAGES = 1000
 _WAL_SHARE = 16
 """On a small disk the WAL takes no more than this part of it: it must not fill the disk alone."""
 
+MOST_LOOKED_AT = 1000
+"""Rows of one device that are searched for a sample with values."""
+
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -173,14 +176,16 @@ class Database:
             yield from selected
 
     def newest(self, device: str, after_n: int) -> Row | None:
-        """Return the newest row of a device that came after `after_n`."""
-        with _told(self.path):
-            raw = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM records WHERE device = ? AND n > ? "  # noqa: S608 - constants
-                "ORDER BY n DESC LIMIT 1",
-                (device, after_n),
-            ).fetchone()
-            return None if raw is None else self._checked(raw)
+        """Return the newest row of a device after `after_n` in which a sample has values.
+
+        Only the newest MOST_LOOKED_AT rows are looked at.
+        """
+        query = (
+            f"SELECT {_COLUMNS} FROM records WHERE device = ? AND n > ? "  # noqa: S608 - constants
+            "ORDER BY n DESC LIMIT ?"
+        )
+        with self._selected(query, device, after_n, MOST_LOOKED_AT) as selected:
+            return next((row for raw in selected if (row := self._checked(raw)).has_values), None)
 
     def oldest(self) -> tuple[int, float] | None:
         """Return the machine's boot and the monotonic time of the row that came first."""

@@ -61,7 +61,7 @@ class Lane:
         self.cursor = 0
         self.last_disk_n = 0
         self.newest: Sample | None = None
-        """The newest sample that is known; it may be delivered."""
+        """The newest sample with values that is known; it may be delivered."""
         self.newest_base: TimeBase | None = None
         self.newest_n = 0
         """The parcel that has it."""
@@ -95,7 +95,10 @@ class Lane:
         self.count += len(parcel.records)
         last = parcel.records[-1]
         if isinstance(last, Sample):
-            self.newest, self.newest_base, self.newest_n = last, None, parcel.n
+            if last.values:
+                self.newest, self.newest_base, self.newest_n = last, None, parcel.n
+            else:
+                self.learn_newest(parcel)
 
     def give_back(self, parcels: tuple[Parcel, ...]) -> None:
         """Put parcels in front of all others."""
@@ -107,9 +110,9 @@ class Lane:
                 self.learn_newest(parcel)
 
     def learn_newest(self, parcel: Parcel) -> None:
-        """Take the newest sample of a parcel for the newest of the device, if it has one."""
+        """Take the newest sample of a parcel for the newest of the device, if it has values."""
         for record in reversed(parcel.records):
-            if isinstance(record, Sample):
+            if isinstance(record, Sample) and record.values:
                 self.newest, self.newest_base, self.newest_n = record, parcel.time_base, parcel.n
                 return
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from gateway.clock import TimeBase, TimeQuality
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_VALUES = re.compile(rb'[0-9],\{"')
 
 
 class Row(NamedTuple):
@@ -32,6 +34,11 @@ class Row(NamedTuple):
     """Monotonic time of its oldest record, in that boot."""
     body: bytes
     """The records, as JSON: a damaged store can be read with any tool."""
+
+    @property
+    def has_values(self) -> bool:
+        """Whether a sample in it has any: after its time, as `_record_out` writes it."""
+        return _VALUES.search(self.body) is not None
 
 
 def machine_boot_number(boot_id: str) -> int:

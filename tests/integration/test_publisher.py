@@ -164,6 +164,30 @@ def at_least(count: int, messages: Sequence[Received]) -> bool:
 # Records.
 
 
+async def test_samples_without_values_are_settled_without_a_message(broker: Broker) -> None:
+    rig = Rig(broker)
+    safe: list[str] = []
+    for device, values in (("one", {}), ("two", {"t": 1}), ("two", {}), ("one", {})):
+        seq = rig.outbox.size
+        made = Sample(device, 1, seq, 0.0, values)
+        rig.outbox.put(Readings(device, (made,), partial(safe.append, device)))
+
+    async with Subscriber(broker.host, broker.port, f"{BASE}/#") as subscriber, rig.running():
+        await rig.delivered()
+        rig.put("last", 0)
+        await subscriber.wait_for(all_of("last", 1))
+
+    assert [message.topic for message in subscriber.on(f"{BASE}/+/state")] == [
+        f"{BASE}/two/state",
+        f"{BASE}/last/state",
+    ]
+    assert not subscriber.on(f"{BASE}/+/history")
+    assert sorted(safe) == ["one", "one", "two", "two"]
+    counts = rig.status.counts
+    assert (counts["samples_delivered"], counts["samples_left_out"]) == (2, 3)
+    assert rig.status.latency_s.count == 2
+
+
 @VERSIONS
 async def test_every_sample_arrives_once_and_in_order(broker: Broker, version: str) -> None:
     rig = Rig(broker, version)
@@ -790,7 +814,7 @@ async def test_a_bad_name_reaches_no_topic_and_is_counted(
     rig = Rig(broker)
     rig.publisher.retain("a/+/info", b"{}")
     rig.publisher.post("#", b"x")
-    rig.outbox.put(Readings("a/#", (Sample("a/#", 1, 0, 0.0, {}),)))
+    rig.outbox.put(Readings("a/#", (Sample("a/#", 1, 0, 0.0, {"t": 1}),)))
     rig.put("one", 0)
 
     async with rig.running():

@@ -274,6 +274,40 @@ async def test_after_a_restart_the_newest_is_found_on_disk(tmp_path: Path) -> No
         assert first.kind is second.kind is BatchKind.PREVIEW
 
 
+async def test_the_newest_on_disk_is_the_newest_that_has_values(tmp_path: Path) -> None:
+    def empty(seq: int) -> Readings:
+        return Readings("a", (Sample("a", 1, seq, 0.0, {}),))
+
+    async with kept(Rig(tmp_path)) as rig:
+        rig.put("a", [0, 1])
+        gap = Gap("a", 1, 2, 2, GapCause.RING_OVERFLOW, 0.0)
+        rig.outbox.put(Readings("a", (gap, *empty(3).records)))
+        for seq in range(4, 9):
+            rig.outbox.put(empty(seq))
+        await rig.until(lambda: rig.status.stored == 9)
+
+    async with kept(Rig(tmp_path)) as again:
+        batches = await again.take_all()
+
+    assert batches[0].kind is BatchKind.PREVIEW
+    assert seqs_of(batches[0].records) == [1]
+    assert numbers(published(batches), "a") == list(range(9))
+
+
+async def test_what_nobody_wants_is_no_loss_between_what_is_stored(tmp_path: Path) -> None:
+    async with kept(Rig(tmp_path)) as rig:
+        rig.put("a", [0, 1])
+        await rig.until(lambda: rig.status.stored == 2)
+        rig.outbox.pass_over(Readings("a", (Sample("a", 1, 2, 0.0, {"n": 2}),)))
+        rig.put("a", [3])
+        await rig.until(lambda: rig.status.stored == 3)
+
+    async with kept(Rig(tmp_path)) as again:
+        batches = published(await again.take_all())
+
+    assert numbers(batches, "a") == [0, 1, 3]
+
+
 async def test_a_full_store_gives_up_the_oldest_and_says_so(tmp_path: Path) -> None:
     options = KeeperOptions(SPILL_AFTER_S, limits=Limits(max_bytes=70_000))
     async with kept(Rig(tmp_path, options)) as rig:

@@ -31,6 +31,11 @@ def sample(seq: int, text: str = "") -> Sample:
     return Sample("dev", 1, seq, 100.0, {"text": text})
 
 
+def empty(seq: int) -> Sample:
+    """Of which the configuration left nothing."""
+    return Sample("dev", 1, seq, 100.0, {})
+
+
 def gap(first_seq: int, last_seq: int) -> Gap:
     return Gap("dev", 1, first_seq, last_seq, GapCause.RING_OVERFLOW, 100.0)
 
@@ -229,28 +234,58 @@ def test_a_refused_report_of_a_loss_is_not_repeated() -> None:
 
 def test_a_device_without_a_proper_name_is_refused() -> None:
     with pytest.raises(ValueError, match="not a topic"):
-        composer().compose(Batch("a/+", (Sample("a/+", 1, 0, 100.0, {}),)))
+        composer().compose(Batch("a/+", (Sample("a/+", 1, 0, 100.0, {"t": 1}),)))
 
 
-RECORDS = st.lists(st.sampled_from(["sample", "large", "gap"]), min_size=1, max_size=130)
+def test_a_sample_without_values_is_in_no_message() -> None:
+    messages = composer().compose(batch([empty(0), sample(1), empty(2), sample(3), empty(4)]))
+
+    assert [told(message) for message in messages] == [("history", [1]), ("state", [3])]
+    assert composer().compose(batch([empty(0)])) == []
+    assert composer().compose(batch([empty(0), empty(1)], BatchKind.BACKLOG)) == []
+
+
+def test_a_preview_shows_the_newest_sample_with_values_or_nothing() -> None:
+    (message,) = composer().compose(batch([sample(0), empty(1)], BatchKind.PREVIEW))
+
+    assert told(message) == ("state", [0])
+    assert composer().compose(batch([empty(1)], BatchKind.PREVIEW)) == []
+
+
+@pytest.mark.parametrize("kind", BatchKind)
+def test_nothing_is_published_of_a_device_that_is_unwanted(kind: BatchKind) -> None:
+    sender = composer()
+    sender.unwanted = {"dev"}
+
+    assert sender.compose(batch([sample(0), gap(1, 2), sample(3)], kind)) == []
+
+
+RECORDS = st.lists(st.sampled_from(["sample", "large", "gap", "empty"]), min_size=1, max_size=130)
 
 
 @given(RECORDS, st.sampled_from([None, 400, 700, 5000]), KINDS)
-def test_every_number_is_told_exactly_once_and_in_order(
+def test_every_number_with_values_is_told_exactly_once_and_in_order(
     kinds: list[str], max_packet_bytes: int | None, kind_of_batch: BatchKind
 ) -> None:
     records: list[Record] = []
     for seq, kind in enumerate(kinds):
-        records.append(
-            gap(seq, seq) if kind == "gap" else sample(seq, "x" * 500 * (kind == "large"))
-        )
+        match kind:
+            case "gap":
+                records.append(gap(seq, seq))
+            case "empty":
+                records.append(empty(seq))
+            case _:
+                records.append(sample(seq, "x" * 500 * (kind == "large")))
+    expected = [seq for seq, kind in enumerate(kinds) if kind != "empty"]
     sender = composer()
     sender.max_packet_bytes = max_packet_bytes
 
     messages = sender.compose(batch(records, kind_of_batch))
 
-    assert [seq for message in messages for seq in told(message)[1]] == list(range(len(kinds)))
-    assert [record for message in messages for record in message.records] == records
+    assert [seq for message in messages for seq in told(message)[1]] == expected
+    assert [each for message in messages for each in message.records] == [
+        records[seq] for seq in expected
+    ]
     assert sum(message.retain for message in messages) <= 1
     assert all(message.retain == message.topic.endswith("/state") for message in messages)
     assert all(message.packet_bytes <= (max_packet_bytes or 10**6) for message in messages)

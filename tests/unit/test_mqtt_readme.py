@@ -15,6 +15,7 @@ from gateway.model import (
     DeviceLog,
     Gap,
     GapCause,
+    Implausible,
     LogLevel,
     Sample,
     Sensor,
@@ -78,6 +79,7 @@ def test_the_table_has_the_topics_of_the_code_and_no_others() -> None:
         topics.availability(device),
         topics.info(device),
         topics.log(device),
+        topics.event(device),
         topics.actuator_state(device, actuator),
         topics.request("<verb>"),
         topics.response("<verb>"),
@@ -112,6 +114,8 @@ def test_the_examples_are_what_the_code_writes() -> None:
     assert example("<device>/state") == json.loads(writer.state(SAMPLE, BASE))
     assert example("<device>/gap") == json.loads(writer.gap(gap))
     assert example("<device>/log") == json.loads(payloads.log(line, BASE.offset_s))
+    wrong = Implausible(SAMPLE, "temperature", 850.0, -40.0, 85.0, 1)
+    assert example("<device>/event") == json.loads(payloads.implausible(wrong, BASE))
     status = payloads.status("online", "5f3a9c10", "1.2.3", SINCE)
     assert example("status") == json.loads(status)
 

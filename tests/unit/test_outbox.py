@@ -24,6 +24,12 @@ def readings(device: str, first: int, count: int = 1, safe: list[int] | None = N
     return Readings(device, records, None if safe is None else lambda: safe.append(first))
 
 
+def without_values(device: str, first: int, count: int = 1) -> Readings:
+    """Of which the configuration left nothing."""
+    numbered = range(first, first + count)
+    return Readings(device, tuple(Sample(device, 1, seq, float(seq), {}) for seq in numbered))
+
+
 def numbers(records: tuple[Record, ...]) -> list[int]:
     """The sequence numbers that samples and gaps stand for, in order."""
     return [
@@ -319,6 +325,35 @@ async def test_what_was_in_flight_when_the_broker_went_is_the_state_when_it_is_b
 
     assert (preview.kind, numbers(preview.records)) == (BatchKind.PREVIEW, [2])
     assert (backlog.kind, numbers(backlog.records)) == (BatchKind.BACKLOG, [0, 1, 2])
+
+
+async def test_a_preview_is_the_newest_sample_that_has_values() -> None:
+    now_s = [100.0]
+    outbox = Outbox(OutboxOptions(live_s=2.0), Counter(), Clock(monotonic_s=lambda: now_s[0]))
+    outbox.put(readings("a", 0, 3))
+    outbox.put(without_values("a", 3, 2))
+    mixed = (*readings("b", 0, 2).records, *without_values("b", 2).records)
+    outbox.put(Readings("b", mixed))
+    outbox.put(without_values("c", 0, 2))
+    now_s[0] += 60.0
+    outbox.reconnected()
+
+    batches = await take_all(outbox)
+
+    previews = {b.device: numbers(b.records) for b in batches if b.kind is BatchKind.PREVIEW}
+    assert previews == {"a": [2], "b": [1]}
+    others = [(b.device, numbers(b.records)) for b in batches if b.kind is not BatchKind.PREVIEW]
+    assert sorted(others) == [("a", [0, 1, 2, 3, 4]), ("b", [0, 1, 2]), ("c", [0, 1])]
+
+
+async def test_what_nobody_wants_is_safe_at_once_and_does_not_wait() -> None:
+    outbox = memory_outbox()
+    safe: list[int] = []
+
+    outbox.pass_over(readings("a", 0, 250, safe))
+
+    assert safe == [0]
+    assert (outbox.size, outbox.has_waiting, outbox.lanes) == (0, False, 0)
 
 
 async def test_any_number_of_devices_may_fall_behind_at_once() -> None:
