@@ -162,6 +162,8 @@ class Status:
     loop_lag_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
     latency_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
     """From taking a sample to the broker's acknowledgement."""
+    command_latency_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
+    """From a command's arrival to its board's answer."""
 
     def link(self, name: str) -> LinkStatus:
         """Return the entry of a link, made when it is new."""

@@ -37,6 +37,7 @@ HEIGHT = {
     "health": 4,
     "app": 4,
     "ble": 4,
+    "commands": 4,
     "admin": 4,
     "cli": 5,
     "__main__": 5,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import blake2b
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BaseModel, Field, model_validator
@@ -115,6 +116,21 @@ def transaction_of(kind: CommandKind, payload: bytes) -> Transaction | None:
         return read_request(_Command, {"transaction": named, "call": "x"}).transaction
     except RequestError:
         return None
+
+
+def fingerprint(payload: bytes) -> str:
+    """Return what tells one command from another, whatever its transaction and its time are.
+
+    It is of the payload of `<level>/command`, of which `transaction_of` found the transaction.
+    """
+    fields = read_object(payload, MAX_PAYLOAD_BYTES)
+    asked = {key: fields.get(key) for key in ("set", "call", "arguments")}
+    return digest(json.dumps(asked, sort_keys=True).encode())
+
+
+def digest(*parts: bytes) -> str:
+    """Return 16 hex digits that differ for other parts."""
+    return blake2b(b"\0".join(parts), digest_size=8).hexdigest()
 
 
 def read_command(

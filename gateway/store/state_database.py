@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import StoreBusyError, StoreDamagedError, StoreError
-from gateway.store import registry
+from gateway.store import journal, registry
 from gateway.store.state_changes import Change
 
 KEPT_DAMAGED = 2
@@ -26,7 +26,7 @@ PRAGMA secure_delete = OFF;
 """
 # A WAL of 1 MB holds a day of renamings, and some hundred commands.
 
-MIGRATIONS: tuple[Sequence[str], ...] = (registry.VERSION_1,)
+MIGRATIONS: tuple[Sequence[str], ...] = (registry.VERSION_1, journal.VERSION_2)
 """Each brings the file from one `user_version` to the next, in one transaction.
 
 They are kept where their tables are: a new one is appended here, and none is ever changed.
