@@ -18,12 +18,14 @@ async def keep_running(
     name: str,
     run: Callable[[Callable[[], None]], Awaitable[NoReturn]],
     backoff: Backoff,
+    *,
+    may_warn: Callable[[], bool] = lambda: True,
 ) -> NoReturn:
     """Run `run` for ever, starting it again after every `LinkError`.
 
     `run` gets a `progress` callback and calls it on every good datum: only real data resets the
     backoff, so a port that opens but sends garbage is not hammered. Each reason is warned of once
-    until then: who mends what was said first must hear what comes next.
+    until then: who mends what was said first must hear what comes next; `may_warn` is asked each time.
 
     Cancelled, it ends, also where a library below turned the cancellation into an error of its own
     and `run` made a `LinkError` of that.
@@ -39,7 +41,7 @@ async def keep_running(
             if not backoff.attempt:
                 told.clear()
             reason = str(exc)
-            is_new = reason not in told and len(told) < _MAX_TOLD
+            is_new = may_warn() and reason not in told and len(told) < _MAX_TOLD
             if is_new:
                 told.add(reason)
             level = logging.WARNING if is_new else logging.DEBUG

@@ -1,5 +1,5 @@
 # What the board says to all who listen: its newest readings as BTHome, and whether records wait to
-# be fetched (P23: company FFFF, records waiting, 1 if it can be connected to now).
+# be fetched (P23: company FFFF, records waiting; 1 if it can be connected to now, 2 if it sleeps).
 
 from board import clock, log
 from board.bthome import ENCRYPTED_BYTES, PLAIN_BYTES, collect, encrypted, plain, prepare
@@ -43,7 +43,7 @@ class Broadcast:
         self._ticked_ms = clock.now_ms()
         seq = app.ring.next_seq()
         is_free = self._link.central is None
-        told = min(app.ring.count, 255), is_free
+        told = min(app.ring.count, 255), is_free | self._sleeps << 1
         if seq == self._seq and told == self._told:
             return
         if seq != self._seq:

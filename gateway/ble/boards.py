@@ -1,21 +1,27 @@
 """Boards with our firmware: each that is heard gets a link of its own, within bounds."""
 
 import asyncio
+from collections.abc import Iterable
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
 from gateway.backoff import Backoff
+from gateway.ble.acquaintances import Acquaintances
 from gateway.ble.service import BleOptions
 from gateway.drivers.advert import Advert
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
 from gateway.house import House
-from gateway.links.ble_connection import SERVICE, BleLink
+from gateway.links.ble_connection import BleLink
+from gateway.links.ble_gatt import SERVICE
 from gateway.links.ble_scanner import Connectable, RadioBackend
 from gateway.links.ble_turns import Turns
+from gateway.protocol.waiting import COMPANY, Waiting, decode_waiting
 from gateway.supervise import keep_running
 
 MAX_BOARDS: Final = 256
-"""Boards that have a link; the one that was not heard for longest makes room."""
+"""Boards that have a link; the one that was not heard for longest makes room, strangers first."""
+MAX_STRANGERS: Final = 64
+"""So many of them at most never said who they are."""
 
 STALE_S: Final = 60.0
 """Nobody who was heard within this time is displaced."""
@@ -25,29 +31,45 @@ FORGET_S: Final = 86_400.0
 FORGET_STRANGER_S: Final = 600.0
 """The same for one that never said who it is."""
 
+BACKOFF_S: Final = 0.5
 BACKOFF_CAP_S: Final = 30.0
+STRANGER_BACKOFF_S: Final = 2.0
+STRANGER_BACKOFF_CAP_S: Final = 300.0
+"""First and longest pause after a failure."""
+
+MAX_TOLD: Final = 20
+"""So many strangers that fail are told of, once each; the others are only counted."""
 
 BOARDS_LOOK_S: Final = 5.0
 """How often it is looked whom to forget."""
 
-_COMPANY: Final = 0xFFFF
-_CONNECTABLE: Final = 0x01
 _BTHOME: Final = "0000fcd2-0000-1000-8000-00805f9b34fb"
-_SLEEPY_BYTES: Final = 2
-"""A sleepy board's manufacturer data: samples that wait (255: more), flags. See PROTOCOL, P23."""
 
 
 class _Board(NamedTuple):
     link: BleLink
     task: asyncio.Task[None]
+    backoff: Backoff
 
 
 class Boards:
-    """The links of all boards on the radio."""
+    """The links of all boards on the radio.
 
-    def __init__(self, options: BleOptions, house: House, backend: RadioBackend | None) -> None:
+    Anybody may advertise our service: who never joined is a stranger, and stands behind the others.
+    """
+
+    def __init__(
+        self,
+        options: BleOptions,
+        house: House,
+        backend: RadioBackend | None,
+        known: Acquaintances,
+    ) -> None:
         self._house = house
         self._backend = backend
+        self._known = known
+        self._told: set[str] = set()
+        """Strangers whose failure was told of."""
         self._turns = Turns(options.max_connections, options.turn_s, house.clock.monotonic_s)
         self._boards: dict[str, _Board] = {}
         self._is_paused = False
@@ -69,15 +91,25 @@ class Boards:
     @staticmethod
     def is_board(advert: Advert) -> bool:
         """Whether it is a board that may be connected to now, or later."""
-        return SERVICE in advert.service_uuids or _waiting(advert) is not None
+        return SERVICE in advert.service_uuids or waiting_there(advert) is not None
 
     def hear(self, advert: Advert, device: Connectable) -> None:
-        """Take an advert of a board; one that sleeps is connected to when samples wait there."""
-        if _waiting(advert) == 0:
+        """Take an advert of a board.
+
+        One that tells what waits there is connected to when something does, there or here.
+        """
+        waiting = waiting_there(advert)
+        if waiting is not None and not self._is_wanted(advert.address, waiting):
             return
         board = self._boards.get(advert.address) or self._meet(advert.address)
         if board is not None:
-            board.link.heard(device, advert.heard_s)
+            is_brief = waiting is not None and waiting.is_brief
+            board.link.heard(device, advert.heard_s, is_brief=is_brief)
+
+    def link(self, name: str) -> BleLink | None:
+        """Return the link of that name, its address, if there is one."""
+        board = self._boards.get(name)
+        return None if board is None else board.link
 
     def hold(self, *, paused: bool) -> None:
         """Ask all boards to keep their samples for now, or to go on."""
@@ -85,8 +117,15 @@ class Boards:
         for board in self._boards.values():
             board.link.hold(paused=paused)
 
+    def _is_wanted(self, address: str, waiting: Waiting) -> bool:
+        if not waiting.is_connectable:
+            return False
+        device = self._known.device_at(address)
+        return waiting.samples > 0 or (bool(device) and self._house.has_mail(device))
+
     def _meet(self, address: str) -> _Board | None:
-        if self._tasks is None or (len(self._boards) >= MAX_BOARDS and not self._make_room()):
+        is_known = bool(self._known.device_at(address))
+        if self._tasks is None or not self._has_room(is_known=is_known):
             self._house.status.counts["boards_refused"] += 1
             return None
         house = self._house
@@ -99,12 +138,34 @@ class Boards:
             turns=self._turns,
             radio=house.status.radio,
             backend=self._backend,
+            has_joined=is_known,
+            on_joined=partial(self._note_joined, address),
         )
         link.hold(paused=self._is_paused)
-        serving = keep_running(address, link.run, Backoff(cap_s=BACKOFF_CAP_S))
+        backoff = Backoff(STRANGER_BACKOFF_S, STRANGER_BACKOFF_CAP_S)
+        if is_known:
+            _be_patient(backoff)
+        may_warn = partial(self._may_warn, address)
+        serving = keep_running(address, link.run, backoff, may_warn=may_warn)
         task: asyncio.Task[None] = self._tasks.create_task(serving, name=address)
-        board = self._boards[address] = _Board(link, task)
+        board = self._boards[address] = _Board(link, task, backoff)
         return board
+
+    def _note_joined(self, address: str, device: str) -> None:
+        self._known.note(address, device)
+        self._told.discard(address)
+        if (board := self._boards.get(address)) is not None:
+            _be_patient(board.backoff)
+
+    def _may_warn(self, address: str) -> bool:
+        """Whether a failure is worth a warning; those of strangers are, once each, some of them."""
+        if (board := self._boards.get(address)) is None or board.link.has_joined:
+            return True
+        self._house.status.counts["strangers_failed"] += 1
+        if address in self._told or len(self._told) >= MAX_TOLD:
+            return False
+        self._told.add(address)
+        return True
 
     def _make_driver(self, address: str) -> SerialLineDriver:
         return SerialLineDriver(
@@ -117,13 +178,24 @@ class Boards:
             session_id=self._house.session,
         )
 
-    def _make_room(self) -> bool:
-        """Forget who was not heard for longest, if that is long enough."""
-        idle = [
-            (board.link.heard_s, address)
-            for address, board in self._boards.items()
-            if not board.link.is_busy
+    def _has_room(self, *, is_known: bool) -> bool:
+        strangers = [
+            address for address, board in self._boards.items() if not board.link.has_joined
         ]
+        if is_known:
+            return (
+                len(self._boards) < MAX_BOARDS
+                or self._make_room(strangers)
+                or self._make_room(self._boards)
+            )
+        if len(strangers) >= MAX_STRANGERS or len(self._boards) >= MAX_BOARDS:
+            return self._make_room(strangers)
+        return True
+
+    def _make_room(self, among: Iterable[str]) -> bool:
+        """Forget which of them was not heard for longest, if that is long enough."""
+        links = {address: self._boards[address].link for address in among}
+        idle = [(link.heard_s, address) for address, link in links.items() if not link.is_busy]
         heard_s, address = min(idle, default=(float("inf"), ""))
         if self._house.clock.monotonic_s() - heard_s < STALE_S:
             return False
@@ -144,12 +216,13 @@ class Boards:
         self._house.forget_link(address)
 
 
-def _waiting(advert: Advert) -> int | None:
-    """Return how many samples wait in a sleepy board, as it says; None for all others.
+def waiting_there(advert: Advert) -> Waiting | None:
+    """Return what a board says of what waits there; None for all that do not say such a thing."""
+    if _BTHOME not in advert.service_data and SERVICE not in advert.service_uuids:
+        return None  # the company is for everybody's tests
+    return decode_waiting(advert.manufacturer_data.get(COMPANY, b""))
 
-    0 also while it cannot be connected to.
-    """
-    told = advert.manufacturer_data.get(_COMPANY, b"")
-    if len(told) != _SLEEPY_BYTES or _BTHOME not in advert.service_data:
-        return None
-    return told[0] if told[1] & _CONNECTABLE else 0
+
+def _be_patient(backoff: Backoff) -> None:
+    """Have a known board tried more often than a stranger."""
+    backoff.base_s, backoff.cap_s = BACKOFF_S, BACKOFF_CAP_S

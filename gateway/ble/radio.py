@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final, NoReturn
 
 from gateway.backoff import Backoff
+from gateway.ble.acquaintances import Acquaintances
 from gateway.ble.boards import BOARDS_LOOK_S, Boards
 from gateway.ble.service import VIRTUAL, BleOptions
 from gateway.drivers.advert import Advert
@@ -15,10 +16,11 @@ from gateway.drivers.adverts import AdvertDriver
 from gateway.errors import LinkError
 from gateway.house import House
 from gateway.joining import JoinPolicy
-from gateway.links.ble_connection import SERVICE
+from gateway.links.ble_connection import BleLink
+from gateway.links.ble_gatt import SERVICE
 from gateway.links.ble_scanner import BleScanner, Connectable, RadioBackend, ScanOptions
 from gateway.links.threads import Call
-from gateway.store.joined import JoinedFile
+from gateway.store.joined import Joined, JoinedFile
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ LINK: Final = "ble"
 MAX_UNREAD: Final = 256
 """Sensors whose newest advert waits while their library is imported."""
 
+BOARDS_SAVE_S: Final = 10.0
+"""Which boards joined is written so much later: one may say that it is another each time."""
 SAVE_CAP_S: Final = 300.0
 """Longest pause between two tries to write who joined."""
 
@@ -50,8 +54,10 @@ class Radio:
         """Families of sensors whose library is being imported."""
         self._unread: dict[str, Advert] = {}
         """The newest advert of each sensor that is heard meanwhile, by address."""
-        self._boards = Boards(options, house, self._backend)
+        self._known = Acquaintances(self._save_soon)
+        self._boards = Boards(options, house, self._backend, self._known)
         self._has_to_save = asyncio.Event()
+        self._saving: asyncio.TimerHandle | None = None
         self._policy = JoinPolicy(
             options.join, {*options.names, *options.keys}, on_joined=self._has_to_save.set
         )
@@ -91,6 +97,8 @@ class Radio:
                 tasks.create_task(self._save(), name="joined")
         finally:
             self._tasks = None
+            if self._saving is not None:
+                self._saving.cancel()
             if gone := self._sensors.close(self._house.clock.monotonic_s()):
                 self._house.accept(LINK, gone)
             self._status.state = "off"
@@ -99,6 +107,10 @@ class Radio:
     def hold(self, *, paused: bool) -> None:
         """Ask boards to keep their samples for now, or to go on; sensors cannot be asked."""
         self._boards.hold(paused=paused)
+
+    def link(self, name: str) -> BleLink | None:
+        """Return the link to a board, by its address, if there is one."""
+        return self._boards.link(name)
 
     def open_window(self, for_s: float) -> None:
         """Let others join for so long."""
@@ -169,8 +181,19 @@ class Radio:
 
     async def _recall(self) -> None:
         """Take up who joined in earlier runs."""
-        self._policy.recall(await Call(self._file.load).result())
+        joined = await Call(self._file.load).result()
+        self._policy.recall(joined.members)
+        self._known.recall(joined.boards)
         self._is_recalled = True
+
+    def _save_soon(self) -> None:
+        if self._saving is None:
+            loop = asyncio.get_running_loop()
+            self._saving = loop.call_later(BOARDS_SAVE_S, self._save_now)
+
+    def _save_now(self) -> None:
+        self._saving = None
+        self._has_to_save.set()
 
     async def _save(self) -> NoReturn:
         pause = Backoff(base_s=5.0, cap_s=SAVE_CAP_S)
@@ -180,7 +203,8 @@ class Radio:
             try:
                 if not self._is_recalled:  # else the file would be overwritten with what is new
                     await self._recall()
-                await Call(partial(self._file.save, self._policy.joined)).result()
+                joined = Joined(self._policy.joined, self._known.devices)
+                await Call(partial(self._file.save, joined)).result()
             except (OSError, LinkError) as exc:
                 level = logging.DEBUG if pause.attempt else logging.ERROR
                 _log.log(level, "bluetooth: who joined is not on disk: %s; trying again", exc)

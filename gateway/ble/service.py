@@ -21,6 +21,7 @@ from gateway.links.threads import Call
 
 if TYPE_CHECKING:
     from gateway.ble.radio import Radio
+    from gateway.links.ble_connection import BleLink
     from gateway.links.ble_scanner import RadioBackend
 
 _log = logging.getLogger(__name__)
@@ -94,6 +95,10 @@ class Ble:
         self._is_paused = paused
         if self._radio is not None:
             self._radio.hold(paused=paused)
+
+    def link(self, name: str) -> "BleLink | None":
+        """Return the link to a board, by its address, if there is one."""
+        return None if self._radio is None else self._radio.link(name)
 
     def open_window(self, for_s: float) -> bool:
         """Let devices join for so long; False while there is no radio."""

@@ -1,4 +1,4 @@
-"""GATT sessions with boards of ours; with ble_scanner the only importer of bleak.
+"""GATT sessions with boards of ours.
 
 A session is a line like a serial one: fragments are joined to the frames' lines the driver knows,
 and what the driver says is cut into fragments. So driver and conversation are those of a port.
@@ -6,7 +6,6 @@ and what the driver says is cut into fragments. So driver and conversation are t
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,47 +14,29 @@ from typing import Any, Final, NoReturn
 from bleak import BleakClient
 from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.device import BLEDevice
-from bleak.exc import BleakDBusError, BleakError, BleakGATTProtocolError
-from bleak.exc import BleakGATTProtocolErrorCode as Code
 from bleak_retry_connector import establish_connection
 
 from gateway.clock import Clock
-from gateway.drivers.base import StreamDriver
+from gateway.drivers.base import OnCommandEnd, StreamDriver
 from gateway.errors import LinkError
-from gateway.links.ble_scanner import FAILURES, RadioBackend, words_of
-from gateway.links.ble_turns import Turn, Turns
+from gateway.links.ble_failures import FAILURES, end, finish, words_of
+from gateway.links.ble_gatt import Board, Patience, Writer, first_words_of
+from gateway.links.ble_scanner import RadioBackend
+from gateway.links.ble_turns import Guest, Turn, Turns
 from gateway.links.conversation import Conversation
 from gateway.links.serial_port import Sink
-from gateway.model import Event, Fault, Gone, Readings, Seen
-from gateway.protocol.fragments import LEAST_MTU, Joiner, cut
+from gateway.model import Event, Fault, Gone, Readings, Sample, Seen
+from gateway.protocol.fragments import Joiner
 from gateway.protocol.frames import encode_frame
 from gateway.protocol.messages import HelloRequest, encode
+from gateway.protocol.requests import Order
 from gateway.status import LinkStatus, RadioStatus
 
 _log = logging.getLogger(__name__)
 
-SERVICE: Final = "0e9a0001-5c1d-4c0e-9c6b-2f6a7b1d0e01"
-"""What boards with our firmware advertise, and serve."""
-_SPEAKS: Final = "0e9a0002-5c1d-4c0e-9c6b-2f6a7b1d0e01"
-"""The board notifies on it."""
-_HEARS: Final = "0e9a0003-5c1d-4c0e-9c6b-2f6a7b1d0e01"
-"""The gateway writes to it, without response."""
-
 ATTEMPTS: Final = 2
 """Tries in one go; between those go on other errors than the transient ones of bleak's, and between
 goes there is the pause of `keep_running`."""
-
-_WANT_PAIRING: Final = frozenset(
-    {
-        Code.INSUFFICIENT_AUTHENTICATION,
-        Code.INSUFFICIENT_AUTHORIZATION,
-        Code.INSUFFICIENT_ENCRYPTION,
-        Code.INSUFFICIENT_ENCRYPTION_KEY_SIZE,
-    }
-)
-_NOT_PAIRED: Final = "org.bluez.Error.NotPermitted"
-"""BlueZ's word for three of them."""
-
 
 _WHO_ARE_YOU: Final = encode_frame(encode(HelloRequest()))
 """Said first: a board that believes its last session to go on would say nothing before its PING."""
@@ -76,13 +57,19 @@ class GattOptions:
     silence_s: float = 15.0
     """A board says something every 5 s; one that says nothing for so long is connected anew."""
     say_s: float = 10.0
-    """A board's turn begins when it joins, or after so long."""
+    """A board's turn begins when it joins; one that does not has so long while others wait."""
+    lasting_s: float = 30.0
+    """A connection that has lasted so long since the board joined is good, also without samples."""
     close_s: float = 5.0
     crowded_connect_s: float = 20.0
     """To connect while others wait for the slot."""
+    brief_connect_s: float = 10.0
+    """The same for a board that sleeps: by then it may do so again."""
     fresh_s: float = 30.0
     """A board that was heard within this time is there. An active scan of BlueZ tells of a board
     that advertises the same all the time every 10 to 15 s."""
+    moment_s: float = 5.0
+    """The same of one that sleeps."""
     bye_s: float = 1.0
     """A board that said good-bye is left alone for so long, whatever it advertises."""
     rest_s: float = 60.0
@@ -112,7 +99,10 @@ class BleLink:
         radio: RadioStatus,
         options: GattOptions | None = None,
         backend: RadioBackend | None = None,
+        has_joined: bool = False,
+        on_joined: Callable[[str], None] = lambda _device: None,
     ) -> None:
+        """`has_joined`: it did in an earlier run. `on_joined` is told which device is there."""
         self._address = address
         self._options = options or GattOptions()
         self._make_driver = make_driver
@@ -122,7 +112,12 @@ class BleLink:
         self._turns = turns
         self._radio = radio
         self._client_type = None if backend is None else backend.client
+        self._on_joined = on_joined
+        self._progress: Callable[[], None] = lambda: None
+        self._turn: Turn | None = None
         self._device: BLEDevice | None = None
+        self._is_brief = False
+        """Whether it sleeps, and is there for moments only."""
         self._heard = asyncio.Event()
         self._has_spoken = asyncio.Event()
         self._is_paused = False
@@ -141,12 +136,12 @@ class BleLink:
         """When it was heard last."""
         self.is_busy = False
         """Whether it is connected, or about to be."""
-        self.has_joined = False
-        """Whether a device was ever there."""
+        self.has_joined = has_joined
+        """Whether a device was ever there; until then it is a stranger."""
 
-    def heard(self, device: BLEDevice, heard_s: float) -> None:
-        """Note that the board can be connected to."""
-        self._device, self.heard_s = device, heard_s
+    def heard(self, device: BLEDevice, heard_s: float, *, is_brief: bool = False) -> None:
+        """Note that the board can be connected to; `is_brief`: for moments only, as it sleeps."""
+        self._device, self.heard_s, self._is_brief = device, heard_s, is_brief
         self._heard.set()
 
     def hold(self, *, paused: bool) -> None:
@@ -155,21 +150,35 @@ class BleLink:
         if self._conversation is not None:
             self._conversation.hold(paused=paused)
 
+    def command(self, order: Order, on_end: OnCommandEnd) -> bool:
+        """Have the board do something at most once; False if it is not connected.
+
+        `on_end` is called once, maybe before this returns.
+        """
+        if self._conversation is None:
+            return False
+        self._conversation.command(order, on_end)
+        return True
+
     async def run(self, progress: Callable[[], None]) -> NoReturn:
         """Connect to the board whenever it is heard, and serve its driver.
+
+        `progress` is called when a sample came, or a connection lasted: who joins and is gone
+        again, over and over, makes none.
 
         Raises:
             LinkError: it does not connect, disconnected or fell silent.
         """
+        self._progress = progress
         state = "closed"
         try:
             while True:
                 await self._until_heard()
                 self.is_busy = True
-                async with self._turns.take() as turn:
+                async with self._turns.take(self._guest()) as turn:
                     if self._device is not None and self._is_fresh():  # it may have gone meanwhile
                         self._status.state = "opening"
-                        await self._session(self._device, turn, progress)
+                        await self._session(self._device, turn)
                 self.is_busy = False
                 self._status.state = "closed"
         except LinkError:
@@ -184,9 +193,15 @@ class BleLink:
         """Say which devices went with it; it is not used afterwards."""
         self._wake()
 
+    def _guest(self) -> Guest:
+        if not self.has_joined:
+            return Guest.STRANGER
+        return Guest.BRIEF if self._is_brief else Guest.SETTLED
+
     def _is_fresh(self) -> bool:
         """Whether it was heard lately, and since it was found out that it is not there."""
-        is_late = self._clock.monotonic_s() - self.heard_s < self._options.fresh_s
+        fresh_s = self._options.moment_s if self._is_brief else self._options.fresh_s
+        is_late = self._clock.monotonic_s() - self.heard_s < fresh_s
         return is_late and self.heard_s > self._missed_s
 
     async def _until_heard(self) -> None:
@@ -198,14 +213,14 @@ class BleLink:
             except TimeoutError:
                 self._wake()
 
-    async def _session(self, device: BLEDevice, turn: Turn, progress: Callable[[], None]) -> None:
+    async def _session(self, device: BLEDevice, turn: Turn) -> None:
         self._is_near = self._has_left = False
         client = await self._connect(device, turn)
         self._radio.connected += 1
         try:
             self._status.opens += 1
             self._status.state = "open"
-            await self._serve(client, turn, progress)
+            await self._serve(client, turn)
         except _AtEaseError as exc:
             _log.debug("%s: %s", self._address, exc)
         finally:
@@ -213,7 +228,7 @@ class BleLink:
             now_s = self._clock.monotonic_s()
             if self._has_left:
                 self._missed_s = now_s + self._options.bye_s
-            elif self._is_near and self._has_spoken.is_set():
+            elif self._is_near and self._has_spoken.is_set() and not self._is_brief:
                 self.heard_s = now_s
             else:
                 self._missed_s = now_s
@@ -225,6 +240,10 @@ class BleLink:
         try:
             async with asyncio.TaskGroup() as tasks:
                 connecting = tasks.create_task(self._try_to_connect(device, turn), name="connect")
+                try:
+                    await asyncio.wait([connecting])
+                finally:
+                    await end(connecting)
         except asyncio.CancelledError:
             if connecting is not None and connecting.done() and not connecting.cancelled():
                 late = connecting.result()
@@ -237,13 +256,16 @@ class BleLink:
         return outcome
 
     async def _try_to_connect(self, device: BLEDevice, turn: Turn) -> BleakClient | LinkError:
-        more: dict[str, Any] = {}
+        options, more = self._options, dict[str, Any]()
+        crowded_s = options.brief_connect_s if self._is_brief else options.crowded_connect_s
         if self._client_type is not None:
             more["backend"] = self._client_type
         try:
-            async with asyncio.timeout(self._options.connect_s) as limit:
+            async with asyncio.timeout(options.connect_s) as limit:
                 turn.on_over = partial(_end_now, limit)
-                self._turns.begin(turn, self._options.crowded_connect_s)
+                self._turns.begin(turn, crowded_s)
+                if turn.over.is_set():  # before it had begun
+                    _end_now(limit)
                 return await establish_connection(
                     BleakClient,
                     device,
@@ -255,13 +277,13 @@ class BleLink:
                 )
         except FAILURES as exc:
             self._missed_s = self._clock.monotonic_s()
-            return LinkError(f"does not connect ({_words(exc)})")
+            return LinkError(f"does not connect ({first_words_of(exc)})")
         finally:
             turn.on_over = lambda: None
 
-    async def _serve(self, client: BleakClient, turn: Turn, progress: Callable[[], None]) -> None:
-        speaks, hears = _characteristics(client)
-        writer = _Writer(client, hears, self._options.request_s)
+    async def _serve(self, client: BleakClient, turn: Turn) -> None:
+        board = Board(client, Patience(self._options.request_s, self._options.pair_s))
+        writer = Writer(board)
         conversation = Conversation(
             self._make_driver(),
             self._status,
@@ -270,67 +292,49 @@ class BleLink:
             silence_s=self._options.silence_s,
             write_now=lambda _output: 0,
             sink=self._pass_on,
-            progress=progress,
+            progress=lambda: None,
             driver_failed=self._driver_failed,
             let_go=lambda: None,
         )
-        joiner = Joiner()
-        take = partial(self._take, joiner, conversation)
+        take = partial(self._take, Joiner(), conversation)
         self._is_turn_over = False
         self._has_spoken.clear()
-        self._conversation = conversation
+        self._conversation, self._turn = conversation, turn
         try:
             if self._is_paused:
                 conversation.hold(paused=True)
             conversation.connection_made(writer)
-            await self._subscribe(client, speaks, take)
+            await board.subscribe(self._address, take)
             writer.write(_WHO_ARE_YOU)
             async with asyncio.TaskGroup() as tasks:
                 watches = (
                     tasks.create_task(writer.run(conversation), name="write"),
                     tasks.create_task(self._watch_turn(turn, conversation), name="turn"),
+                    tasks.create_task(self._watch_progress(), name="progress"),
                 )
                 ended = await conversation.ended
                 for watch in watches:
                     watch.cancel()
             raise ended
         finally:
-            self._conversation = None
+            self._conversation = self._turn = None
             conversation.stop()
-
-    async def _subscribe(
-        self,
-        client: BleakClient,
-        speaks: BleakGATTCharacteristic,
-        take: Callable[[BleakGATTCharacteristic, bytearray], None],
-    ) -> None:
-        """Have the board speak; pair with it if it will not otherwise."""
-        try:
-            try:
-                async with asyncio.timeout(self._options.request_s):
-                    await client.start_notify(speaks, take)
-            except (BleakGATTProtocolError, BleakDBusError) as exc:
-                if not _wants_pairing(exc):
-                    raise
-                _log.info("%s: the board wants to pair", self._address)
-                async with asyncio.timeout(self._options.pair_s):
-                    await client.pair()
-                async with asyncio.timeout(self._options.request_s):
-                    await client.start_notify(speaks, take)
-        except FAILURES as exc:
-            raise LinkError(f"lets nobody listen ({_words(exc)})") from exc
 
     async def _watch_turn(self, turn: Turn, conversation: Conversation) -> None:
         """End the conversation when others want the slot: not before the board had its say."""
-        try:
-            async with asyncio.timeout(self._options.say_s):
-                await self._has_spoken.wait()
-        except TimeoutError:  # it speaks, but says nothing of use
-            pass
-        self._turns.begin(turn)
+        if not self._has_spoken.is_set():
+            self._turns.begin(turn, self._options.say_s)
         await turn.over.wait()
+        if not self.has_joined:
+            conversation.fail(LinkError("did not say who it is"))
+            return
         self._is_turn_over = self._is_near = True
         conversation.fail(_AtEaseError("gives its slot to others"))
+
+    async def _watch_progress(self) -> None:
+        await self._has_spoken.wait()
+        await asyncio.sleep(self._options.lasting_s)
+        self._progress()
 
     def _take(
         self,
@@ -348,9 +352,7 @@ class BleLink:
 
     def _pass_on(self, events: list[Event]) -> None:
         if any(isinstance(event, Seen | Readings) for event in events):
-            self.has_joined = True
-            self._has_spoken.set()
-            self._resting.clear()
+            self._note_device(events)
         if self._is_turn_over:
             self._resting += [event for event in events if isinstance(event, Gone)]
             events = [event for event in events if not isinstance(event, Gone)]
@@ -361,6 +363,22 @@ class BleLink:
         ):
             self._has_left = True
             self._conversation.fail(_AtEaseError("said good-bye"))
+
+    def _note_device(self, events: list[Event]) -> None:
+        """Note that a device is there, and what of it is progress."""
+        self.has_joined = True
+        self._resting.clear()
+        for event in events:
+            if isinstance(event, Seen):
+                self._on_joined(event.description.device)
+            elif isinstance(event, Readings) and any(
+                isinstance(record, Sample) for record in event.records
+            ):
+                self._progress()
+        if not self._has_spoken.is_set():
+            self._has_spoken.set()
+            if self._turn is not None:
+                self._turns.welcome(self._turn, self._guest())
 
     def _wake(self) -> None:
         """Say of devices that were resting that they are gone."""
@@ -380,11 +398,7 @@ class BleLink:
             except FAILURES as exc:
                 _log.debug("%s: does not disconnect: %s", self._address, words_of(exc))
 
-        # Not asyncio.timeout(): on Python 3.11.2 it does not end what is being cancelled.
-        async with asyncio.TaskGroup() as tasks:
-            closing = tasks.create_task(disconnect(), name="disconnect")
-            await asyncio.wait([closing], timeout=self._options.close_s)
-            closing.cancel()
+        await finish(disconnect(), "disconnect", self._options.close_s)
 
     def _driver_failed(self, error: Exception) -> Fault:
         if not self._told_driver_error:
@@ -393,84 +407,6 @@ class BleLink:
         return Fault("driver_error", repr(error)[:200])
 
 
-class _Writer(asyncio.WriteTransport):
-    """What the driver has to say, on its way to the board; `Conversation` bounds how much."""
-
-    def __init__(
-        self, client: BleakClient, hears: BleakGATTCharacteristic, request_s: float
-    ) -> None:
-        super().__init__()
-        self._client = client
-        self._hears = hears
-        self._request_s = request_s
-        self._waiting: deque[bytes] = deque()
-        self._has_waiting = asyncio.Event()
-        self._held = 0
-        self._counter = 0
-        self._with_response = "write-without-response" not in hears.properties
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Take lines to send."""
-        self._waiting.append(bytes(data))
-        self._held += len(data)
-        self._has_waiting.set()
-
-    def get_write_buffer_size(self) -> int:
-        """Return how many bytes the radio has not taken yet."""
-        return self._held
-
-    async def run(self, conversation: Conversation) -> None:
-        """Send for ever; what fails ends the conversation."""
-        while True:
-            await self._has_waiting.wait()
-            output = self._waiting.popleft()
-            if not self._waiting:
-                self._has_waiting.clear()
-            for line in output.splitlines(keepends=True):
-                # Asked for each time: the MTU may still grow after the services are known.
-                size = max(self._hears.max_write_without_response_size, LEAST_MTU - 3)
-                for fragment in cut(line, size - 1, self._counter):
-                    self._counter += 1
-                    try:
-                        await self._send(fragment)
-                    except FAILURES as exc:
-                        conversation.fail(LinkError(f"takes nothing ({_words(exc)})"))
-                        return
-            self._held -= len(output)
-
-    async def _send(self, fragment: bytes) -> None:
-        async with asyncio.timeout(self._request_s):
-            await self._client.write_gatt_char(self._hears, fragment, response=self._with_response)
-
-
 def _end_now(limit: asyncio.Timeout) -> None:
     if not limit.expired():  # else it has, and whoever is cancelled takes a while to end
         limit.reschedule(asyncio.get_running_loop().time())
-
-
-def _characteristics(
-    client: BleakClient,
-) -> tuple[BleakGATTCharacteristic, BleakGATTCharacteristic]:
-    try:
-        service = client.services.get_service(SERVICE)
-        if service is not None:
-            speaks, hears = service.get_characteristic(_SPEAKS), service.get_characteristic(_HEARS)
-            if speaks is not None and hears is not None:
-                return speaks, hears
-    except BleakError as exc:  # it has gone again, or has each twice
-        raise LinkError(f"has no such service ({exc})") from exc
-    raise LinkError("has not the service of our firmware")
-
-
-def _wants_pairing(error: BleakGATTProtocolError | BleakDBusError) -> bool:
-    if isinstance(error, BleakGATTProtocolError):
-        return error.code in _WANT_PAIRING
-    return error.dbus_error == _NOT_PAIRED
-
-
-def _words(error: BaseException) -> str:
-    """Return what was wrong first: bleak-retry-connector adds paragraphs of advice to it."""
-    cause = error.__cause__ or error
-    if isinstance(error, TimeoutError) or isinstance(cause, TimeoutError):
-        return "no answer"
-    return words_of(cause)

@@ -1,4 +1,4 @@
-"""The scan: one, for as long as the gateway runs; with ble_connection the only importer of bleak.
+"""The scan: one, for as long as the gateway runs.
 
 What the radio hears waits in a queue of bounded length, so that a flood of adverts costs adverts
 and neither memory nor the event loop's time for serial ports.
@@ -27,16 +27,11 @@ from bleak.backends.scanner import (
     BaseBleakScanner,
     get_platform_scanner_backend_type,
 )
-from bleak.exc import (
-    BleakBluetoothNotAvailableError,
-    BleakBluetoothNotAvailableReason,
-    BleakDBusError,
-    BleakError,
-)
 
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
-from gateway.links.ble_adapter import BUS_ERRORS, BluezAdapter
+from gateway.links.ble_adapter import BluezAdapter
+from gateway.links.ble_failures import FAILURES, classed, finish, words_of
 from gateway.links.ble_recovery import FIRST_WAIT_S, LOOK_S, Failure, Ladder, Remedy, ScanMode
 from gateway.status import RadioStatus
 
@@ -55,21 +50,11 @@ MAX_SEEN: Final = 4096
 
 START_S: Final = 15.0
 STOP_S: Final = 10.0
-"""D-Bus may stall; and a scan that does not end is left behind."""
+LAST_STOP_S: Final = 4.0
+"""D-Bus may stall; and a scan that does not end is left behind, sooner when all is to end."""
 
 NO_RSSI: Final = -127
 """bleak's word for no signal strength: BlueZ told of something else than an advert."""
-
-FAILURES: Final = (
-    BleakError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    *BUS_ERRORS,
-)
-"""What bleak raises when D-Bus, BlueZ or a board do not do as it expects; it parses texts."""
 
 PASSIVE_PATTERNS: Final = [
     *(OrPattern(0, AdvertisementDataType.FLAGS, bytes((flags,))) for flags in (2, 4, 5, 6, 24, 26)),
@@ -230,7 +215,7 @@ class BleScanner:
                 await self._tell_connected(self._options.service)
             return await self._watch()
         except FAILURES as exc:
-            return _classed(exc, mode)
+            return _Ended(*classed(exc, mode))
         finally:
             await _stop(scanner)
 
@@ -371,42 +356,6 @@ async def _watch_adapter(adapter: Adapter) -> _Ended:
     return _Ended(Failure.NOT_STARTED, await adapter.lost())
 
 
-def words_of(error: BaseException) -> str:
-    """Return what an exception says; bleak makes some of their texts by parsing others."""
-    try:
-        return str(error) or type(error).__name__
-    except (LookupError, TypeError, ValueError):
-        return type(error).__name__
-
-
-def _classed(error: BaseException, mode: ScanMode) -> _Ended:
-    """Return what kind of failure it is, and in which words people should hear of it."""
-    reason = words_of(error)
-    match error:
-        case BleakBluetoothNotAvailableError():
-            is_off = error.reason is BleakBluetoothNotAvailableReason.POWERED_OFF
-            failure = Failure.NOT_STARTED if is_off else Failure.NO_ADAPTER
-            return _Ended(failure, str(error.args[0]))
-        case BleakDBusError() if error.dbus_error in _DBUS_WORDS:
-            return _Ended(Failure.NO_ADAPTER, _DBUS_WORDS[error.dbus_error])
-        case BleakDBusError():
-            return _Ended(Failure.NOT_STARTED, reason)
-        case BleakError():  # bare: it cannot be passive, or there is no such adapter
-            is_there = mode == "passive" and "not found" not in reason
-            return _Ended(Failure.NO_PASSIVE if is_there else Failure.NO_ADAPTER, reason)
-        case FileNotFoundError() | ConnectionRefusedError():
-            return _Ended(Failure.NO_ADAPTER, f"D-Bus is not running: {reason}")
-    return _Ended(Failure.NOT_STARTED, reason)
-
-
-_DBUS_WORDS: Final = {
-    "org.freedesktop.DBus.Error.ServiceUnknown": "bluetoothd is not running; is bluez installed?",
-    "org.freedesktop.DBus.Error.NameHasNoOwner": "bluetoothd is not running; is bluez installed?",
-    "org.freedesktop.DBus.Error.AccessDenied": "D-Bus denies it: add the user to group bluetooth",
-}
-"""Errors that no try mends, only somebody at the machine."""
-
-
 async def _stop(scanner: BleakScanner) -> None:
     async def stop() -> None:
         try:
@@ -414,8 +363,6 @@ async def _stop(scanner: BleakScanner) -> None:
         except FAILURES as exc:  # the adapter is gone, and the scan with it
             _log.debug("bluetooth: the scan did not end: %s", words_of(exc))
 
-    # Not asyncio.timeout(): on Python 3.11.2 it does not end what is being cancelled.
-    async with asyncio.TaskGroup() as tasks:
-        stopping = tasks.create_task(stop(), name="stop scan")
-        await asyncio.wait([stopping], timeout=STOP_S)
-        stopping.cancel()
+    task = asyncio.current_task()
+    is_last = task is not None and task.cancelling() > 0
+    await finish(stop(), "stop scan", LAST_STOP_S if is_last else STOP_S)

@@ -1,5 +1,7 @@
 """board/broadcast.py: what an advert holds, under each interpreter."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +74,21 @@ def told(broadcast):
 """
 
 SERVICE = "1107" + "00" * 16
+WAITING: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "vectors" / "waiting.json").read_text()
+)
+
+
+@pytest.mark.parametrize("vector", WAITING["vectors"], ids=lambda each: str(each["name"]))
+def test_what_waits_is_told_as_the_vector_says(host: Host, vector: dict[str, Any]) -> None:
+    script = f"""
+app.ring.count = {vector["samples"]}
+link.central = {None if vector["is_connectable"] else 1}
+say(told(Broadcast(app, link, "shed", b"", {vector["is_brief"]}))[0][0])
+"""
+    told = host.said(BOARD + script)
+
+    assert told[:18] == "020106" + "05ffffff" + vector["data"]
 
 
 def test_readings_stand_beside_what_waits_and_the_service_in_the_scan_response(host: Host) -> None:
@@ -125,8 +142,8 @@ say([free, told(made)[0][0]])
 """
     free, connected = host.said(BOARD + script)
 
-    assert free == "020106" + "05ffffff0101" + SERVICE
-    assert connected == "020106" + "05ffffff0100"
+    assert free == "020106" + "05ffffff0103" + SERVICE
+    assert connected == "020106" + "05ffffff0102"
 
 
 def test_where_the_counter_cannot_be_kept_nothing_is_told_of_readings(host: Host) -> None:

@@ -13,14 +13,14 @@ import pytest
 from bleak.exc import BleakDBusError, BleakError
 from bumble import hci
 
-from gateway.ble.boards import MAX_BOARDS
+from gateway.ble.boards import MAX_STRANGERS
 from gateway.ble.service import Ble, BleOptions, has_adapter
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.health import memory_bytes
 from gateway.house import House
 from gateway.joining import JoinMode
-from gateway.links.ble_connection import SERVICE
+from gateway.links.ble_gatt import SERVICE
 from gateway.links.ble_recovery import Remedy
 from gateway.links.ble_scanner import (
     A_TURN,
@@ -405,7 +405,7 @@ async def test_a_stranger_joins_while_a_window_is_open_and_is_remembered(tmp_pat
                 await home.hear()
                 await asyncio.sleep(0.01)
 
-    assert json.loads(home.file.read_text()) == {"joined": [SENSOR]}
+    assert json.loads(home.file.read_text())["joined"] == [SENSOR]
     async with at_home(tmp_path, "window") as later, asyncio.timeout(PATIENCE_S):
         while not later.temperatures:
             await later.hear()
@@ -426,7 +426,7 @@ async def test_who_joined_is_not_forgotten_when_the_list_could_not_be_read_at_fi
         await home.hear()
         await home.until(lambda: SENSOR in path.read_text())
 
-    assert json.loads(path.read_text()) == {"joined": [earlier, SENSOR]}
+    assert json.loads(path.read_text())["joined"] == [earlier, SENSOR]
 
 
 async def test_an_error_that_nobody_foresaw_costs_the_radio_a_pause(
@@ -487,9 +487,9 @@ async def test_whoever_claims_to_be_a_board_takes_bounded_room(tmp_path: Path) -
             await home.until_read(at + 500)
         await home.until(lambda: home.pump.connects >= 10)
 
-        assert len(home.status.links) <= MAX_BOARDS + 1
-        assert home.status.counts["boards_refused"] == len(boards) - MAX_BOARDS
-        assert len(asyncio.all_tasks()) <= MAX_BOARDS + 20
+        assert len(home.status.links) <= MAX_STRANGERS + 1
+        assert home.status.counts["boards_refused"] == len(boards) - MAX_STRANGERS
+        assert len(asyncio.all_tasks()) <= MAX_STRANGERS + 20
 
 
 @pytest.mark.alone

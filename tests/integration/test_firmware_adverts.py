@@ -7,7 +7,7 @@ import pytest
 from bthome_ble import BTHomeBluetoothDeviceData
 from habluetooth import BluetoothServiceInfoBleak
 
-from gateway.links.ble_connection import SERVICE
+from gateway.links.ble_gatt import SERVICE
 from gateway.simulate.boards import Ending
 from gateway.simulate.firmware import Interpreter
 from gateway.simulate.radio.bleak_backend import VirtualBackend, virtual_backend
@@ -156,7 +156,7 @@ async def test_a_board_that_sleeps_tells_how_much_waits_and_keeps_it(
         async with scanning(backend) as ear:
             while not waiting or waiting[-1] < 2:
                 told, beside, _ = await readings(ear)
-                assert beside[COMPANY][1] == 1
+                assert beside[COMPANY][1] == 3, "it can be connected to, and sleeps"
                 waiting.append(beside[COMPANY][0])
                 assert 18 <= decode(parser, told, 0)["temperature"] <= 26
         async with central_on(radio.hci_address) as central:

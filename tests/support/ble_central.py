@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from gateway.backoff import Backoff
-from gateway.ble.boards import Boards
+from gateway.ble.boards import Boards, waiting_there
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
@@ -110,7 +110,9 @@ class Central:
             backoff = Backoff(base_s=0.1, cap_s=0.5, rng=random.Random(advert.address))
             serving = keep_running(advert.address, link.run, backoff)
             self._tasks.create_task(serving, name=advert.address)
-        link.heard(device, advert.heard_s)
+        waiting = waiting_there(advert)
+        is_brief = waiting is not None and waiting.is_brief
+        link.heard(device, advert.heard_s, is_brief=is_brief)
 
     def _make_link(self, address: str) -> BleLink:
         return BleLink(

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gateway.links.ble_turns import Turns
+from gateway.links.ble_turns import LEAST_S, Guest, Turns
 
 
 class Hours:
@@ -123,6 +123,31 @@ async def test_a_turn_may_begin_with_less_than_its_time_and_again_with_all_of_it
         assert connecting.over.is_set()
 
 
+async def test_a_slot_is_asked_for_early_by_those_who_are_there_for_moments() -> None:
+    clock = Hours()
+    turns = Turns(2, 30, clock)
+
+    async def wait(guest: Guest) -> None:
+        async with turns.take(guest):
+            pass
+
+    async with turns.take(Guest.BRIEF):  # while nobody waits: that owes nobody anything
+        clock.now_s += 20
+    async with asyncio.TaskGroup() as tasks, turns.take() as first, turns.take() as second:
+        turns.begin(first)
+        turns.begin(second)
+        clock.now_s += LEAST_S
+        tasks.create_task(wait(Guest.SETTLED))
+        await until(lambda: turns.waiting == 1)
+        assert not first.over.is_set()
+
+        tasks.create_task(wait(Guest.BRIEF))
+        await until(lambda: turns.waiting == 2)
+
+        assert first.over.is_set()
+        assert not second.over.is_set()
+
+
 async def test_one_who_does_not_give_back_costs_one_slot_only() -> None:
     clock = Hours()
     turns = Turns(2, 0, clock)
@@ -168,7 +193,7 @@ async def test_no_slot_is_lost_or_made_however_they_come_and_go(seed: int) -> No
 
     async def visit() -> None:
         nonlocal most
-        async with turns.take() as turn:
+        async with turns.take(rng.choice(list(Guest))) as turn:
             turns.begin(turn)
             most = max(most, turns.held)
             for _ in range(rng.randint(0, 5)):

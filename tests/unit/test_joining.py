@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.joining import MAX_JOINED, JoinPolicy
-from gateway.store.joined import JoinedFile
+from gateway.store.joined import Joined, JoinedFile
 
 BATH, ATTIC, STRANGER = "A4:C1:38:00:00:01", "A4:C1:38:00:00:02", "66:55:44:33:22:11"
 
@@ -73,23 +73,38 @@ def test_strangers_without_end_do_not_fill_the_list() -> None:
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "state" / "joined"
 
-    assert JoinedFile(path).load() == []
-    JoinedFile(path).save([BATH, ATTIC])
-    JoinedFile(path).save([ATTIC, BATH])
+    assert JoinedFile(path).load() == Joined()
+    JoinedFile(path).save(Joined([BATH, ATTIC]))
+    JoinedFile(path).save(Joined([ATTIC, BATH], {BATH: "bath"}))
 
-    assert JoinedFile(path).load() == [ATTIC, BATH]
+    assert JoinedFile(path).load() == Joined([ATTIC, BATH], {BATH: "bath"})
     assert [entry.name for entry in path.parent.iterdir()] == ["joined"]
 
 
 def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "joined"
-    JoinedFile(path).save([BATH])
+    JoinedFile(path).save(Joined([BATH]))
     (tmp_path / "joined.new").mkdir()
 
     with pytest.raises(OSError, match="directory"):
-        JoinedFile(path).save([ATTIC])
+        JoinedFile(path).save(Joined([ATTIC]))
 
-    assert JoinedFile(path).load() == [BATH]
+    assert JoinedFile(path).load() == Joined([BATH], {})
+
+
+def test_a_file_of_before_boards_were_remembered_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "joined"
+    path.write_text(json.dumps({"joined": [BATH]}))
+
+    assert JoinedFile(path).load() == Joined([BATH], {})
+
+
+def test_what_is_wrong_of_the_boards_is_left_out_and_costs_nobody_else(tmp_path: Path) -> None:
+    path = tmp_path / "joined"
+    boards = {BATH: "bath", ATTIC: "a/b", "attic": "attic", STRANGER: 7}
+    path.write_text(json.dumps({"joined": [ATTIC], "boards": boards}))
+
+    assert JoinedFile(path).load() == Joined([ATTIC], {BATH: "bath"})
 
 
 @given(
@@ -98,7 +113,8 @@ def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path: Path) -> 
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.text(max_size=20),
             lambda inner: (
-                st.lists(inner, max_size=3) | st.dictionaries(st.just("joined"), inner, max_size=1)
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["joined", "boards"]), inner, max_size=2)
             ),
             max_leaves=5,
         ).map(lambda document: json.dumps(document).encode()),
@@ -109,7 +125,7 @@ def test_any_file_gives_a_list_or_is_put_aside(tmp_path_factory: object, content
     path = tmp_path_factory.mktemp("joined") / "joined"
     path.write_bytes(content)
 
-    addresses = JoinedFile(path).load()
+    joined = JoinedFile(path).load()
 
-    assert isinstance(addresses, list)
+    assert isinstance(joined, Joined)
     assert path.exists() or path.with_name("joined.damaged").read_bytes() == content

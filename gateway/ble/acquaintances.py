@@ -1,0 +1,51 @@
+"""Which board is at which address, as it said when it joined last; pure."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+MAX_REMEMBERED: Final = 1000
+"""Boards that are remembered; the one that joined first makes room."""
+
+
+class Acquaintances:
+    """Boards that have joined, in this run or an earlier one: strangers stand behind them."""
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        """`on_change` is told when there is something new to keep."""
+        self._devices: dict[str, str] = {}
+        self._on_change = on_change
+
+    @property
+    def devices(self) -> dict[str, str]:
+        """The device at each address: what is to be kept."""
+        return dict(self._devices)
+
+    def recall(self, devices: Mapping[str, str]) -> None:
+        """Take up who joined in an earlier run; what was learnt since then stands."""
+        self._devices = {**devices, **self._devices}
+        self._make_room()
+
+    def device_at(self, address: str) -> str:
+        """Return the device that joined from there last; empty if none ever did."""
+        return self._devices.get(address, "")
+
+    def note(self, address: str, device: str) -> None:
+        """Note that a device joined from there."""
+        if self._devices.get(address) == device:
+            return
+        self._devices.pop(address, None)
+        self._devices[address] = device
+        self._make_room()
+        self._on_change()
+
+    def forget(self, device: str) -> None:
+        """Let it be a stranger again."""
+        addresses = [address for address, its in self._devices.items() if its == device]
+        for address in addresses:
+            del self._devices[address]
+        if addresses:
+            self._on_change()
+
+    def _make_room(self) -> None:
+        while len(self._devices) > MAX_REMEMBERED:
+            del self._devices[next(iter(self._devices))]
