@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
-from gateway.drivers.base import OutputSignal
+from gateway.drivers.base import OnCommandEnd, OutputSignal
 from gateway.model import Event
+from gateway.protocol.requests import Order
+from gateway.protocol.session_events import CommandReturned
 
 
 class ListenOnly:
@@ -29,6 +31,11 @@ class ListenOnly:
     def data_to_send(self) -> bytes:
         """Return nothing, ever."""
         return b""
+
+    def command(self, order: Order, now_s: float, on_end: OnCommandEnd) -> None:
+        """Do nothing: boards are not told anything."""
+        del now_s
+        on_end(CommandReturned(order.command_id, order.was_sent))
 
     def hold(self, *, paused: bool) -> None:
         """Do nothing: boards are not told anything."""

@@ -13,7 +13,8 @@ from gateway.commands.letter import End, Letter, ReplyTo, Stage
 from gateway.commands.mailbox import Mailbox
 from gateway.commands.past import Past, Remembered
 from gateway.commands.replies import reply_to, result_payload, result_topic
-from gateway.drivers.board import DRIVER, OnCommandEnd
+from gateway.drivers.base import OnCommandEnd
+from gateway.drivers.board import DRIVER
 from gateway.drivers.log_budget import LogBudget
 from gateway.errors import RequestError, StoreError
 from gateway.model import Actuator, Description, DeviceLog, LogLevel, slug

@@ -1,8 +1,14 @@
 """The driver boundary: bytes of one link in, events out, bytes for the device back."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from gateway.model import Event
+from gateway.protocol.requests import Order
+from gateway.protocol.session_events import CommandEnded, CommandReturned
+
+OnCommandEnd: TypeAlias = Callable[[CommandEnded | CommandReturned], None]
+"""Told what became of a command: its end, or that its board left and it may be given again."""
 
 
 class StreamDriver(Protocol):
@@ -35,6 +41,12 @@ class StreamDriver(Protocol):
 
     def hold(self, *, paused: bool) -> None:
         """Tell boards to keep their samples for now (the outbox is nearly full), or go on."""
+
+    def command(self, order: Order, now_s: float, on_end: OnCommandEnd) -> None:
+        """Have the board of `order` do something at most once; `on_end` is called once.
+
+        It may be called before this returns: the board is not there, for example.
+        """
 
     def close(self, now_s: float) -> list[Event]:
         """Say which devices went with the link; the driver is not used afterwards."""

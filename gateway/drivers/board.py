@@ -1,11 +1,11 @@
 """Boards with our firmware: what their session says, as events of the gateway."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from gateway.clock import Clock
+from gateway.drivers.base import OnCommandEnd
 from gateway.drivers.board_clock import OLDEST_MS, WRAP_MS, BoardClock
 from gateway.drivers.board_sensors import (
     actuator_names,
@@ -61,8 +61,6 @@ MAX_LOG = 512
 
 MAX_DETAIL = 120
 """Longest detail of a fault, in characters."""
-
-OnCommandEnd: TypeAlias = Callable[[CommandEnded | CommandReturned], None]
 
 
 class BoardDriver:

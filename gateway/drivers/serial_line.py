@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gateway.clock import Clock
-from gateway.drivers.board import BoardDriver, OnCommandEnd, clean
+from gateway.drivers.base import OnCommandEnd
+from gateway.drivers.board import BoardDriver, clean
 from gateway.drivers.csv_lines import CsvLines
 from gateway.drivers.json_lines import JsonLines
 from gateway.drivers.log_budget import LogBudget

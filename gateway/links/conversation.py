@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.clock import Clock
-from gateway.drivers.base import StreamDriver
+from gateway.drivers.base import OnCommandEnd, StreamDriver
 from gateway.errors import LinkError
 from gateway.model import Event, Fault, Gone, Readings, Seen
+from gateway.protocol.requests import Order
 from gateway.status import LinkStatus
 
 MAX_OUTPUT: Final = 16_384
@@ -97,6 +98,11 @@ class Conversation(asyncio.Protocol):
     def hold(self, *, paused: bool) -> None:
         """Tell the driver, and send what it has to say about it."""
         self._driver.hold(paused=paused)
+        self._note_output()
+
+    def command(self, order: Order, on_end: OnCommandEnd) -> None:
+        """Have the driver give the board a command, and send it."""
+        self._driver.command(order, self._monotonic_s(), on_end)
         self._note_output()
 
     def stop(self) -> None:

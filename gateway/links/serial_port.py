@@ -10,13 +10,14 @@ from typing import NoReturn
 import serial_asyncio
 
 from gateway.clock import Clock
-from gateway.drivers.base import StreamDriver
+from gateway.drivers.base import OnCommandEnd, StreamDriver
 from gateway.errors import LinkError
 from gateway.links.conversation import Conversation
 from gateway.links.port_failures import explain
 from gateway.links.posix_serial import PosixSerial, close_descriptor
 from gateway.links.threads import Call
 from gateway.model import Event, Fault
+from gateway.protocol.requests import Order
 from gateway.status import LinkStatus
 
 _log = logging.getLogger(__name__)
@@ -89,6 +90,16 @@ class SerialLink:
         self._is_paused = paused
         if self._conversation is not None:
             self._conversation.hold(paused=paused)
+
+    def command(self, order: Order, on_end: OnCommandEnd) -> bool:
+        """Have the board here do something at most once; False if the port is not open.
+
+        `on_end` is called once, maybe before this returns.
+        """
+        if self._conversation is None:
+            return False
+        self._conversation.command(order, on_end)
+        return True
 
     async def _open(self) -> PosixSerial:
         if self._stuck is not None and self._stuck.is_running:  # another would be a thread more

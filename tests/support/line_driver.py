@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from gateway.drivers.base import OnCommandEnd
 from gateway.model import Event, Fault, Gone, Readings, Sample
+from gateway.protocol.requests import Order
+from gateway.protocol.session_events import CommandReturned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +52,10 @@ class NumberDriver:
     def hold(self, *, paused: bool) -> None:
         self.paused.append(paused)
         self.to_send += b"pause\n" if paused else b"go\n"
+
+    def command(self, order: Order, now_s: float, on_end: OnCommandEnd) -> None:
+        del now_s
+        on_end(CommandReturned(order.command_id, order.was_sent))
 
     def close(self, now_s: float) -> list[Event]:
         del now_s
