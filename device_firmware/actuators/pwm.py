@@ -1,7 +1,8 @@
 # A dimmed output, 0 to 100 %: lamps, fans, heaters.
 #
 # config: {"name": "fan", "pin": 4}; "title" for people; "freq": 1000 Hz; "start": at boot (0);
-# "safe": percentage when the link is lost (null: as it is); "active_low".
+# "safe": percentage when the link is lost (null: as it is); "active_low"; "light": true for a lamp,
+# which is then one in Home Assistant, and also takes on (as bright as it last was) and off.
 
 
 class Actuator:
@@ -13,15 +14,17 @@ class Actuator:
         self.key = config["name"]
         self._title = config.get("title", self.key)
         self._active_low = bool(config.get("active_low", False))
+        self._light = bool(config.get("light", False))
         safe = config.get("safe")
         self._safe = None if safe is None else self._percent(safe)
         self.state = self._percent(config.get("start", self._safe or 0))
+        self._bright = self.state or 100
         self._pwm = PWM(
             Pin(config["pin"]), freq=config.get("freq", 1000), duty_u16=self._duty(self.state)
         )
 
     def describe(self):
-        return {
+        said = {
             "k": self.key,
             "n": self._title,
             "t": self.kind,
@@ -29,8 +32,17 @@ class Actuator:
             "unit": "%",
             "state": self.state,
         }
+        if self._light:
+            said["light"] = True
+        return said
 
     def set(self, value):
+        if self._light:
+            word = str(value).lower()
+            if word in ("on", "true"):
+                value = self.state or self._bright
+            elif word in ("off", "false"):
+                value = 0
         self._write(self._percent(value))
 
     def safe(self):
@@ -40,6 +52,7 @@ class Actuator:
     def _write(self, percent):
         self._pwm.duty_u16(self._duty(percent))
         self.state = percent
+        self._bright = percent or self._bright
 
     def _percent(self, value):
         if isinstance(value, str):

@@ -46,6 +46,12 @@ def test_every_command_is_described() -> None:
         assert f"`{path.stem}`" in section("Commands"), path.name
 
 
+def test_every_kind_of_actuator_is_described() -> None:
+    described = set(re.findall(r"^\| `(\w+)` \|", section("Actuators"), re.MULTILINE))
+
+    assert described == {path.stem for path in (FIRMWARE / "actuators").glob("*.py")} | {"kind"}
+
+
 def test_the_files_named_in_the_tables_are_there() -> None:
     for name in re.findall(
         r"`((?:main|board|sensors|actuators|commands|host)[\w/]*(?:\.py|/))`", README
