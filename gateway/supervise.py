@@ -25,7 +25,7 @@ async def keep_running(
 
     `run` gets a `progress` callback and calls it on every good datum: only real data resets the
     backoff, so a port that opens but sends garbage is not hammered. Each reason is warned of once
-    until then: who mends what was said first must hear what comes next; `may_warn` is asked each time.
+    until then, if `may_warn`: who mends what was said first must hear what comes next.
 
     Cancelled, it ends, also where a library below turned the cancellation into an error of its own
     and `run` made a `LinkError` of that.

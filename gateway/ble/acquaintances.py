@@ -38,13 +38,12 @@ class Acquaintances:
         self._make_room()
         self._on_change()
 
-    def forget(self, device: str) -> None:
-        """Let it be a stranger again."""
-        addresses = [address for address, its in self._devices.items() if its == device]
-        for address in addresses:
-            del self._devices[address]
-        if addresses:
-            self._on_change()
+    def forget(self, address: str) -> bool:
+        """Let whoever is there be a stranger again; say whether it was none."""
+        if self._devices.pop(address, None) is None:
+            return False
+        self._on_change()
+        return True
 
     def _make_room(self) -> None:
         while len(self._devices) > MAX_REMEMBERED:

@@ -111,6 +111,12 @@ class Boards:
         board = self._boards.get(name)
         return None if board is None else board.link
 
+    def forget(self, address: str) -> bool:
+        """Let a board be a stranger again, and go; say whether it was known."""
+        if address in self._boards:
+            self._drop(address)
+        return self._known.forget(address)
+
     def hold(self, *, paused: bool) -> None:
         """Ask all boards to keep their samples for now, or to go on."""
         self._is_paused = paused

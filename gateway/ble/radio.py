@@ -112,8 +112,13 @@ class Radio:
         """Return the link to a board, by its address, if there is one."""
         return self._boards.link(name)
 
+    def forget(self, address: str) -> bool:
+        """Let a device be a stranger again; say whether it was none."""
+        is_board = self._boards.forget(address)
+        return self._policy.remove(address) or is_board
+
     def open_window(self, for_s: float) -> None:
-        """Let others join for so long."""
+        """Let others join for so long; 0 closes the window."""
         self._policy.open_window(self._house.clock.monotonic_s(), for_s)
 
     def _hear(self, advert: Advert, device: Connectable) -> None:

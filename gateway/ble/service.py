@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from gateway.backoff import Backoff
+from gateway.drivers.base import OnCommandEnd
 from gateway.house import House
 from gateway.joining import JoinMode
 from gateway.links.threads import Call
+from gateway.protocol.requests import Order
 
 if TYPE_CHECKING:
     from gateway.ble.radio import Radio
@@ -100,8 +102,20 @@ class Ble:
         """Return the link to a board, by its address, if there is one."""
         return None if self._radio is None else self._radio.link(name)
 
+    def command(self, address: str, order: Order, on_end: OnCommandEnd) -> bool:
+        """Have the board there do something at most once; False if it is not connected.
+
+        `on_end` is called once, maybe before this returns.
+        """
+        link = self.link(address)
+        return link is not None and link.command(order, on_end)
+
+    def forget(self, address: str) -> bool:
+        """Let a device be a stranger again; say whether it was none."""
+        return self._radio is not None and self._radio.forget(address)
+
     def open_window(self, for_s: float) -> bool:
-        """Let devices join for so long; False while there is no radio."""
+        """Let devices join for so long, 0 closes the window; False while there is no radio."""
         if self._radio is None:
             return False
         self._radio.open_window(for_s)
