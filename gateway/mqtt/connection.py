@@ -32,7 +32,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.errors import LinkError
-from gateway.mqtt.failures import NO_QOS_1, NO_RETAIN, REFUSALS, explain
+from gateway.mqtt.failures import MESSAGE_REFUSALS, NO_QOS_1, NO_RETAIN, REFUSALS, explain
 from gateway.mqtt.incoming import Listener
 from gateway.mqtt.paho_packets import (
     connect_properties,
@@ -61,7 +61,9 @@ _SESSION_TAKEN_OVER = 142
 FIRST_FAILURE = 0x80
 """Reason codes from here on mean that the broker did not take the message. MQTT 5, 2.4."""
 
-UNFIT = frozenset({0x95, 0x99})
+PACKET_TOO_LARGE = 0x95
+
+UNFIT = frozenset({PACKET_TOO_LARGE, 0x99})
 """Reason codes that say the message itself will never do: too large, bad payload format."""
 
 Ack: TypeAlias = tuple[int, int]
@@ -70,7 +72,10 @@ Ack: TypeAlias = tuple[int, int]
 
 def refusal_text(reason_code: int) -> str:
     """Return what a PUBACK's reason code means."""
-    return str(ReasonCode(PacketTypes.PUBACK, identifier=reason_code)).lower()
+    if reason_code == PACKET_TOO_LARGE:  # no PUBACK says so; it is what a DISCONNECT would
+        return "larger than the broker takes"
+    words = MESSAGE_REFUSALS.get(reason_code)
+    return words or str(ReasonCode(PacketTypes.PUBACK, identifier=reason_code)).lower()
 
 
 class Loss(Enum):

@@ -10,7 +10,8 @@ from gateway.clock import Clock, TimeFormat
 from gateway.errors import LinkError
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.channel import Channel
-from gateway.mqtt.connection import FIRST_FAILURE, Connection, refusal_text
+from gateway.mqtt.client_lock import ClientLock
+from gateway.mqtt.connection import FIRST_FAILURE, PACKET_TOO_LARGE, Connection, refusal_text
 from gateway.mqtt.documents import Documents, Post
 from gateway.mqtt.incoming import Handler, Inbox, Listener
 from gateway.mqtt.messages import Composer
@@ -67,14 +68,17 @@ class Publisher:
         heartbeat_s: float = 60.0,
         names: Names | None = None,
         ledger: TopicLedger | None = None,
+        lock: ClientLock | None = None,
     ) -> None:
         """Make the publisher of one gateway.
 
         `session` names this run of it; its health is renewed each `heartbeat_s`; `names` tells what
         devices are called in topics. With a `ledger` nothing is retained on a topic that it has not
-        noted, nor are the states of a device that nobody claimed.
+        noted, nor are the states of a device that nobody claimed. With a `lock` there is but one
+        connection of this name from this machine.
         """
         self._settings = settings
+        self._lock = lock
         self._client_id = settings.client_id or f"edge-gateway-{gateway}"
         self._session = session
         self._clock = clock
@@ -137,6 +141,10 @@ class Publisher:
             self._shipments.newest.move(topic, to_topic)
             self.retain_at(topic, None)
 
+    def noted_topics(self) -> Iterable[str]:
+        """Return all topics on which something may be retained."""
+        return self._retained.topics()
+
     def load_retained(self, topics_noted: Iterable[str]) -> None:
         """Take up the ledger: what nobody claims, and is no document, is cleared at the broker.
 
@@ -190,6 +198,12 @@ class Publisher:
         Raises:
             LinkError: the broker cannot be reached, refuses the gateway, or was lost.
         """
+        if self._lock is not None:
+            try:
+                self._lock.take()
+            except LinkError as exc:
+                self._status.broker.trouble = str(exc)
+                raise
         will = (self._status_topic, self._offline)
         await self._retained.wait_noted(self._status_topic)
         self._own_status.connecting()
@@ -278,13 +292,20 @@ class Publisher:
                 await self._has_documents.wait()
                 continue
             try:
-                await channel.send(post, partial(self._on_answer, post))
+                await self._send_post(channel, post)
             except asyncio.CancelledError:
                 self._documents.returned(post)
                 raise
             unannounced -= post.retain
             if not unannounced:
                 is_announced.set()
+
+    async def _send_post(self, channel: Channel, post: Post) -> None:
+        limit_bytes = channel.connection.limits.packet_bytes
+        if limit_bytes is not None and post.packet_bytes > limit_bytes:
+            self._on_answer(post, PACKET_TOO_LARGE)  # the broker would hang up, again and again
+        else:
+            await channel.send(post, partial(self._on_answer, post))
 
     def _next_lost(self) -> Post | None:
         """Return the newest state of a device whose state the broker lost."""
@@ -326,7 +347,7 @@ class Publisher:
     async def _say_goodbye(self, channel: Channel, *, is_announced: bool) -> None:
         await self._shipments.finish(channel)
         while is_announced and (post := self._documents.next()) is not None:
-            await channel.send(post, partial(self._on_answer, post))
+            await self._send_post(channel, post)
         if await channel.wait_answered():
             farewell = Post(self._status_topic, self._offline, retain=True)
             await channel.send(farewell, lambda _reason_code: None)

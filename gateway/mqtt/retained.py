@@ -75,6 +75,10 @@ class Retained:
         """Note that a document takes the place of the empty message."""
         self._clearing.discard(topic)
 
+    def topics(self) -> list[str]:
+        """Return all topics that are noted, or about to be."""
+        return sorted(self._noted | self._noting)
+
     def strangers(self, documents: Container[str]) -> list[str]:
         """Return the topics of the ledger that are neither claimed nor a document's."""
         return [

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import pytest
 
 from gateway.backoff import Backoff
 from gateway.clock import Clock
+from gateway.mqtt.client_lock import ClientLock
 from gateway.mqtt.publisher import BrokerSettings, Publisher
 from gateway.status import Status
 from gateway.store.outbox import Outbox, OutboxOptions
@@ -33,7 +34,9 @@ def broker(mosquitto_bin: Path, tmp_path: Path) -> Iterator[Broker]:
         yield running
 
 
-def publisher_for(host: str, port: int, status: Status) -> Publisher:
+def publisher_for(
+    host: str, port: int, status: Status, lock: ClientLock | None = None
+) -> Publisher:
     clock = Clock(is_synchronised=lambda: False)
     return Publisher(
         BrokerSettings(host=host, port=port, base_topic=BASE),
@@ -44,6 +47,7 @@ def publisher_for(host: str, port: int, status: Status) -> Publisher:
         clock=clock,
         timekeeper=TimeKeeper(clock),
         status=status,
+        lock=lock,
     )
 
 
@@ -162,3 +166,42 @@ async def test_a_broker_that_kept_what_was_retained_is_not_suspected(broker: Bro
             await settled.wait()  # the gateway has heard what came before it, its birth too
     assert lost == [1]
     assert new_sessions_after == [0]
+
+
+async def test_a_document_larger_than_the_broker_takes_is_left_out_and_stops_nothing(
+    mosquitto_bin: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    status = Status()
+    with Broker.running(mosquitto_bin, tmp_path, settings=["max_packet_size 2000"]) as broker:
+        publisher = publisher_for(broker.host, broker.port, status)
+        publisher.retain("large/info", b"x" * 2000)
+        publisher.retain("small/info", b"small")
+        ends: asyncio.Queue[bool] = asyncio.Queue()
+        async with Subscriber(broker.host, broker.port, f"{BASE}/#") as seen, running(publisher):
+            publisher.send("their/answers", b"x" * 2000, on_done=ends.put_nowait)
+            assert await ends.get() is False
+            await seen.wait_for(lambda messages: b"small" in [each.payload for each in messages])
+
+    assert status.broker.connects == 1
+    assert status.counts["documents_refused"] == 2
+    assert "larger than the broker takes" in caplog.text
+
+
+async def test_a_second_gateway_of_a_name_waits_and_says_why(broker: Broker) -> None:
+    first, second = Status(), Status()
+    locks = [ClientLock(f"{broker.host}:{broker.port}", "same") for _ in range(2)]
+    async with running(publisher_for(broker.host, broker.port, first, locks[0])):
+        await until(lambda: first.broker.connected)
+        async with running(publisher_for(broker.host, broker.port, second, locks[1])):
+            await until(lambda: "expel each other" in second.broker.trouble)
+            assert second.broker.connects == 0
+
+            locks[0].release()
+            await until(lambda: second.broker.connected)
+    locks[1].release()
+
+
+async def until(is_met: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not is_met():  # noqa: ASYNC110 - the status board has no event
+            await asyncio.sleep(0.01)
