@@ -45,8 +45,6 @@ class WindowState:
             return False
         self._count = 0
         self._due_s += length_s  # by the clock, not by the number: else windows would grow longer
-        if self._due_s <= taken_s:
-            self._due_s = taken_s + length_s
         return True
 
     def result(self, window: Window) -> float:
@@ -55,4 +53,4 @@ class WindowState:
             return self._least
         if window == "max":
             return self._greatest
-        return min(max(self._mean, self._least), self._greatest)
+        return self._mean

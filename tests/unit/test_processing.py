@@ -147,6 +147,7 @@ def test_what_is_no_number_gets_no_windows_in_a_description(kind: str) -> None:
         (SensorRule("t", decimals=1), 21.56, 21.6),
         (SensorRule("t", decimals=0), 21.56, 22),
         (SensorRule("t", decimals=0), 7, 7),
+        (SensorRule("t", decimals=1), 7, 7),
         (SensorRule("t", decimals=2), 21.5, 21.5),
         (SensorRule("t", scale=0.001, decimals=1), 101_325, 101.3),
     ],
@@ -186,6 +187,12 @@ def test_a_number_within_the_deadband_is_left_out_and_no_slow_change_is_missed()
     numbers = [21.5, 21.55, 21.59, 21.6, 21.5, 21.45, 21.41, 21.39]
     kept = [21.5, None, None, 21.6, 21.5, None, None, 21.39]
     assert of_temperature(rule, *numbers) == kept
+
+
+def test_a_deadband_does_not_mind_binary_fractions() -> None:
+    assert 0.3 - 0.2 < 0.1
+
+    assert of_temperature(SensorRule("t", deadband=0.1), 0.2, 0.3) == [0.2, 0.3]
 
 
 def test_a_number_that_does_not_move_is_published_now_and_then() -> None:
