@@ -65,6 +65,9 @@ class Actuator:
     def _checked(self, value):
         kind = self.kind
         if kind == "number":
+            if self._type == "light":
+                word = str(value).lower()
+                value = {"on": 100, "true": 100, "off": 0, "false": 0}.get(word, value)
             try:
                 number = float("nan" if isinstance(value, bool) else value)
             except (TypeError, ValueError):

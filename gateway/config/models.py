@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, field_validator
 from gateway.config.ble_models import BleSettings
 from gateway.config.device_models import DeviceSettings, check_devices
 from gateway.config.fields import SECTION, Seconds, Text, Whole
+from gateway.config.homeassistant_models import HomeAssistantSettings
 from gateway.config.mqtt_models import MqttSettings
 from gateway.config.serial_models import SerialSettings
 from gateway.model import MAX_SLUG, slug
@@ -134,6 +135,10 @@ class Settings(BaseModel):
     )
     outbox: OutboxSettings = Field(
         default_factory=OutboxSettings, description="Samples that wait for the broker."
+    )
+    homeassistant: HomeAssistantSettings = Field(
+        default_factory=HomeAssistantSettings,
+        description="Whether devices appear in Home Assistant by themselves.",
     )
     device: tuple[DeviceSettings, ...] = Field(
         default=(), max_length=1000, description="What is different for some devices."

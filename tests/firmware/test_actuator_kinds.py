@@ -222,7 +222,7 @@ say(a.state)
     [
         ({}, ["on", False, 1], ["perhaps", 2], True),
         ({"type": "number", "range": [5, 30], "step": 0.5}, [21.5, "7"], [4, 31, True, "x"], 7),
-        ({"type": "light"}, [40, "0", 12.5], [101, -1, None], 12.5),
+        ({"type": "light"}, [40, "0", True, False, "ON", 12.5], [101, -1, None, "dim"], 12.5),
         ({"type": "select", "options": ["eco", "boost"]}, ["boost"], ["turbo", None], "boost"),
         ({"type": "text"}, ["", "hello"], [5, None], "hello"),
         ({"type": "button"}, [True, "PRESS"], [], None),
