@@ -6,22 +6,32 @@ import logging
 import resource
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 from gateway import __version__, wiring
+from gateway.admin.backup import BackupParts, Backups, DatabasePart
+from gateway.admin.diagnostics import Diagnostics, Sources
+from gateway.admin.recent_log import RecentLog
+from gateway.admin.service import Admin
+from gateway.admin.verbs import make_verbs
+from gateway.all_links import AllLinks
 from gateway.backoff import Backoff
-from gateway.ble.service import Ble
 from gateway.clock import Clock
 from gateway.config.models import Settings
-from gateway.errors import StoreError
+from gateway.errors import ConfigError, RequestError, StoreError
 from gateway.health import call_every, memory_bytes, watch_loop_lag
 from gateway.house import House
+from gateway.links.threads import Call
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.publisher import Publisher
 from gateway.pipeline import SLEEPERS_LOOK_S, Pipeline
-from gateway.ports import Ports
 from gateway.processing.processor import Processor
 from gateway.protocol.delivery import DeliveryBook
+from gateway.reload import Act, Reloaded, Reloader, Reread
 from gateway.status import Status
+from gateway.store import database
 from gateway.store.keeper import Keeper
 from gateway.store.ledger import Entry
 from gateway.store.outbox import Outbox
@@ -44,9 +54,17 @@ class App:
     """One gateway: ports, outbox and broker, joined."""
 
     def __init__(
-        self, settings: Settings, password: str | None = None, clock: Clock | None = None
+        self,
+        settings: Settings,
+        password: str | None = None,
+        clock: Clock | None = None,
+        *,
+        reread: Reread | None = None,
+        config: Path | None = None,
     ) -> None:
+        """`reread` reads the configuration again; `config` is its file."""
         self._settings = settings
+        self._config = config
         self._clock = clock or Clock()
         self._timekeeper = TimeKeeper(self._clock)
         self._run = secrets.randbits(32)
@@ -83,9 +101,23 @@ class App:
             watermarks=self._book.changed,
             recall=self._recall,
         )
-        house = self._make_house()
-        self._ports = Ports(wiring.ports_options(settings), house)
-        self._ble = Ble(wiring.ble_options(settings), house) if settings.ble.enabled else None
+        self._links = AllLinks(
+            self._make_house(), wiring.ports_options(settings), wiring.ble_options(settings)
+        )
+        self._reloader = Reloader(
+            settings,
+            password,
+            reread,
+            {
+                "serial": self._look_at_ports,
+                "ble": self._look_at_radio,
+                "device": self._look_at_devices,
+                "log": self._look_at_log,
+            },
+        )
+        self._recent_log = RecentLog()
+        self._admin = self._make_admin(settings, password)
+        self._tasks: asyncio.TaskGroup | None = None
         self.outbox.on_crowded = self._hold
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
@@ -96,10 +128,13 @@ class App:
         _raise_descriptor_limit()
         _collect_garbage_less_often()
         health_interval_s = self._settings.gateway.health_interval_s
+        logging.getLogger().addHandler(self._recent_log)
         try:
             await self._claim_store()
             async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
                 tasks.create_task(self._keeper.run(), name="store")
+                tasks.create_task(self._admin.run(), name="admin")
                 broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
                 serving = keep_running("broker", self._publisher.run, broker)
                 tasks.create_task(serving, name="broker")
@@ -109,15 +144,17 @@ class App:
                 tasks.create_task(sleepers, name="sleepers")
                 health = call_every(health_interval_s, self._publish_health)
                 tasks.create_task(health, name="health")
-                links = tasks.create_task(self._run_links(), name="links")
+                links = tasks.create_task(self._links.run(), name="links")
                 if ready is not None:
                     ready()
                 try:
                     await asyncio.Event().wait()
                 finally:
+                    self._tasks = None
                     await self._settle(links)
         finally:
             await self._keeper.close()
+            logging.getLogger().removeHandler(self._recent_log)
             if left := sum(len(parcel.records) for parcel in self.outbox.unsaved.values()):
                 _log.error(
                     "stopped with %d samples that neither the broker nor the disk has; boards with "
@@ -141,15 +178,65 @@ class App:
             safe_next = max(entry.safe_next, entry.stored_next)
             self._book.restore(entry.device, entry.boot, safe_next, entry.claimed_next)
 
+    def permit_join(self, for_s: float | None = None) -> float:
+        """Let devices that are heard join for so long, and return for how long; 0 ends it.
+
+        None stands for the time the configuration says.
+
+        Raises:
+            RequestError: there are no windows in the configuration, or there is no radio.
+        """
+        ble = self._reloader.settings.ble
+        if not ble.enabled or ble.join != "window":
+            told = f'ble.join is "{ble.join}", not "window"' if ble.enabled else "ble.enabled is no"
+            raise RequestError(f"there is no window to open: {told}")
+        if for_s is None:
+            for_s = ble.window_s
+        if not self._links.open_window(for_s):
+            raise RequestError("there is no window to open: there is no radio")
+        _log.info("bluetooth: devices that are heard within %g s may join", for_s)
+        return for_s
+
     def open_join_window(self) -> None:
-        """Let devices that are heard join for a while, where the configuration has windows."""
-        ble = self._settings.ble
-        if self._ble is None or ble.join != "window":
-            _log.warning('bluetooth: no window to open: ble.join is not "window"')
-        elif not self._ble.open_window(ble.window_s):
-            _log.warning("bluetooth: no window to open: there is no radio")
-        else:
-            _log.info("bluetooth: devices that are heard within %g s may join", ble.window_s)
+        """Do as `permit_join`, and log why not."""
+        try:
+            self.permit_join()
+        except RequestError as exc:
+            _log.warning("bluetooth: %s", exc)
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again, and bring to it what can be changed while it runs.
+
+        Raises:
+            ConfigError: it cannot be used; everything is as it was.
+        """
+        assert self._tasks is not None  # noqa: S101 - whoever asks runs in it
+        # In a task of its own: who asked may lose patience, and half a reload is none.
+        reloading = self._tasks.create_task(self._reload(), name="reload")
+        return await asyncio.shield(reloading)
+
+    def request_reload(self) -> None:
+        """Do as `reload`, by and by, and log what came of it."""
+
+        async def reload() -> None:
+            with suppress(ConfigError):
+                await self._reload()
+
+        if self._tasks is not None:
+            self._tasks.create_task(reload(), name="reload")
+
+    async def _reload(self) -> Reloaded:
+        try:
+            done = await self._reloader.reload()
+        except ConfigError as exc:
+            for line in str(exc).split("\n"):
+                _log.error("reload: %s", line)
+            _log.error("reload: nothing was changed")
+            raise
+        _log.info("reload: %s", ", ".join(done.changed) or "nothing has changed")
+        if done.needs_restart:
+            _log.warning("reload: a restart is needed for %s", ", ".join(done.needs_restart))
+        return done
 
     async def _settle(self, links: asyncio.Task[None]) -> None:
         """Ask boards to keep their samples, deliver or store what is here, then close the ports.
@@ -171,12 +258,77 @@ class App:
         links.cancel()
         await asyncio.wait([links])
 
-    async def _run_links(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            if self._settings.serial.enabled:
-                tasks.create_task(self._ports.run(), name="ports")
-            if self._ble is not None:
-                tasks.create_task(self._ble.run(), name="ble")
+    def _look_at_ports(self, settings: Settings) -> Act | None:
+        options = wiring.ports_options(settings)
+        if options == self._links.ports_options:
+            return None
+        return partial(self._links.use_ports, options)
+
+    def _look_at_radio(self, settings: Settings) -> Act | None:
+        options = wiring.ble_options(settings)
+        if options == self._links.ble_options:
+            return None
+        return partial(self._links.use_radio, options)
+
+    def _look_at_devices(self, settings: Settings) -> Act | None:
+        if settings.device == self._reloader.settings.device:
+            return None
+
+        async def act() -> list[str]:
+            self._processor.reconfigure(wiring.processing_rules(settings))
+            return []
+
+        return act
+
+    def _look_at_log(self, settings: Settings) -> Act | None:
+        level = settings.log.level.upper()
+        if settings.log == self._reloader.settings.log:
+            return None
+
+        async def act() -> list[str]:
+            logging.getLogger().setLevel(level)
+            return []
+
+        return act
+
+    def _make_admin(self, settings: Settings, password: str | None) -> Admin:
+        folder = settings.outbox_path.parent
+        gateway = settings.gateway.name
+        sources = Sources(
+            self.status,
+            settings=lambda: wiring.public_settings(self._reloader.settings),
+            health=self._health,
+            log_lines=lambda: self._recent_log.lines(
+                wiring.secrets_of(self._reloader.settings, password)
+            ),
+        )
+        verbs = make_verbs(
+            status=self.status,
+            permit_join=self.permit_join,
+            reload=self.reload,
+            backups=Backups(folder / "backups", gateway, self._backup_parts),
+            diagnostics=Diagnostics(folder / "diagnostics", gateway, sources),
+        )
+        return Admin(self._publisher, settings.base_topic, verbs, self.status.counts)
+
+    def _backup_parts(self) -> BackupParts:
+        settings = self._reloader.settings
+        files, credentials = wiring.backup_files(settings, self._config)
+        outbox = settings.outbox_path
+
+        async def copy_outbox(path: Path) -> None:
+            await Call(partial(database.copy, outbox, path)).result()
+
+        return BackupParts(
+            files=files,
+            credentials=credentials,
+            databases={"outbox.db": DatabasePart(outbox, copy_outbox)},
+            about={
+                "version": __version__,
+                "gateway": settings.gateway.name,
+                "settings": wiring.public_settings(settings),
+            },
+        )
 
     def _make_house(self) -> House:
         return House(
@@ -193,21 +345,19 @@ class App:
     def _hold(self, is_crowded: bool) -> None:  # noqa: FBT001 - the outbox tells its state
         # The other half of the room is for devices that cannot wait.
         self._book.pause_room.records = self.outbox.room // 2
-        self._ports.hold(paused=is_crowded)
-        if self._ble is not None:
-            self._ble.hold(paused=is_crowded)
+        self._links.hold(paused=is_crowded)
 
     def _publish_health(self) -> None:
-        self._publisher.retain(
-            topics.HEALTH,
-            payloads.health(
-                self.status,
-                self._timekeeper,
-                memory_bytes=memory_bytes(),
-                outbox_in_memory=self.outbox.in_memory,
-                outbox_on_disk=self.outbox.on_disk,
-                outbox_oldest_s=self._oldest_s(),
-            ),
+        self._publisher.retain(topics.HEALTH, self._health())
+
+    def _health(self) -> bytes:
+        return payloads.health(
+            self.status,
+            self._timekeeper,
+            memory_bytes=memory_bytes(),
+            outbox_in_memory=self.outbox.in_memory,
+            outbox_on_disk=self.outbox.on_disk,
+            outbox_oldest_s=self._oldest_s(),
         )
 
     def _oldest_s(self) -> float | None:

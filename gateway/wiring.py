@@ -1,5 +1,8 @@
 """Settings -> what each part of the gateway is told; pure."""
 
+from pathlib import Path
+from typing import Any
+
 from gateway.ble.service import BleOptions
 from gateway.config.bind_keys import bind_keys
 from gateway.config.device_models import SensorSettings
@@ -74,10 +77,10 @@ def processing_rules(settings: Settings) -> dict[str, DeviceRule]:
 
 
 def ports_options(settings: Settings) -> PortsOptions:
-    """Return which serial ports to use, and how."""
+    """Return which serial ports to use, and how; none if they are not to be read."""
     serial = settings.serial
     return PortsOptions(
-        patterns=serial.patterns,
+        patterns=serial.patterns if serial.enabled else (),
         exclude=serial.exclude,
         rescan_s=serial.rescan_s,
         use=PortUse(_serial_options(serial, None), LineFormat()),
@@ -85,9 +88,15 @@ def ports_options(settings: Settings) -> PortsOptions:
     )
 
 
-def ble_options(settings: Settings) -> BleOptions:
-    """Return which radio to use, and for whom."""
+def ble_options(settings: Settings) -> BleOptions | None:
+    """Return which radio to use, and for whom; None if it is to be left alone.
+
+    Raises:
+        ConfigError: the file of bind keys cannot be read.
+    """
     ble = settings.ble
+    if not ble.enabled:
+        return None
     return BleOptions(
         joined_path=settings.joined_path,
         adapter=ble.adapter,
@@ -99,6 +108,48 @@ def ble_options(settings: Settings) -> BleOptions:
         turn_s=ble.turn_s,
         deaf_s=ble.deaf_s,
     )
+
+
+def public_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings as JSON knows them, for strangers' eyes."""
+    shown = settings.model_dump(mode="json")
+    if shown["mqtt"]["username"]:
+        shown["mqtt"]["username"] = "(not shown)"
+    for device in shown["ble"]["device"]:
+        if device["bind_key"]:
+            device["bind_key"] = "(not shown)"
+    return shown
+
+
+def secrets_of(settings: Settings, password: str | None) -> list[str]:
+    """Return what must not be in anything that is shown."""
+    keys = [device.bind_key for device in settings.ble.device if device.bind_key]
+    return [*keys, *([password] if password else [])]
+
+
+def backup_files(
+    settings: Settings, config: Path | None
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the files that belong into each backup, and the credentials, by their names there."""
+    mqtt = settings.mqtt
+    has_key_of_its_own = bool(mqtt.key_file or mqtt.key_credential)
+    files = {
+        "gateway.toml": config,
+        "joined.json": settings.joined_path if settings.ble.join == "window" else None,
+        "bind-keys": settings.ble.bind_keys_file,
+        "mqtt-ca.pem": mqtt.ca_file,
+        "mqtt-cert.pem": mqtt.cert_file if has_key_of_its_own else None,
+    }
+    credentials = {
+        "mqtt-cert.pem": None if has_key_of_its_own else mqtt.cert_file,
+        "mqtt-key.pem": mqtt.key_file,
+        "mqtt-password": mqtt.password_file,
+    }
+    return _given(files), _given(credentials)
+
+
+def _given(paths: dict[str, Path | None]) -> dict[str, Path]:
+    return {name: path for name, path in paths.items() if path is not None}
 
 
 def _sensor_rule(sensor: SensorSettings) -> SensorRule:

@@ -33,6 +33,8 @@ HEIGHT = {
     "topic_ledger": 4,
     "pipeline": 4,
     "ports": 4,
+    "all_links": 4,
+    "reload": 4,
     "wiring": 4,
     "health": 4,
     "app": 4,
@@ -70,7 +72,7 @@ OWNERS = {
 }
 """Each I/O library has one owner, so that replacing it changes one module."""
 
-SETTINGS_READERS = {"app", "wiring", "cli", "config", "__main__"}
+SETTINGS_READERS = {"app", "wiring", "reload", "cli", "config", "__main__"}
 
 MODULES = sorted(ROOT.rglob("*.py"))
 

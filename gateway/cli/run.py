@@ -7,7 +7,9 @@ the broker is looked for on this machine; if there is none, a small one is start
 import argparse
 import asyncio
 import logging
+import os
 import signal
+from functools import partial
 from pathlib import Path
 
 from gateway.app import App
@@ -29,7 +31,8 @@ examples:
   edge-gateway run --broker broker.local --port-pattern '/dev/ttyS*' --port-pattern '/dev/ttyUSB*'
   edge-gateway run --config /etc/edge-gateway/gateway.toml
 
-Ctrl-C or SIGTERM stops it in order; SIGUSR1 lets Bluetooth devices join for a while, where the
+Ctrl-C or SIGTERM stops it in order; SIGHUP reads the configuration again (without --config, and in
+a terminal, it stops the gateway); SIGUSR1 lets Bluetooth devices join for a while, where the
 configuration has `join = "window"`. The password of the broker comes from a file or a systemd
 credential named in the configuration, never from the command line.
 Exit codes: 0 stopped, 1 failed, 2 wrong usage or configuration.
@@ -67,13 +70,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Be the gateway."""
     overrides = _overrides(arguments)
-    settings = with_credentials(load(arguments.config, overrides))
-    password = read_password(settings.mqtt)
+    settings, password = _read(arguments.config, overrides)
     logs.configure(settings.log.level)
     for remark in exposed_secrets(settings):
         _log.warning("%s", remark)
     run_until_stopped(_run(settings, password, arguments.config, overrides))
     return OK
+
+
+def _read(config: Path | None, overrides: Overrides) -> tuple[Settings, str | None]:
+    """Return the settings, and the broker's password."""
+    settings = with_credentials(load(config, overrides))
+    return settings, read_password(settings.mqtt)
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
@@ -95,8 +103,13 @@ async def _run(
     if settings.serial.enabled:
         _log.info("looking for boards at %s", ", ".join(settings.serial.patterns))
     if settings.mqtt.is_configured or await listens(LOCALHOST, MQTT_PORT):
-        app = App(settings, password)
-        _open_windows(app)
+        app = App(
+            settings,
+            password,
+            reread=None if config is None else partial(_read, config, overrides),
+            config=config,
+        )
+        _heed_signals(app, config)
         await app.run()
         return
     if not available():
@@ -113,11 +126,19 @@ async def _run(
             broker.port,
         )
         mqtt = {**overrides.get("mqtt", {}), **embedded_settings(broker)}
-        app = App(load(config, {**overrides, "mqtt": mqtt}), password)
-        _open_windows(app)
+        read = partial(_read, config, {**overrides, "mqtt": mqtt})
+        app = App(*read(), reread=None if config is None else read, config=config)
+        _heed_signals(app, config)
         await run_with(app, broker)
 
 
-def _open_windows(app: App) -> None:
-    """Let SIGUSR1 open a window for devices to join."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, app.open_join_window)
+def _heed_signals(app: App, config: Path | None) -> None:
+    """Let SIGUSR1 open a window for devices to join, and SIGHUP read the configuration again.
+
+    In a terminal SIGHUP says that it is closed, and ends the gateway as ever.
+    """
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, app.open_join_window)
+    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    if config is not None and not is_ignored and not os.isatty(0):
+        loop.add_signal_handler(signal.SIGHUP, app.request_reload)

@@ -1,0 +1,48 @@
+"""What the gateway does when it is asked to: each verb, listed."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Final
+
+from gateway.admin.backup import BACKUP_S, Backups
+from gateway.admin.checkup import problems_of
+from gateway.admin.diagnostics import Diagnostics
+from gateway.admin.service import Verb
+from gateway.reload import Reloaded
+from gateway.requests.admin import HealthCheckRequest, PermitJoinRequest, ReloadRequest
+from gateway.status import Status
+
+RELOAD_S: Final = 60.0
+"""A radio that is begun anew ends its connections first."""
+
+FILE_S: Final = 10.0
+"""Diagnostics that become a file wait for the disk."""
+
+
+def make_verbs(
+    *,
+    status: Status,
+    permit_join: Callable[[float | None], float],
+    reload: Callable[[], Awaitable[Reloaded]],
+    backups: Backups,
+    diagnostics: Diagnostics,
+) -> Mapping[str, Verb]:
+    """Return how each request is done, by its verb."""
+
+    async def permit(request: PermitJoinRequest) -> object:
+        return {"seconds": permit_join(request.seconds)}
+
+    async def reload_all(_request: ReloadRequest) -> object:
+        return asdict(await reload())
+
+    async def check(_request: HealthCheckRequest) -> object:
+        problems = problems_of(status)
+        return {"healthy": not problems, "problems": problems}
+
+    return {
+        "permit_join": Verb(permit),
+        "reload": Verb(reload_all, longest_s=RELOAD_S),
+        "backup": Verb(backups.make, longest_s=BACKUP_S),
+        "diagnostics": Verb(diagnostics.gather, changes_something=False, longest_s=FILE_S),
+        "health_check": Verb(check, changes_something=False),
+    }

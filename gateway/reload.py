@@ -1,0 +1,94 @@
+"""The configuration, read again while the gateway runs: only what changed is touched."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from gateway.config.models import Settings
+from gateway.errors import ConfigError
+from gateway.links.threads import Call
+
+Reread: TypeAlias = Callable[[], tuple[Settings, str | None]]
+"""Reads the configuration as at the start: settings, and the broker's password."""
+
+Act: TypeAlias = Callable[[], Awaitable[list[str]]]
+"""Brings a part of the gateway to its new settings; returns the links it began anew."""
+
+Prepare: TypeAlias = Callable[[Settings], Act | None]
+"""Looks what other settings mean for a part; None if nothing. Called in a thread, so it only looks.
+
+It raises ConfigError where they cannot be used.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of it."""
+
+    changed: list[str]
+    """Keys with another value than the one in force."""
+    applied: list[str]
+    """Sections that are in force as they stand now."""
+    needs_restart: list[str] = field(default_factory=list)
+    """Keys that are as they were: they come into force when the gateway is started again."""
+    reopened: list[str] = field(default_factory=list)
+    """Links that were closed and begun anew."""
+
+
+class Reloader:
+    """Knows which settings are in force, and which parts follow others while they run.
+
+    All is looked at before anything is touched: what cannot be used changes nothing.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        password: str | None,
+        reread: Reread | None,
+        parts: Mapping[str, Prepare],
+    ) -> None:
+        """`parts` follow a section of the settings each; all other sections need a restart."""
+        self.settings = settings
+        """Those in force."""
+        self._password = password
+        self._reread = reread
+        self._parts = parts
+        self._lock = asyncio.Lock()
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration, and bring the gateway to it as far as it goes.
+
+        Raises:
+            ConfigError: it cannot be used; everything is as it was.
+        """
+        async with self._lock:
+            fresh, password, acts = await Call(self._look).result()
+            changed = changed_keys(self.settings, fresh)
+            needs_restart = [key for key in changed if key.partition(".")[0] not in self._parts]
+            if password != self._password:
+                needs_restart.append("mqtt.password_file")
+            followed = {section: getattr(fresh, section) for section in self._parts}
+            self.settings = self.settings.model_copy(update=followed)
+            reopened = [name for act in acts.values() for name in await act()]
+            return Reloaded(changed, list(acts), needs_restart, reopened)
+
+    def _look(self) -> tuple[Settings, str | None, dict[str, Act]]:
+        if self._reread is None:
+            raise ConfigError("the gateway was started without a configuration: nothing to reload")
+        fresh, password = self._reread()
+        looked = {section: prepare(fresh) for section, prepare in self._parts.items()}
+        return fresh, password, {section: act for section, act in looked.items() if act}
+
+
+def changed_keys(before: Settings, after: Settings) -> list[str]:
+    """Return the keys with different values, `section.key`; a list of sections by its name."""
+    old, new = before.model_dump(), after.model_dump()
+    changed: list[str] = []
+    for section, values in new.items():
+        if isinstance(values, dict):
+            changed += [f"{section}.{key}" for key in values if values[key] != old[section][key]]
+        elif values != old[section]:
+            changed.append(section)
+    return changed
