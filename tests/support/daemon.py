@@ -85,18 +85,19 @@ async def running_daemon(  # noqa: PLR0913 - each says something about the run
     patterns: str,
     *,
     more: str = "",
+    mqtt: str = "",
     environment: Mapping[str, str] | None = None,
     wrap: Callable[[Sequence[str]], Sequence[str]] = list,
 ) -> AsyncIterator[Daemon]:
     """Run the daemon on the ports that match `patterns`, by default in this environment.
 
     `more` is further configuration, added to `[serial]`; without a section `[ble]` in it, the radio
-    of the machine is left alone. Its gateway is called `test`. `wrap` may
-    change the command; what it runs must stay one process. Ending the block ends it, and fails if
-    it does not end well.
+    of the machine is left alone. `mqtt` is added to `[mqtt]`. Its gateway is called `test`. `wrap`
+    may change the command; what it runs must stay one process. Ending the block ends it, and fails
+    if it does not end well.
     """
     process = await asyncio.create_subprocess_exec(
-        *wrap(daemon_command(folder, broker_port, patterns, more)),
+        *wrap(daemon_command(folder, broker_port, patterns, more, mqtt)),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
@@ -121,14 +122,16 @@ async def running_daemon(  # noqa: PLR0913 - each says something about the run
             assert exit_code == 0, f"exit code {exit_code}: {daemon.log()[-8000:]}"
 
 
-def daemon_command(folder: Path, broker_port: int, patterns: str, more: str = "") -> list[str]:
+def daemon_command(
+    folder: Path, broker_port: int, patterns: str, more: str = "", mqtt: str = ""
+) -> list[str]:
     """Write a configuration into `folder`; return the command that runs the daemon by it."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "gateway.toml"
     ble = "" if "[ble]" in more else "[ble]\nenabled = false\n"
     config.write_text(
         f'[gateway]\nname = "test"\nhealth_interval_s = 1.0\n'
-        f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
+        f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n{mqtt}'
         f'[log]\nlevel = "info"\n{ble}'
         f'[serial]\npatterns = ["{patterns}"]\nsettle_s = 0.0\n{more}\n'
     )
