@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from gateway.model import Value
+from gateway.model import Gap, Value
 
 MAX_DEVICES = 20_000
 """Devices remembered at once; a hostile link that invents names cannot grow memory beyond it."""
@@ -57,6 +57,8 @@ class LinkStatus:
     bytes_in: int = 0
     bytes_out: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    rssi: int | None = None
+    """Signal strength of the newest advert, in dBm; None where there is no radio."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,8 @@ class DeviceStatus:
     """Samples the broker has acknowledged."""
     lost: int = 0
     """Samples published as gaps."""
+    last_gap: Gap | None = None
+    """The newest of them that the broker has."""
     problem: str = ""
     """Why there are no values: needs_key or wrong_key; empty when nothing is wrong."""
     last_s: float = 0.0

@@ -292,10 +292,12 @@ class Shipments:
         now_s = self._clock.monotonic_s()
         latency_s = self._status.latency_s
         delivered = gaps = lost = left_out = 0
+        last_gap = None
         for record in shipment.batch.records:
             if isinstance(record, Gap):
                 gaps += 1
                 lost += record.count
+                last_gap = record
             elif record.values:
                 delivered += 1
                 latency_s.record(now_s - record.taken_s)
@@ -305,6 +307,7 @@ class Shipments:
         device = self._status.device(shipment.batch.device)
         device.delivered += delivered
         device.lost += lost + shipment.given_up
+        device.last_gap = last_gap or device.last_gap
         counts = self._status.counts
         counts["samples_delivered"] += delivered
         counts["gaps_delivered"] += gaps

@@ -22,11 +22,11 @@ def test_a_prefix_is_a_topic(prefix: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "ha/", "/ha", "a//b", "ha/+", "ha/#", "$SYS", "h\na", 5])
 def test_what_is_no_topic_is_refused(prefix: object) -> None:
-    with pytest.raises(ValidationError, match="homeassistant.prefix"):
+    with pytest.raises(ValidationError, match=r"homeassistant\.prefix"):
         Settings.model_validate({"homeassistant": {"prefix": prefix}})
 
 
 @pytest.mark.parametrize("enabled", ["yes", 1, None])
 def test_enabled_is_true_or_false(enabled: object) -> None:
-    with pytest.raises(ValidationError, match="homeassistant.enabled"):
+    with pytest.raises(ValidationError, match=r"homeassistant\.enabled"):
         Settings.model_validate({"homeassistant": {"enabled": enabled}})
