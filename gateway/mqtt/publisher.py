@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -93,8 +93,8 @@ class Publisher:
         self._has_documents = asyncio.Event()
         self._retained = Retained(ledger)
         self._retained.on_noted = self._on_noted
-        composer = Composer(self._topics, timekeeper, settings.batch_max, names)
-        self._shipments = Shipments(records, composer, clock, status, self._retained)
+        self._composer = Composer(self._topics, timekeeper, settings.batch_max, names)
+        self._shipments = Shipments(records, self._composer, clock, status, self._retained)
         self._documents = Documents(status.counts, self._retained)
         self._documents.retain(self._status_topic, self._online)  # the first one: the birth message
         self.on_retained_lost: Callable[[], None] = _ignore
@@ -109,6 +109,10 @@ class Publisher:
         self._own_status = OwnStatus(self._online, self._rivalry)
         self._own_status.on_retained_lost = self._on_retained_lost
         self._inbox.add([self._status_topic], self._own_status.hear)
+
+    def leave_out(self, devices: Container[str]) -> None:
+        """Publish no records of these devices; what waits of them is settled without a message."""
+        self._composer.unwanted = devices
 
     def retain(self, subtopic: str, payload: bytes | None) -> None:
         """Publish the newest document of a topic below the base, now and on every connection.
