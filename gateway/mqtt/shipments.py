@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NoReturn, Protocol
 
@@ -307,7 +307,9 @@ class Shipments:
         device = self._status.device(shipment.batch.device)
         device.delivered += delivered
         device.lost += lost + shipment.given_up
-        device.last_gap = last_gap or device.last_gap
+        if last_gap is not None:
+            is_of_this_boot = shipment.batch.time_base is None
+            device.last_gap = last_gap if is_of_this_boot else replace(last_gap, seen_s=now_s)
         counts = self._status.counts
         counts["samples_delivered"] += delivered
         counts["gaps_delivered"] += gaps
