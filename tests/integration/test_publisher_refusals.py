@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import pytest
+
 from gateway.backoff import Backoff
 from gateway.clock import Clock
 from gateway.model import Readings, Sample
@@ -185,3 +187,26 @@ async def test_a_broker_that_hangs_up_on_large_messages_gets_smaller_ones() -> N
     assert sorted(set(broker.numbers("one", "state", "history"))) == list(range(60))
     assert broker.numbers("huge", "gap") == [0]
     assert rig.status.counts["samples_refused"] == 1
+
+
+async def test_a_refused_subscription_is_told_once_and_samples_flow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls = Counter[str]()
+
+    def answer(message: Published) -> int:
+        calls[message.topic] += 1
+        return HANG_UP if message.numbers() == [1] and calls[message.topic] <= 2 else SUCCESS
+
+    broker = MoodyBroker(answer, subscribing=NOT_AUTHORIZED)
+    async with broker.running():
+        rig = Rig(broker, {"batch_max": 1})
+        rig.put("one", range(2))
+        async with rig.running():
+            await rig.outbox.wait_empty()
+
+    told = [line for line in caplog.messages if "does not let the gateway subscribe to" in line]
+    assert broker.connections > 1
+    assert len(told) == 1
+    assert "e/status" in told[0]
+    assert sorted(set(broker.numbers("one"))) == [0, 1]

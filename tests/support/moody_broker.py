@@ -38,6 +38,8 @@ class MoodyBroker:
     taken: list[Published] = field(default_factory=list)
     refused: list[Published] = field(default_factory=list)
     hangs_up_after_refusal: bool = False
+    subscribing: int = 1
+    """Reason code of each SUBACK; 1 is granted QoS 1."""
     connections: int = 0
     port: int = 0
 
@@ -56,7 +58,7 @@ class MoodyBroker:
                 if kind == CONNECT:
                     writer.write(bytes([CONNACK << 4, 3, 0, SUCCESS, 0]))
                 elif kind == SUBSCRIBE:
-                    writer.write(bytes([SUBACK << 4, 4]) + body[:2] + bytes([0, 1]))
+                    writer.write(bytes([SUBACK << 4, 4]) + body[:2] + bytes([0, self.subscribing]))
                 elif kind == PUBLISH and not self._take(body, writer):
                     break
         writer.close()
