@@ -6,19 +6,28 @@ Nothing sleeps and nothing waits: the clock is virtual and jumps to whatever is 
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from struct import pack
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.clock import Clock
+from gateway.commands.office import Office
+from gateway.drivers.base import OnCommandEnd
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
 from gateway.model import Event, Fault, Gap, Gone, Readings, Record, TakesCommands
 from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.requests import Order
-from gateway.protocol.session_events import CommandEnded, CommandReturned, Outcome
 from gateway.simulate.firmware import load_modules
+from tests.support.command_office import (
+    MemoryBroker,
+    MemoryDirectory,
+    MemoryJournal,
+    make_office,
+)
+
+if TYPE_CHECKING:
+    from gateway.commands.letter import End
 
 _SESSION, _RING = load_modules("board.session", "board.ring")
 
@@ -155,6 +164,8 @@ class World:
     period_s: float = 0.02
     safe_after_s: float = 0.001
     """How long the broker takes."""
+    commit_s: float = 0.0
+    """How long the disk takes to note something of a command."""
 
     def __post_init__(self) -> None:
         rng = random.Random(self.seed)
@@ -165,11 +176,14 @@ class World:
         self.book = DeliveryBook()
         self.events: list[Event] = []
         self.records: list[Record] = []
-        self.orders: list[Order] = []
-        self.ended: list[CommandEnded] = []
-        self.life = ""
-        self._over: set[str] = set()
-        self._given: set[str] = set()
+        self.ended: list[End] = []
+        self.clock = Clock(
+            lambda: self.now_s, lambda: 1_790_000_000 + self.now_s, "boot", lambda: True
+        )
+        self.journal = MemoryJournal(lambda: self.now_s, self.commit_s)
+        self.broker = MemoryBroker()
+        self.directory = MemoryDirectory({"b1": None})
+        self.office = self._make_office()
         self.unsafe: deque[tuple[float, Callable[[], None]]] = deque()
         self.plan: list[tuple[float, Callable[[], None]]] = []
         self._opened = 0
@@ -177,15 +191,17 @@ class World:
         self._to_sample = 0
         self._next_sample_s = NEVER
 
+    def _make_office(self) -> Office:
+        return make_office(self.clock, self.journal, self.broker, self.directory, self._road)
+
     def _open(self) -> SerialLineDriver:
         self._opened += 1
-        clock = Clock(lambda: self.now_s, lambda: 1_790_000_000 + self.now_s)
         return SerialLineDriver(
             "port",
             "",
             LineFormat(),
             book=self.book,
-            clock=clock,
+            clock=self.clock,
             run=1,
             session_id=f"s{self._opened}",
         )
@@ -199,43 +215,20 @@ class World:
     def restart_gateway(self) -> None:
         """Kill the process: nothing that is not safe survives, nor what it knew."""
         self.unsafe.clear()
+        self.journal.crash()
+        self.broker.crash()
         self.book = DeliveryBook()
         self.driver = self._open()
+        self.office = self._make_office()
+        self.broker.redeliver(self.office)
 
     def command(self, name: str, arguments: Any, ttl_s: float) -> None:  # noqa: ANN401  # any JSON
-        number = f"test.{len(self.orders)}"
-        self.orders.append(Order(number, name, arguments, self.now_s + ttl_s, "b1", ""))
-        self._give()
+        """Have the gateway give the board a command of its own."""
+        self.office.order("b1", name, arguments, ttl_s, self.ended.append)
 
-    def _give(self) -> None:
-        """Give the session the oldest command, if the board is there and has done the one before.
-
-        It stands for the mailbox, which remembers for which life of the board a command was sent.
-        """
-        for order in self.orders:
-            if order.command_id in self._over:
-                continue
-            if order.expires_s <= self.now_s:
-                self._over.add(order.command_id)
-                outcome = Outcome.UNKNOWN if order.was_sent else Outcome.EXPIRED
-                self.ended.append(CommandEnded(order.command_id, outcome))
-            elif self.life and order.command_id not in self._given:
-                if order.was_sent and order.life != self.life:
-                    self._over.add(order.command_id)
-                    self.ended.append(CommandEnded(order.command_id, Outcome.UNKNOWN))
-                elif not self._given:
-                    at = self.orders.index(order)
-                    self.orders[at] = replace(order, life=self.life)
-                    self._given.add(order.command_id)
-                    self.driver.command(self.orders[at], self.now_s, partial(self._on_end, at))
-
-    def _on_end(self, at: int, end: CommandEnded | CommandReturned) -> None:
-        self._given.discard(end.command_id)
-        if isinstance(end, CommandReturned):
-            self.orders[at] = replace(self.orders[at], was_sent=end.was_sent)
-        else:
-            self._over.add(end.command_id)
-            self.ended.append(end)
+    def _road(self, _link: str, order: Order, on_end: OnCommandEnd) -> bool:
+        self.driver.command(order, self.now_s, on_end)
+        return True
 
     def cut(self, *, is_cut: bool) -> None:
         self.to_gateway.is_cut = self.to_board.is_cut = is_cut
@@ -272,6 +265,8 @@ class World:
                 board_due_s + 0.0005,  # its clock counts whole milliseconds
                 self.unsafe[0][0] if self.unsafe else NEVER,
                 min((when_s for when_s, _ in self.plan), default=NEVER),
+                self.journal.due_s,
+                self.office.deadline_s or NEVER,
                 latest_s,
             ),
         )
@@ -306,7 +301,9 @@ class World:
         deadline_s = self.driver.deadline_s
         if deadline_s is not None and deadline_s <= self.now_s:
             self._accept(self.driver.tick(self.now_s))
-        self._give()
+        self.journal.work()
+        self.office.work()
+        self.broker.work()
         self.to_board.write(self.driver.data_to_send(), self.now_s)
 
     def _accept(self, events: list[Event]) -> None:
@@ -317,9 +314,9 @@ class World:
                 if event.on_safe is not None:
                     self.unsafe.append((self.now_s + self.safe_after_s, event.on_safe))
             elif isinstance(event, TakesCommands):
-                self.life = event.life
+                self.office.ready("port", event.device, event.life)
             elif isinstance(event, Gone):
-                self.life = ""
+                self.office.left("port", event.device)
 
     def of(self, epoch: int) -> list[Record]:
         return [record for record in self.records if record.boot == epoch]
