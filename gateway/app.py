@@ -20,24 +20,29 @@ from gateway.all_links import AllLinks
 from gateway.backoff import Backoff
 from gateway.clock import Clock
 from gateway.config.models import Settings
+from gateway.devices import LOOK_S, Devices
 from gateway.errors import ConfigError, RequestError, StoreError
 from gateway.health import call_every, memory_bytes, watch_loop_lag
 from gateway.house import House
 from gateway.links.threads import Call
 from gateway.mqtt import payloads, topics
+from gateway.mqtt.client_lock import ClientLock
+from gateway.mqtt.names import Names
 from gateway.mqtt.publisher import Publisher
-from gateway.pipeline import SLEEPERS_LOOK_S, Pipeline
+from gateway.pipeline import Pipeline
 from gateway.processing.processor import Processor
 from gateway.protocol.delivery import DeliveryBook
 from gateway.reload import Act, Reloaded, Reloader, Reread
 from gateway.status import Status
-from gateway.store import database
+from gateway.store import database, registry
 from gateway.store.keeper import Keeper
 from gateway.store.ledger import Entry
 from gateway.store.outbox import Outbox
+from gateway.store.state import StateStore
 from gateway.store.store import Store
 from gateway.supervise import keep_running
 from gateway.timekeeper import TimeKeeper
+from gateway.topic_ledger import StoredTopics
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +76,13 @@ class App:
         self._session = f"{self._run:08x}"
         self.status = Status()
         self.outbox = Outbox(wiring.outbox_options(settings), self.status.counts, self._clock)
+        self.state = StateStore(settings.state_path, self.status.state)
+        self._noted_topics = StoredTopics(self.state)
+        names = Names()
+        broker = wiring.broker_settings(settings, password)
+        self._lock = ClientLock(broker.address, broker.client_id)
         self._publisher = Publisher(
-            wiring.broker_settings(settings, password),
+            broker,
             gateway=settings.gateway.name,
             version=__version__,
             session=self._session,
@@ -81,11 +91,26 @@ class App:
             timekeeper=self._timekeeper,
             status=self.status,
             heartbeat_s=settings.gateway.health_interval_s,
+            names=names,
+            ledger=self._noted_topics,
+            lock=self._lock,
         )
         self._processor = Processor(wiring.processing_rules(settings))
+        self.devices = Devices(
+            self._publisher,
+            names,
+            self.status,
+            self._timekeeper,
+            state=self.state,
+            declared=wiring.declared_devices(settings),
+            describe=self._processor.describe,
+        )
+        self._publisher.leave_out(self.devices.disabled)
+        self.state.keep(registry.load, self.devices.restore, self.devices.everything)
         self._pipeline = Pipeline(
             self.outbox,
             self._publisher,
+            self.devices,
             self.status,
             self._timekeeper,
             processor=self._processor,
@@ -131,17 +156,20 @@ class App:
         logging.getLogger().addHandler(self._recent_log)
         try:
             await self._claim_store()
+            await self.state.open()
+            self._noted_topics.start()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._keeper.run(), name="store")
+                tasks.create_task(self.state.run(), name="state")
                 tasks.create_task(self._admin.run(), name="admin")
                 broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
                 serving = keep_running("broker", self._publisher.run, broker)
                 tasks.create_task(serving, name="broker")
                 tasks.create_task(watch_loop_lag(self.status), name="loop lag")
                 tasks.create_task(call_every(CLOCK_INTERVAL_S, self._timekeeper.base), name="clock")
-                sleepers = call_every(SLEEPERS_LOOK_S, self._pipeline.look_for_sleepers)
-                tasks.create_task(sleepers, name="sleepers")
+                looks = call_every(LOOK_S, self.devices.look_around)
+                tasks.create_task(looks, name="devices")
                 health = call_every(health_interval_s, self._publish_health)
                 tasks.create_task(health, name="health")
                 links = tasks.create_task(self._links.run(), name="links")
@@ -153,7 +181,9 @@ class App:
                     self._tasks = None
                     await self._settle(links)
         finally:
+            self._lock.release()
             await self._keeper.close()
+            await self.state.close()
             logging.getLogger().removeHandler(self._recent_log)
             if left := sum(len(parcel.records) for parcel in self.outbox.unsaved.values()):
                 _log.error(
@@ -276,6 +306,7 @@ class App:
 
         async def act() -> list[str]:
             self._processor.reconfigure(wiring.processing_rules(settings))
+            self.devices.reconfigure(wiring.declared_devices(settings))
             return []
 
         return act

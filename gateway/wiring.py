@@ -8,6 +8,7 @@ from gateway.config.bind_keys import bind_keys
 from gateway.config.device_models import SensorSettings
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings, SerialSettings
+from gateway.device import Declared
 from gateway.drivers.serial_line import LineFormat
 from gateway.links.serial_port import SerialOptions
 from gateway.model import Sensor, slug
@@ -65,6 +66,11 @@ def broker_settings(settings: Settings, password: str | None) -> BrokerSettings:
         batch_max=mqtt.batch_max,
         base_topic=settings.base_topic,
     )
+
+
+def declared_devices(settings: Settings) -> dict[str, Declared]:
+    """Return what the configuration says of devices."""
+    return {device.id: Declared(device.name or "", device.enabled) for device in settings.device}
 
 
 def processing_rules(settings: Settings) -> dict[str, DeviceRule]:

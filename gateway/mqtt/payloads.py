@@ -124,10 +124,14 @@ def implausible(wrong: Implausible, base: TimeBase) -> bytes:
     )
 
 
-def info(description: Description) -> bytes:
-    """Return what a device said of itself; keys it said nothing about are left out."""
+def info(description: Description, *, name: str = "", is_current: bool = True) -> bytes:
+    """Return what a device said of itself; keys it said nothing about are left out.
+
+    `name` is what its owner calls it. What is not current has no boot: that was another one.
+    """
     texts = {
-        "name": description.name,
+        "device": description.device,
+        "name": name or description.name,
         "driver": description.driver,
         "model": description.model,
         "firmware": description.firmware,
@@ -149,7 +153,12 @@ def info(description: Description) -> bytes:
     ]
     actuators = [_actuator(actuator) for actuator in description.actuators]
     return _json(
-        {**_given(texts), "boot": description.boot, "sensors": sensors, "actuators": actuators}
+        {
+            **_given(texts),
+            **({"boot": description.boot} if is_current else {}),
+            "sensors": sensors,
+            "actuators": actuators,
+        }
     )
 
 

@@ -1,6 +1,8 @@
 """A pipeline on its own: no broker is needed to see what it makes of events."""
 
 from gateway.clock import Clock
+from gateway.devices import Devices
+from gateway.mqtt.names import Names
 from gateway.mqtt.publisher import BrokerSettings, Publisher
 from gateway.pipeline import Pipeline
 from gateway.status import Status
@@ -8,8 +10,8 @@ from gateway.store.outbox import Outbox, OutboxOptions
 from gateway.timekeeper import TimeKeeper
 
 
-def new_pipeline(status: Status, clock: Clock | None = None) -> Pipeline:
-    """Return one that writes to `status`."""
+def new_pipeline(status: Status, clock: Clock | None = None) -> tuple[Pipeline, Devices]:
+    """Return one that writes to `status`, and its registry."""
     clock = clock or Clock(is_synchronised=lambda: False)
     timekeeper = TimeKeeper(clock)
     outbox = Outbox(OutboxOptions(), status.counts, clock)
@@ -23,4 +25,5 @@ def new_pipeline(status: Status, clock: Clock | None = None) -> Pipeline:
         timekeeper=timekeeper,
         status=status,
     )
-    return Pipeline(outbox, publisher, status, timekeeper)
+    devices = Devices(publisher, Names(), status, timekeeper)
+    return Pipeline(outbox, publisher, devices, status, timekeeper), devices

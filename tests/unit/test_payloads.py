@@ -210,6 +210,15 @@ def test_info_tells_a_problem_and_what_is_a_diagnostic() -> None:
     ]
 
 
+def test_info_of_a_device_not_heard_since_the_start_has_its_owners_name_and_no_boot() -> None:
+    said = Description(device="board_1", name="Greenhouse", driver="board", boot=7)
+
+    info = strict(payloads.info(said, name="Attic", is_current=False))
+
+    assert (info["device"], info["name"]) == ("board_1", "Attic")
+    assert "boot" not in info
+
+
 def test_info_is_what_the_board_said_and_no_more() -> None:
     full = Description(
         device="greenhouse",
@@ -228,6 +237,7 @@ def test_info_is_what_the_board_said_and_no_more() -> None:
     )
 
     assert strict(payloads.info(full)) == {
+        "device": "greenhouse",
         "name": "Greenhouse",
         "driver": "board",
         "model": "ESP32",

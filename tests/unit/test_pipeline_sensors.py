@@ -21,7 +21,7 @@ def test_a_missing_key_stands_in_the_status_of_the_device_and_is_told_once(
 ) -> None:
     caplog.set_level(logging.INFO)
     status, driver = Status(), new_driver()
-    pipeline = new_pipeline(status)
+    pipeline, _ = new_pipeline(status)
 
     for number, payload in enumerate([SEALED, LATER] * 5):
         advert = bthome(payload, address=SHELLY, heard_s=1.0 + number)
@@ -36,7 +36,7 @@ def test_a_missing_key_stands_in_the_status_of_the_device_and_is_told_once(
 
 def test_values_and_no_problem_stand_in_the_status_of_a_sensor_that_is_read() -> None:
     status, driver = Status(), new_driver({SHELLY: KEY})
-    pipeline = new_pipeline(status)
+    pipeline, _ = new_pipeline(status)
 
     advert = bthome(SEALED, address=SHELLY, rssi=-71)
     pipeline.accept("ble", driver.feed(advert, 1.0))

@@ -3,8 +3,8 @@
 import pytest
 
 from gateway.clock import Clock
+from gateway.devices import LEAST_SLEEP_S, MOST_SLEEP_S
 from gateway.model import Description, Event, Gone, Readings, Sample, Seen
-from gateway.pipeline import LEAST_SLEEP_S, MOST_SLEEP_S, Pipeline
 from gateway.status import Status
 from tests.support.pipeline import new_pipeline
 
@@ -20,7 +20,7 @@ class Attic:
         self.now_s = 100.0
         self.status = Status()
         clock = Clock(lambda: self.now_s, is_synchronised=lambda: False)
-        self.pipeline: Pipeline = new_pipeline(self.status, clock)
+        self.pipeline, self.devices = new_pipeline(self.status, clock)
         self.say(SEEN)
 
     def say(self, *events: Event) -> None:
@@ -28,7 +28,7 @@ class Attic:
 
     def is_online_after(self, pause_s: float) -> bool:
         self.now_s += pause_s
-        self.pipeline.look_for_sleepers()
+        self.devices.look_around()
         return self.status.devices["attic"].online
 
 
