@@ -12,7 +12,8 @@ class NewestStates:
 
     def __init__(self) -> None:
         self._payloads: dict[str, bytes] = {}
-        self._sent: set[str] = set()
+        self._sent: dict[str, int] = {}
+        """Topics something was sent on, on this connection: how much of it is not confirmed."""
         self._due: dict[str, None] = {}
         self._in_flight: dict[str, None] = {}
 
@@ -27,13 +28,21 @@ class NewestStates:
 
     def sent(self, topic: str) -> None:
         """Note that a newer payload is on its way."""
-        self._sent.add(topic)
+        self._sent[topic] = self._sent.get(topic, 0) + 1
         self._due.pop(topic, None)
 
     def confirmed(self, topic: str, payload: bytes) -> None:
         """Note what the broker has."""
         self._payloads[topic] = payload
         self._in_flight.pop(topic, None)
+        if under_way := self._sent.get(topic):
+            self._sent[topic] = under_way - 1
+
+    def again(self, topic: str) -> None:
+        """Have the newest published again, unless one is on its way anyway."""
+        if topic in self._payloads and not self._sent.get(topic):
+            self._sent.pop(topic, None)
+            self._due[topic] = None
 
     def all_lost(self) -> None:
         """Have all published again."""

@@ -134,6 +134,23 @@ class Publisher:
         if topic := self._checked(subtopic):
             self._retained.claim(topic)
 
+    def claim_at(self, topic: str) -> None:
+        """Do as `claim` on a whole topic, which need not be below the base."""
+        self._retained.claim(topic)
+
+    def renew(self, topics_to_renew: Iterable[str]) -> None:
+        """Publish documents of whole topics again, as they are; those that are none are left."""
+        for topic in topics_to_renew:
+            self._documents.renew(topic)
+        self._has_documents.set()
+
+    def renew_states(self, subtopics: Iterable[str]) -> None:
+        """Publish the newest states on these topics again, unless newer ones are on their way."""
+        for subtopic in subtopics:
+            if topic := self._checked(subtopic):
+                self._shipments.newest.again(topic)
+        self._has_documents.set()
+
     def move_state(self, subtopic: str, to_subtopic: str) -> None:
         """Have the newest state of a device that was renamed under its new name, then the old gone.
 
