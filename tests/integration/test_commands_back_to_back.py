@@ -129,15 +129,34 @@ def test_a_plain_set_that_the_broker_delivers_again_is_done_once(seed: int) -> N
 def test_a_plain_set_with_a_packet_of_another_session_of_the_broker_is_another_one() -> None:
     world = World(0)
     world.go_on(1.0)
+
+    for _ in range(2):
+        world.broker.publish(world.office, "b1/n/set", b"1", packet_id=5, is_again=True)
+        world.go_on(1.0)
+        world.office.begin_session()
+    world.broker.publish(world.office, "b1/n/set", b"1", packet_id=5, is_again=True)
+    world.go_on(1.0)
+    world.office.begin_session()
+    world.go_on(1.0)
+    world.restart_gateway()
+    world.broker.publish(world.office, "b1/n/set", b"1", packet_id=5, is_again=True)
+    world.go_on(10.0)
+
+    assert world.board.executed == [{"n": 1}] * 4
+
+
+def test_a_plain_set_that_comes_again_in_one_session_of_the_broker_is_one() -> None:
+    world = World(0)
+    world.go_on(1.0)
+
+    for is_again in (False, True, True):
+        world.broker.publish(world.office, "b1/n/set", b"1", packet_id=5, is_again=is_again)
+        world.go_on(1.0)
+    world.restart_gateway()
+    world.broker.publish(world.office, "b1/n/set", b"1", packet_id=5, is_again=True)
+    world.go_on(10.0)
+    world.broker.publish(world.office, "b1/n/set", b"2", packet_id=5, is_again=True)
     world.broker.publish(world.office, "b1/n/set", b"1", packet_id=5)
     world.go_on(1.0)
 
-    world.office.begin_session()
-    world.broker.publish(world.office, "b1/n/set", b"1", packet_id=5, is_again=True)
-    world.go_on(1.0)
-    world.restart_gateway()
-    world.go_on(1.0)
-    world.broker.publish(world.office, "b1/n/set", b"1", packet_id=5, is_again=True)
-    world.go_on(1.0)
-
-    assert world.board.executed == [{"n": 1}] * 2
+    assert world.board.executed == [{"n": 1}, {"n": 2}, {"n": 1}]

@@ -168,7 +168,7 @@ class World:
     """How long the disk takes to note something of a command."""
 
     def __post_init__(self) -> None:
-        rng = random.Random(self.seed)
+        rng = self._rng = random.Random(self.seed)
         self.now_s = 1000.0
         self.to_gateway = Wire(self.up, rng)
         self.to_board = Wire(self.down, rng)
@@ -215,7 +215,7 @@ class World:
     def restart_gateway(self) -> None:
         """Kill the process: nothing that is not safe survives, nor what it knew."""
         self.unsafe.clear()
-        self.journal.crash()
+        self.journal.crash(is_late=self._rng.random() < 0.5)
         self.broker.crash()
         self.book = DeliveryBook()
         self.driver = self._open()

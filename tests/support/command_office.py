@@ -74,8 +74,11 @@ class MemoryJournal:
             if entry[2] is not None:
                 entry[2](StoreError("the disk is slow"))
 
-    def crash(self) -> None:
-        """Lose what is not on the disk."""
+    def crash(self, *, is_late: bool) -> None:
+        """Lose what is not on the disk; if it is late, that which nobody was told of is."""
+        while self._queue and is_late and not self.is_failing:
+            for sql, rows in self._queue.popleft()[1]:
+                self.database.executemany(sql, rows)
         self._queue.clear()
 
     def entries(self) -> list[journal.Entry]:
@@ -92,6 +95,7 @@ class MemoryBroker:
     correlations: list[tuple[str, bytes | None]] = field(default_factory=list)
     remarks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     _open: dict[int, Incoming] = field(default_factory=dict)
+    _confirmed: deque[int] = field(default_factory=deque)
     _sent: "deque[tuple[str, bytes, bytes | None, Callable[[bool], None]]]" = field(
         default_factory=deque
     )
@@ -107,7 +111,7 @@ class MemoryBroker:
             is_retained=False,
             is_again=False,
             packet_id=packet_id,
-            done=partial(self._confirm, packet_id),
+            done=partial(self._confirmed.append, packet_id),
         )
         self._open[packet_id] = message = replace(message, **more)
         office.hear(message)
@@ -144,12 +148,13 @@ class MemoryBroker:
             self.correlations.append((topic, correlation))
             on_done(True)
 
-    def crash(self) -> None:
-        """Lose what is on its way."""
-        self._sent.clear()
+        while self._confirmed:
+            self._open.pop(self._confirmed.popleft(), None)
 
-    def _confirm(self, packet_id: int) -> None:
-        self._open.pop(packet_id, None)
+    def crash(self) -> None:
+        """Lose what is on its way, in both directions."""
+        self._sent.clear()
+        self._confirmed.clear()
 
 
 @dataclass
