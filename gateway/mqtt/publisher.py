@@ -401,7 +401,8 @@ class Publisher:
                 self._told_unheard.add(refused)
                 _log.warning(
                     "the broker does not let the gateway subscribe to %s: what is sent there has "
-                    "no effect",
+                    "no effect; its access list must permit it (edge-gateway mosquitto-acl prints "
+                    "one that does)",
                     refused,
                 )
 
