@@ -22,6 +22,7 @@ from gateway.model import (
     device_slug,
 )
 from gateway.mqtt import payloads, topics
+from gateway.mqtt.diagnostics import Diagnostics, LastGap
 from gateway.mqtt.documents import MAX_DOCUMENTS_BYTES, MAX_POSTS
 from gateway.mqtt.messages import MAX_HISTORY, Composer
 from gateway.mqtt.payloads import MAX_HEALTH_LINKS, SamplePayloads
@@ -80,6 +81,7 @@ def test_the_table_has_the_topics_of_the_code_and_no_others() -> None:
         topics.info(device),
         topics.log(device),
         topics.event(device),
+        topics.diagnostics(device),
         topics.actuator_state(device, actuator),
         topics.request("<verb>"),
         topics.response("<verb>"),
@@ -116,6 +118,9 @@ def test_the_examples_are_what_the_code_writes() -> None:
     assert example("<device>/log") == json.loads(payloads.log(line, BASE.offset_s))
     wrong = Implausible(SAMPLE, "temperature", 850.0, -40.0, 85.0, 1)
     assert example("<device>/event") == json.loads(payloads.implausible(wrong, BASE))
+    last_gap = LastGap(BASE.offset_s, gap.cause, gap.count)
+    diagnostics = Diagnostics(BASE.offset_s, 5, last_gap, -67)
+    assert example("<device>/diagnostics") == json.loads(diagnostics.payload())
     status = payloads.status("online", "5f3a9c10", "1.2.3", SINCE)
     assert example("status") == json.loads(status)
 
