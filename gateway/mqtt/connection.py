@@ -113,7 +113,7 @@ class Connection:
         self,
         settings: BrokerSettings,
         client_id: str,
-        will: tuple[str, bytes],
+        will: tuple[str, bytes] | None,
         tls_context: ssl.SSLContext | None,
         listener: Listener,
     ) -> None:
@@ -133,7 +133,6 @@ class Connection:
         self._is_up = False
         self._is_leaving = False
         self._failure = ""
-        topic, payload = will
         self._client = aiomqtt.Client(
             settings.host,
             settings.port,
@@ -142,7 +141,7 @@ class Connection:
             password=settings.password,
             identifier=client_id,
             protocol=_PROTOCOLS[settings.version],
-            will=aiomqtt.Will(topic, payload, qos=1, retain=True),
+            will=None if will is None else aiomqtt.Will(*will, qos=1, retain=True),
             keepalive=settings.keepalive_s,
             timeout=settings.connect_timeout_s,
             max_inflight_messages=0,  # our window is the only one; paho's scans all per PUBACK
@@ -174,10 +173,10 @@ class Connection:
         cls,
         settings: BrokerSettings,
         client_id: str,
-        will: tuple[str, bytes],
+        will: tuple[str, bytes] | None,
         listener: Listener = _DEAF,
     ) -> Self:
-        """Connect and wait for the broker's consent; `will` is topic and payload.
+        """Connect and wait for the broker's consent; `will` is topic and payload, if there is one.
 
         What the broker kept for us goes to `listener` perhaps before this returns.
 

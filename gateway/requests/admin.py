@@ -14,8 +14,8 @@ from gateway.requests.reading import REQUEST, printable, read_object, read_reque
 MAX_PAYLOAD_BYTES: Final = 4096
 """Largest payload of a request: intervals of 64 streams have 3 kB."""
 
-MAX_LISTED: Final = 500
-"""Most devices in one answer: 120 kB."""
+MAX_LISTED: Final = 200
+"""Most devices in one answer: it stays below 64 KiB, as some brokers want it."""
 
 MAX_STREAMS: Final = 64
 """As many as a board may have."""

@@ -99,7 +99,7 @@ def test_a_request_says_what_is_wanted(verb: str, said: dict[str, Any], asked: B
         ("reload", {"transaction": True}, "transaction: expected a text, got true"),
         ("reload", {"transaction": {"a": 1}}, "transaction: expected a text, got an object"),
         ("reload", {"transaction": "x" * 65}, "transaction: expected to have at most 64"),
-        ("devices", {"limit": 501}, "limit: expected to be less than or equal to 500, got 501"),
+        ("devices", {"limit": 201}, "limit: expected to be less than or equal to 200, got 201"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(verb: str, said: dict[str, Any], error: str) -> None:

@@ -1,0 +1,54 @@
+"""What is typed for a request, and what is sent."""
+
+import json
+
+import pytest
+
+from gateway.cli.request import payload_of
+from gateway.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "said"),
+    [
+        ("reload", [], {}),
+        ("rename", ["device=a", "to=Green House"], {"device": "a", "to": "Green House"}),
+        ("rename", ["device=12", "to=a=b"], {"device": "12", "to": "a=b"}),
+        ("remove", ["device=a", "block=true"], {"device": "a", "block": True}),
+        ("permit_join", ["seconds=2.5"], {"seconds": 2.5}),
+        (
+            "options",
+            ["device=a", "interval_ms.climate=5000", "interval_ms.battery=null"],
+            {"device": "a", "interval_ms": {"climate": 5000, "battery": None}},
+        ),
+        (
+            "options",
+            ["device=a", 'interval_ms={"climate":1}'],
+            {"device": "a", "interval_ms": {"climate": 1}},
+        ),
+    ],
+)
+def test_what_is_typed_is_what_is_sent(verb: str, words: list[str], said: object) -> None:
+    sent = json.loads(payload_of(verb, words, "t-1"))
+
+    assert sent.pop("transaction") == "t-1"
+    assert sent == said
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "complaint"),
+    [
+        ("renme", [], "unknown request `renme`: did you mean `rename`?"),
+        ("rename", ["device"], "'device': expected KEY=VALUE"),
+        ("rename", ["device=a", "two=b"], 'unknown key "two": did you mean "to"?'),
+        ("permit_join", ["seconds=soon"], 'seconds: expected a number, got "soon"'),
+        ("options", ["device=a", "device.x=1"], "device is a value already"),
+    ],
+)
+def test_what_no_gateway_would_take_is_not_sent(
+    verb: str, words: list[str], complaint: str
+) -> None:
+    with pytest.raises(ConfigError) as told:
+        payload_of(verb, words, "t-1")
+
+    assert complaint in str(told.value)
