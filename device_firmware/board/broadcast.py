@@ -38,8 +38,8 @@ class Broadcast:
 
     # To be called often.
     def tick(self, app):
-        if clock.since_ms(self._ticked_ms) < _TICK_MS:
-            return
+        if self._told and clock.since_ms(self._ticked_ms) < _TICK_MS:
+            return  # but the first advert of all says already that the board sleeps
         self._ticked_ms = clock.now_ms()
         seq = app.ring.next_seq()
         is_free = self._link.central is None

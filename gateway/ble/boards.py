@@ -103,7 +103,7 @@ class Boards:
             return
         board = self._boards.get(advert.address) or self._meet(advert.address)
         if board is not None:
-            is_brief = waiting is not None and waiting.is_brief
+            is_brief = None if waiting is None else waiting.is_brief
             board.link.heard(device, advert.heard_s, is_brief=is_brief)
 
     def link(self, name: str) -> BleLink | None:

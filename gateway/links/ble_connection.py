@@ -139,9 +139,14 @@ class BleLink:
         self.has_joined = has_joined
         """Whether a device was ever there; until then it is a stranger."""
 
-    def heard(self, device: BLEDevice, heard_s: float, *, is_brief: bool = False) -> None:
-        """Note that the board can be connected to; `is_brief`: for moments only, as it sleeps."""
-        self._device, self.heard_s, self._is_brief = device, heard_s, is_brief
+    def heard(self, device: BLEDevice, heard_s: float, *, is_brief: bool | None = None) -> None:
+        """Note that the board can be connected to.
+
+        `is_brief`: whether for moments only, as it sleeps; None if that advert does not say.
+        """
+        self._device, self.heard_s = device, heard_s
+        if is_brief is not None:
+            self._is_brief = is_brief
         self._heard.set()
 
     def hold(self, *, paused: bool) -> None:
@@ -334,6 +339,7 @@ class BleLink:
     async def _watch_progress(self) -> None:
         await self._has_spoken.wait()
         await asyncio.sleep(self._options.lasting_s)
+        self._is_brief = False  # until it says so again
         self._progress()
 
     def _take(

@@ -91,6 +91,18 @@ say(told(Broadcast(app, link, "shed", b"", {vector["is_brief"]}))[0][0])
     assert told[:18] == "020106" + "05ffffff" + vector["data"]
 
 
+def test_the_first_advert_of_all_says_that_the_board_sleeps(host: Host) -> None:
+    script = """
+made = Broadcast(app, link, "shed", b"", True)
+made.tick(app)
+made.tick(app)
+say(link.adverts)
+"""
+    ((first, _),) = host.said(BOARD + script)
+
+    assert first == "020106" + "05ffffff0003" + SERVICE
+
+
 def test_readings_stand_beside_what_waits_and_the_service_in_the_scan_response(host: Host) -> None:
     script = """
 made = Broadcast(app, link, "shed", b"", False)

@@ -60,6 +60,41 @@ async def test_connections_that_break_again_and_again_lose_and_repeat_nothing(
     assert board.connections >= 4
 
 
+async def test_a_board_that_joins_and_drops_over_and_over_makes_no_progress(
+    radio: VirtualRadio,
+) -> None:
+    board = RadioBoard(radio.air, "attic", address(1))
+
+    async with boards_on_air(board), central_on(radio.hci_address) as central:
+        for times in range(1, 4):
+            await central.until(lambda: board.is_joined and central.status.radio.connected)
+            radio.drop_links()
+            await central.until(lambda: not central.status.radio.connected)  # noqa: B023
+            assert board.connections >= times
+        await central.until(lambda: central.backoffs[address(1)].attempt >= 3)
+
+        board.produce(1)
+        await central.until(lambda: not central.backoffs[address(1)].attempt)
+
+
+async def test_a_connection_that_lasts_is_progress_also_without_samples(
+    radio: VirtualRadio,
+) -> None:
+    board = RadioBoard(radio.air, "attic", address(1))
+    options = GattOptions(lasting_s=1.0)
+
+    async with (
+        boards_on_air(board),
+        central_on(radio.hci_address, options=options) as central,
+    ):
+        while not (backoff := central.backoffs.get(address(1))) or not backoff.attempt:
+            await central.until(lambda: board.is_joined and central.status.radio.connected)
+            radio.drop_links()
+            await central.until(lambda: not central.status.radio.connected)
+
+        await central.until(lambda: not backoff.attempt)
+
+
 async def test_a_board_that_loses_its_power_is_gone_and_comes_back(radio: VirtualRadio) -> None:
     board = RadioBoard(radio.air, "attic", address(1))
 

@@ -11,6 +11,7 @@ import pytest
 from gateway.simulate.boards import Ending, FirmwareBoard, Flash
 from gateway.simulate.firmware import Interpreter
 from gateway.simulate.radio.server import VirtualRadio
+from tests.support.ble_board import RadioBoard, boards_on_air
 from tests.support.ble_central import Central, central_on
 
 ADDRESS = "A4:CF:12:00:00:03"
@@ -128,3 +129,25 @@ async def test_a_board_that_sleeps_delivers_all_it_measures(
     assert_each_once_and_in_order(central, DEVICE)
     assert board.endings[Ending.DEEP_SLEEP] >= 1
     assert board.endings.total() == board.endings[Ending.DEEP_SLEEP] + board.endings[Ending.OFF]
+
+
+async def test_a_board_that_sleeps_is_not_kept_waiting_by_those_that_are_always_there(
+    radio: VirtualRadio, interpreter: Interpreter, tmp_path: Path
+) -> None:
+    """Its counter has no place in BTHome: nothing but P23's flag says that it sleeps."""
+    sleeper = make_board(tmp_path, interpreter, radio, sleep={"interval_s": 1, "awake_s": 4})
+    awake = [
+        RadioBoard(radio.air, f"awake-{number}", f"74:05:D7:00:00:0{number}") for number in (1, 2)
+    ]
+    known = {ADDRESS, *(board.address for board in awake)}
+
+    async with (
+        boards_on_air(*awake),
+        central_on(radio.hci_address, slots=1, turn_s=3600.0, known=known) as central,
+    ):
+        awake[0].produce(10)
+        await central.until(lambda: central.status.radio.connected)  # for an hour, as things are
+        async with switched_on(sleeper):
+            await central.until_delivered(DEVICE, 1)
+
+    assert_each_once_and_in_order(central, DEVICE)

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from contextlib import asynccontextmanager
 
 from gateway.backoff import Backoff
@@ -35,9 +35,12 @@ class Central:
         slots: int = 8,
         turn_s: float = 30.0,
         options: GattOptions | None = None,
+        known: Container[str] = (),
     ) -> None:
+        """`known`: addresses of boards that joined in an earlier run."""
         self.status = Status()
         self.links: dict[str, BleLink] = {}
+        self.backoffs: dict[str, Backoff] = {}
         self.numbers: dict[str, list[int]] = defaultdict(list)
         """By board, the numbers of its samples as they came."""
         self.samples: dict[str, list[Sample]] = defaultdict(list)
@@ -48,6 +51,7 @@ class Central:
         self.most_connected = 0
         self._backend = backend
         self._options = options
+        self._known = known
         self._clock = Clock()
         self._book = DeliveryBook()
         self._turns = Turns(slots, turn_s, self._clock.monotonic_s)
@@ -108,10 +112,11 @@ class Central:
         if link is None:
             link = self.links[advert.address] = self._make_link(advert.address)
             backoff = Backoff(base_s=0.1, cap_s=0.5, rng=random.Random(advert.address))
+            self.backoffs[advert.address] = backoff
             serving = keep_running(advert.address, link.run, backoff)
             self._tasks.create_task(serving, name=advert.address)
         waiting = waiting_there(advert)
-        is_brief = waiting is not None and waiting.is_brief
+        is_brief = None if waiting is None else waiting.is_brief
         link.heard(device, advert.heard_s, is_brief=is_brief)
 
     def _make_link(self, address: str) -> BleLink:
@@ -125,6 +130,7 @@ class Central:
             radio=self.status.radio,
             options=self._options,
             backend=self._backend,
+            has_joined=address in self._known,
         )
 
     def _make_driver(self, name: str) -> SerialLineDriver:
@@ -169,9 +175,12 @@ async def central_on(
     slots: int = 8,
     turn_s: float = 30.0,
     options: GattOptions | None = None,
+    known: Container[str] = (),
 ) -> AsyncIterator[Central]:
     """Have a gateway's radio at the address of a virtual one for as long as the context lasts."""
-    central = Central(virtual_backend(hci_address), slots=slots, turn_s=turn_s, options=options)
+    central = Central(
+        virtual_backend(hci_address), slots=slots, turn_s=turn_s, options=options, known=known
+    )
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(central.run(), name="central")
         try:

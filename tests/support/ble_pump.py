@@ -1,6 +1,7 @@
 """A bleak backend without a radio: it hears what a test pumps into it, as fast as wanted."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -24,6 +25,10 @@ class Pump:
         self.has_started = asyncio.Event()
         self.connects = 0
         """How often it was tried to connect to somebody; there is nobody to connect to."""
+        self.tried: Counter[str] = Counter()
+        """The same, by address."""
+        self.why: Callable[[], str] = lambda: "nobody is there"
+        """What it says each time."""
         self.client: type[BaseBleakClient] = _client_of(self)
         self.scanner: type[BaseBleakScanner] = _scanner_of(self)
 
@@ -43,11 +48,12 @@ def advert(
     manufacturer_data: bytes = b"",
     service_uuids: tuple[str, ...] = (),
     rssi: int = -60,
+    company: int = 0xFFFE,
 ) -> AdvertisementData:
     """Return what bleak makes of an advert."""
     return AdvertisementData(
         local_name=None,
-        manufacturer_data={0xFFFE: manufacturer_data} if manufacturer_data else {},
+        manufacturer_data={company: manufacturer_data} if manufacturer_data else {},
         service_data={BTHOME: service_data} if service_data else {},
         service_uuids=list(service_uuids),
         tx_power=None,
@@ -85,9 +91,10 @@ def _scanner_of(pump: Pump) -> type[BaseBleakScanner]:
 
 
 def _client_of(pump: Pump) -> type[BaseBleakClient]:
-    async def refuse(self: BaseBleakClient, *_: object, **__: object) -> None:  # noqa: ARG001  # bleak's
+    async def refuse(self: BaseBleakClient, *_: object, **__: object) -> None:
         pump.connects += 1
-        raise BleakError("nobody is there")
+        pump.tried[self.address] += 1
+        raise BleakError(pump.why())
 
     async def disconnect(self: BaseBleakClient) -> None:
         """Do nothing."""
