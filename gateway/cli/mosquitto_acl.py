@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway import __version__
 from gateway.cli.commands import OK
 from gateway.config.loader import load
 from gateway.config.models import Settings
 from gateway.errors import ConfigError
 from gateway.model import slug
+from gateway.mqtt.homeassistant.naming import Site
 from gateway.mqtt.mosquitto import ACCESS_LIST, FOLDER, Parties, access_list, configuration
 
 EPILOG = """\
@@ -98,10 +100,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _parties(settings: Settings, arguments: argparse.Namespace) -> Parties:
+    home = settings.homeassistant
+    site = Site(settings.gateway.name, settings.base_topic, home.prefix, __version__)
+    devices = ["", *map(slug, arguments.device)] if arguments.device else []
     parties = Parties(
         gateway=arguments.user or settings.mqtt.username or settings.client_id,
         base_topic=settings.base_topic,
-        devices=[f"edge_{settings.gateway.name}_{slug(name)}" for name in arguments.device],
+        prefix=home.prefix if home.enabled else None,
+        discovery=[site.discovery_topic(device) for device in devices],
         subscribers=arguments.subscriber,
         commanders=arguments.commander,
         home_assistant=arguments.homeassistant,

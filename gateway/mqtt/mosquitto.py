@@ -30,20 +30,21 @@ class Parties:
 
     gateway: str
     base_topic: str
-    discovery_prefix: str = "homeassistant"
-    devices: Sequence[str] = ()
-    """Discovery topics the gateway may write; empty for those of all gateways."""
+    prefix: str | None = None
+    """What Home Assistant's discovery topics begin with; None if nothing is announced there."""
+    discovery: Sequence[str] = ()
+    """Discovery topics the gateway may write; empty for those of all devices of all gateways."""
     subscribers: Sequence[str] = ()
     """Read samples and states, command nothing."""
     commanders: Sequence[str] = ()
     """Read all of the gateway, command devices, and administer it."""
     home_assistant: str | None = None
-    """A commander that owns the discovery prefix as well."""
+    """A commander that owns the prefix as well."""
 
 
 def access_list(parties: Parties) -> Iterator[str]:
     """Yield the lines of the file that says who may read and write what."""
-    base, prefix = parties.base_topic, parties.discovery_prefix
+    base = parties.base_topic
     yield f"# mosquitto's access list for the gateway at {base}, by `edge-gateway mosquitto-acl`."
     yield "# Who is not named here may do nothing. A level that varies is a + of its own."
     yield ""
@@ -52,15 +53,8 @@ def access_list(parties: Parties) -> Iterator[str]:
     yield f"topic write {base}/#"
     for heard in ("status", *SETTABLE, REQUESTS):
         yield f"topic read {base}/{heard}"
-    if parties.devices:
-        yield from (
-            f"topic write {prefix}/device/{device}/config" for device in sorted(parties.devices)
-        )
-    else:
-        yield "# The discovery of every device, other gateways' too: mosquitto has no pattern such"
-        yield "# as edge_<gateway>_+. `--device NAME`, for each device, lists only the gateway's."
-        yield f"topic write {prefix}/device/+/config"
-    yield f"topic read {prefix}/status"
+    if parties.prefix is not None:
+        yield from _announcing(parties.prefix, parties.discovery)
     if parties.subscribers:
         yield ""
         yield "# Subscribers: read everything but the administration, write nothing."
@@ -81,8 +75,19 @@ def access_list(parties: Parties) -> Iterator[str]:
         yield f"topic read {base}/#"
         for said in (*SETTABLE, REQUESTS):
             yield f"topic write {base}/{said}"
-        if name == parties.home_assistant:
-            yield f"topic readwrite {prefix}/#"
+        if name == parties.home_assistant and parties.prefix is not None:
+            yield f"topic readwrite {parties.prefix}/#"
+
+
+def _announcing(prefix: str, discovery: Sequence[str]) -> Iterator[str]:
+    """Yield the lines that let the gateway announce its devices."""
+    yield f"topic read {prefix}/status"
+    if discovery:
+        yield from (f"topic write {topic}" for topic in discovery)
+    else:
+        yield "# The discovery of every device, other gateways' too: mosquitto has no pattern such"
+        yield "# as edge_<gateway>_+. `--device NAME`, for each device, lists only the gateway's."
+        yield f"topic write {prefix}/device/+/config"
 
 
 def configuration(folder: str, *, uses_certificates: bool) -> Iterator[str]:

@@ -50,7 +50,7 @@ class Site:
         folder = self._folder / name
         folder.mkdir()
         users = [password_line(USER, password), password_line(READER, READERS_PASSWORD)]
-        parties = Parties(USER, base_topic, subscribers=[READER])
+        parties = Parties(USER, base_topic, "homeassistant", subscribers=[READER])
         for file, lines in (("passwords", users), ("edge-gateway.acl", access_list(parties))):
             (folder / file).write_text("\n".join([*lines, ""]))
             (folder / file).chmod(0o600)
