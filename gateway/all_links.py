@@ -59,6 +59,10 @@ class AllLinks:
         """Let Bluetooth devices join for so long; False while there is no radio."""
         return self._ble is not None and self._ble.open_window(for_s)
 
+    def forget(self, address: str) -> bool:
+        """Let the device of an address on the radio be a member no longer; say whether it was."""
+        return self._ble is not None and self._ble.forget(address)
+
     async def use_ports(self, options: PortsOptions) -> list[str]:
         """Do as `options` say from now on; return the links that were closed and begun anew."""
         self.ports_options = options

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway import __version__, wiring
 from gateway.admin.backup import BackupParts, Backups, DatabasePart
+from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics, Sources
 from gateway.admin.recent_log import RecentLog
 from gateway.admin.service import Admin
@@ -335,6 +336,7 @@ class App:
         )
         verbs = make_verbs(
             status=self.status,
+            devices=DeviceRequests(self.devices, self.status, self._timekeeper, self._links.forget),
             permit_join=self.permit_join,
             reload=self.reload,
             backups=Backups(folder / "backups", gateway, self._backup_parts),
@@ -353,7 +355,10 @@ class App:
         return BackupParts(
             files=files,
             credentials=credentials,
-            databases={"outbox.db": DatabasePart(outbox, copy_outbox)},
+            databases={
+                "outbox.db": DatabasePart(outbox, copy_outbox),
+                "gateway.db": DatabasePart(settings.state_path, self.state.copy_to),
+            },
             about={
                 "version": __version__,
                 "gateway": settings.gateway.name,

@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.admin.backup import BACKUP_S, Backups
 from gateway.admin.checkup import problems_of
+from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics
 from gateway.admin.service import Verb
 from gateway.reload import Reloaded
@@ -19,9 +20,10 @@ FILE_S: Final = 10.0
 """Diagnostics that become a file wait for the disk."""
 
 
-def make_verbs(
+def make_verbs(  # noqa: PLR0913 - the composition root names each
     *,
     status: Status,
+    devices: DeviceRequests,
     permit_join: Callable[[float | None], float],
     reload: Callable[[], Awaitable[Reloaded]],
     backups: Backups,
@@ -40,6 +42,10 @@ def make_verbs(
         return {"healthy": not problems, "problems": problems}
 
     return {
+        "devices": Verb(devices.list_all, changes_something=False),
+        "device": Verb(devices.show, changes_something=False),
+        "rename": Verb(devices.rename),
+        "remove": Verb(devices.remove),
         "permit_join": Verb(permit),
         "reload": Verb(reload_all, longest_s=RELOAD_S),
         "backup": Verb(backups.make, longest_s=BACKUP_S),
