@@ -42,6 +42,8 @@ class Device:
     """None if nothing was heard of it since the start, and that is not strange yet."""
     options: dict[str, Any] = field(default_factory=dict)
     """What was set by request, such as its sampling interval."""
+    learned: dict[str, Any] = field(default_factory=dict)
+    """What the announcer has found out about it; only the announcer knows what that means."""
     is_proven: bool = False
     """Whether there ever was a sample of it, or it has something to be told."""
     added_unix_s: float = 0.0
@@ -78,6 +80,7 @@ def entry_of(device: Device) -> dict[str, object]:
         "link": device.link,
         "description": document_of(lasting(device.said)),
         "options": device.options,
+        "learned": device.learned,
         "is_proven": device.is_proven,
         "added_unix_s": device.added_unix_s,
         "quiet_s": device.quiet_s,
@@ -90,7 +93,7 @@ def device_of(key: str, document: Mapping[str, Any]) -> Device:
     Raises:
         ValueError: that is nothing of ours.
     """
-    options = document.get("options")
+    options, learned = document.get("options"), document.get("learned")
     try:
         said = description_of(document["description"])
         return Device(
@@ -102,6 +105,7 @@ def device_of(key: str, document: Mapping[str, Any]) -> Device:
             own_name=str(document.get("name", "")),
             link=str(document.get("link", "")),
             options=dict(options) if isinstance(options, dict) else {},
+            learned=dict(learned) if isinstance(learned, dict) else {},
             is_proven=bool(document.get("is_proven")),
             added_unix_s=float(document.get("added_unix_s", 0.0)),
             quiet_s=float(document.get("quiet_s", 0.0)),

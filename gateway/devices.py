@@ -309,6 +309,13 @@ class Devices:
         self._save(key)
         return device
 
+    def note_learned(self, key: str, learned: Mapping[str, Any]) -> None:
+        """Keep what was learned of a device, values that JSON has; nothing of an unknown one."""
+        device = self._devices.get(key)
+        if device is not None:
+            device.learned = dict(learned)
+            self._save(key)
+
     def reconfigure(self, declared: Mapping[str, Declared]) -> None:
         """Take up another configuration of the devices, also what is made of what they say."""
         before, self._declared = self._declared, dict(declared)
