@@ -188,6 +188,23 @@ async def test_samples_without_values_are_settled_without_a_message(broker: Brok
     assert rig.status.latency_s.count == 2
 
 
+async def test_what_waits_of_a_device_that_was_disabled_goes_without_a_message(
+    broker: Broker,
+) -> None:
+    rig = Rig(broker)
+    rig.put("off", *range(250))
+    rig.put("on", 0)
+    rig.publisher.leave_out({"off"})
+
+    async with Subscriber(broker.host, broker.port, f"{BASE}/#") as subscriber, rig.running():
+        await rig.delivered()
+        await subscriber.wait_for(all_of("on", 1))
+
+    assert not subscriber.on(f"{BASE}/off/#")
+    counts = rig.status.counts
+    assert (counts["samples_delivered"], counts["samples_disabled"]) == (1, 250)
+
+
 @VERSIONS
 async def test_every_sample_arrives_once_and_in_order(broker: Broker, version: str) -> None:
     rig = Rig(broker, version)
