@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import re
+import shlex
 import ssl
 import stat
 from datetime import UTC, datetime, timedelta
@@ -16,9 +18,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.cli.certificates import Authority
 from gateway.cli.commands import main
+from gateway.config.loader import load
 from gateway.errors import ConfigError
 from tests.support.pki import encrypted
 
+README = Path(__file__).parents[2] / "README.md"
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -211,3 +215,26 @@ def test_nothing_outlives_its_authority() -> None:
     assert issued.ends == authority.issued.ends
     with pytest.raises(ConfigError, match="the authority has expired; make a new one"):
         authority.client("me", NOW + timedelta(days=3651))
+
+
+def test_the_commands_of_the_readme_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = README.read_text(encoding="utf-8").partition("## Secure the broker")[2]
+    ours = re.findall(r"^edge-gateway (.*)$", section, re.MULTILINE)
+    taken = re.findall(r"certs/[\w.-]+", section.partition("```toml")[0])
+    config = re.findall(r'^(\w+ = "[\w.-]+")$', section, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gateway.toml").write_text('[gateway]\nname = "attic"\n')
+
+    for words in ours:
+        command, _, target = words.partition(" > ")
+        assert main(shlex.split(command)) == 0
+        (tmp_path / (target or "said")).write_text(capsys.readouterr().out)
+
+    assert len(ours) == 3
+    assert "user edge-gateway-attic\n" in (tmp_path / "edge-gateway.acl").read_text()
+    assert "require_certificate true\n" in (tmp_path / "mosquitto.conf").read_text()
+    assert [name for name in taken if not (tmp_path / name).exists()] == []
+    (tmp_path / "certs" / "gateway.toml").write_text("\n".join(["[mqtt]", *config]))
+    assert load(tmp_path / "certs" / "gateway.toml").mqtt.uses_tls
