@@ -42,12 +42,24 @@ examples:
   edge-gateway request health_check --broker mqtts://admin@broker.local --gateway attic
 
 A value is JSON (5000, true, null) where it can be, else text. The keys of each request are told in
-gateway/mqtt/README.md. The broker may want a user who may ask: see mosquitto-acl.
+gateway/mqtt/README.md. Where the broker knows its users, ask as a user of your own (a --commander
+of mosquitto-acl), not as the gateway: as such you would expel it for a moment.
 Exit codes: 0 done, 1 not done (or health_check found something), 2 wrong usage or configuration.
 """
 
 ANSWER_S = 10.0
 """A gateway answers within a second; the rest is for the way there."""
+
+_WHO = (
+    "username",
+    "username_credential",
+    "password_file",
+    "password_credential",
+    "cert_file",
+    "key_file",
+    "key_credential",
+)
+"""Keys of [mqtt] that say who somebody is."""
 
 _NOBODY_LISTENS = 0x10
 """MQTT 5, 3.4.2.1: PUBACK, no matching subscribers."""
@@ -64,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mqtt://[user@]host[:port], mqtts:// for TLS, or just host[:port]",
     )
     parser.add_argument("--password-file", metavar="FILE", help="its first line is the password")
+    parser.add_argument("--cert-file", metavar="FILE", help="certificate to show the broker, PEM")
+    parser.add_argument("--key-file", metavar="FILE", help="its key, if that is not in the same")
     parser.add_argument(
         "--gateway", metavar="NAME", help="of the gateway (default: as configured, or this host's)"
     )
@@ -76,7 +90,7 @@ def execute(arguments: argparse.Namespace) -> int:
     verb: str = arguments.verb
     transaction = f"cli-{secrets.token_hex(8)}"
     payload = payload_of(verb, arguments.fields, transaction)
-    settings = with_credentials(load(arguments.config, _overrides(arguments)))
+    settings = with_credentials(load(arguments.config, overrides_of(arguments)))
     broker = wiring.broker_settings(settings, read_password(settings.mqtt))
     timeout_s = arguments.timeout or {"backup": BACKUP_S, "reload": RELOAD_S}.get(verb, ANSWER_S)
     answers: list[Mapping[str, Any]] = []
@@ -133,12 +147,14 @@ def _value(text: str) -> Any:  # noqa: ANN401 - JSON
         return text
 
 
-def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
+def overrides_of(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
+    """Return what was typed; who says who he is is nothing of what the gateway is."""
     mqtt: dict[str, object] = dict(parse_broker(arguments.broker)) if arguments.broker else {}
-    if arguments.password_file:
-        mqtt["password_file"] = arguments.password_file
-    if arguments.base_topic:
-        mqtt["base_topic"] = arguments.base_topic
+    for key in ("password_file", "cert_file", "key_file", "base_topic"):
+        if (given := getattr(arguments, key)) is not None:
+            mqtt[key] = given
+    if not mqtt.keys().isdisjoint(_WHO):
+        mqtt = {**dict.fromkeys(_WHO), **mqtt}
     overrides = {"mqtt": mqtt} if mqtt else {}
     if arguments.gateway:
         overrides["gateway"] = {"name": arguments.gateway}

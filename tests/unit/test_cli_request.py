@@ -1,9 +1,11 @@
 """What is typed for a request, and what is sent."""
 
+import argparse
 import json
 
 import pytest
 
+from gateway.cli import request
 from gateway.cli.request import payload_of
 from gateway.errors import ConfigError
 
@@ -52,3 +54,45 @@ def test_what_no_gateway_would_take_is_not_sent(
         payload_of(verb, words, "t-1")
 
     assert complaint in str(told.value)
+
+
+def overrides(*words: str) -> dict[str, dict[str, object]]:
+    parser = argparse.ArgumentParser()
+    request.add_arguments(parser)
+    return request.overrides_of(parser.parse_args(["reload", *words]))
+
+
+def test_who_says_who_he_is_is_nothing_of_what_the_gateway_is() -> None:
+    nobody = dict.fromkeys(
+        [
+            "username",
+            "username_credential",
+            "password_file",
+            "password_credential",
+            "cert_file",
+            "key_file",
+            "key_credential",
+        ]
+    )
+
+    bob = overrides("--broker", "mqtts://bob@b", "--password-file", "p")
+    carol = overrides("--cert-file", "c.pem", "--key-file", "k.pem")
+
+    assert bob == {
+        "mqtt": {
+            **nobody,
+            "host": "b",
+            "tls": True,
+            "username": "bob",
+            "password_file": "p",
+        }
+    }
+    assert carol == {"mqtt": {**nobody, "cert_file": "c.pem", "key_file": "k.pem"}}
+
+
+def test_who_only_says_where_is_who_the_configuration_says() -> None:
+    assert overrides() == {}
+    assert overrides("--broker", "b:1884", "--gateway", "attic", "--base-topic", "x") == {
+        "mqtt": {"host": "b", "port": 1884, "base_topic": "x"},
+        "gateway": {"name": "attic"},
+    }
