@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import NoReturn
 
 from gateway.ble.service import Ble, BleOptions
+from gateway.drivers.base import OnCommandEnd
 from gateway.house import House
 from gateway.links.ble_connection import BleLink
 from gateway.links.serial_port import SerialLink
 from gateway.ports import Ports, PortsOptions
+from gateway.protocol.requests import Order
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +56,14 @@ class AllLinks:
         if (link := self._ports.link(name)) is not None or self._ble is None:
             return link
         return self._ble.link(name)
+
+    def command(self, name: str, order: Order, on_end: OnCommandEnd) -> bool:
+        """Have the board on that link do something at most once; False if nobody is there.
+
+        `on_end` is called once, maybe before this returns.
+        """
+        link = self.link(name)
+        return link is not None and link.command(order, on_end)
 
     def open_window(self, for_s: float) -> bool:
         """Let Bluetooth devices join for so long; False while there is no radio."""

@@ -20,6 +20,8 @@ from gateway.admin.verbs import make_verbs
 from gateway.all_links import AllLinks
 from gateway.backoff import Backoff
 from gateway.clock import Clock
+from gateway.commands.office import Office
+from gateway.commands.service import Commands
 from gateway.config.models import Settings
 from gateway.devices import LOOK_S, Devices
 from gateway.errors import ConfigError, RequestError, StoreError
@@ -34,8 +36,9 @@ from gateway.pipeline import Pipeline
 from gateway.processing.processor import Processor
 from gateway.protocol.delivery import DeliveryBook
 from gateway.reload import Act, Reloaded, Reloader, Reread
+from gateway.requests.command import FILTERS
 from gateway.status import Status
-from gateway.store import database, registry
+from gateway.store import database, journal, registry
 from gateway.store.keeper import Keeper
 from gateway.store.ledger import Entry
 from gateway.store.outbox import Outbox
@@ -108,6 +111,7 @@ class App:
         )
         self._publisher.leave_out(self.devices.disabled)
         self.state.keep(registry.load, self.devices.restore, self.devices.everything)
+        self.commands = self._make_commands(settings)
         self._pipeline = Pipeline(
             self.outbox,
             self._publisher,
@@ -115,6 +119,7 @@ class App:
             self.status,
             self._timekeeper,
             processor=self._processor,
+            commands=self.commands,
         )
         self._book = DeliveryBook()
         self._keeper = Keeper(
@@ -164,6 +169,7 @@ class App:
                 tasks.create_task(self._keeper.run(), name="store")
                 tasks.create_task(self.state.run(), name="state")
                 tasks.create_task(self._admin.run(), name="admin")
+                tasks.create_task(self.commands.run(), name="commands")
                 broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
                 serving = keep_running("broker", self._publisher.run, broker)
                 tasks.create_task(serving, name="broker")
@@ -274,6 +280,7 @@ class App:
 
         The publisher leaves when the ports are closed: what they say last is published, too.
         """
+        self.commands.close()
         self.outbox.on_crowded = lambda _crowded: None  # from here on boards keep what they have
         self._hold(is_crowded=True)
         self._keeper.begin_to_stop()
@@ -322,6 +329,24 @@ class App:
             return []
 
         return act
+
+    def _make_commands(self, settings: Settings) -> Commands:
+        office = Office(
+            base_topic=settings.base_topic,
+            session=self._session,
+            clock=self._clock,
+            status=self.status,
+            directory=self.devices,
+            journal=self.state,
+            outlet=self._publisher,
+            road=lambda *given: self._links.command(*given),  # noqa: PLW0108 - made later
+            kept_topics=(settings.homeassistant.prefix,),
+        )
+        self.state.keep(journal.load, office.take, office.everything)
+        self._publisher.on_new_session = office.begin_session
+        filters = [f"{settings.base_topic}/{each}" for each in FILTERS]
+        self._publisher.subscribe(filters, office.hear)
+        return Commands(office, self._clock)
 
     def _make_admin(self, settings: Settings, password: str | None) -> Admin:
         folder = settings.outbox_path.parent
@@ -376,6 +401,7 @@ class App:
             accept=self._pipeline.accept,
             forget_link=self._pipeline.forget_link,
             on_change=self._publish_health,
+            has_mail=self.commands.has_mail,
         )
 
     def _hold(self, is_crowded: bool) -> None:  # noqa: FBT001 - the outbox tells its state

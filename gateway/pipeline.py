@@ -1,6 +1,7 @@
 """The flow: what drivers say, into the outbox, the status board and the registry of devices."""
 
 import logging
+from typing import Protocol
 
 from gateway.devices import Devices
 from gateway.model import (
@@ -13,6 +14,7 @@ from gateway.model import (
     Readings,
     Sample,
     Seen,
+    TakesCommands,
 )
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.publisher import Publisher
@@ -32,6 +34,26 @@ _LOG_LEVELS = {
 """A device's lines go to its log topic; the daemon's log shows what its keeper must see."""
 
 
+class Addressees(Protocol):
+    """Who wants to know which boards can be told what to do."""
+
+    def ready(self, link: str, device: str, life: str) -> None:
+        """Note that a board takes commands on a link."""
+
+    def left(self, link: str, device: str) -> None:
+        """Note that a device left a link."""
+
+
+class _Nobody:
+    """Gives no commands."""
+
+    def ready(self, link: str, device: str, life: str) -> None:
+        """Do nothing."""
+
+    def left(self, link: str, device: str) -> None:
+        """Do nothing."""
+
+
 class Pipeline:
     """Where the events of all links meet; synchronous, so that order is kept without locks."""
 
@@ -44,8 +66,10 @@ class Pipeline:
         timekeeper: TimeKeeper,
         *,
         processor: Processor | None = None,
+        commands: Addressees | None = None,
     ) -> None:
         """Samples of disabled devices are taken and dropped; `processor` has the others first."""
+        self._commands: Addressees = _Nobody() if commands is None else commands
         self._outbox = outbox
         self._publisher = publisher
         self._devices = devices
@@ -68,8 +92,11 @@ class Pipeline:
                     self._take_log(link, event)
                 case Gone():
                     self._devices.left(link, event)
+                    self._commands.left(link, event.device)
                 case ActuatorChanged():
                     self._devices.actuator_changed(event.device, event.actuator)
+                case TakesCommands():
+                    self._commands.ready(link, event.device, event.life)
                 case Fault():
                     self._take_fault(link, event)
 
@@ -84,7 +111,7 @@ class Pipeline:
             self._status.counts["samples_disabled"] += samples_in
             self._outbox.pass_over(readings)
             return
-        if readings.device in self._processor:
+        if readings.device in self._processor.devices:
             readings = self._process(readings)
         self._outbox.put(readings)
         entry = self._status.device(readings.device)

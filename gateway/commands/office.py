@@ -85,14 +85,30 @@ class Outlet(Protocol):
         """Publish a remark below the base."""
 
 
-class Directory(Protocol):
-    """Who knows the devices."""
+class Addressee(Protocol):
+    """A device that commands may be for."""
 
-    def find(self, name: str) -> str | None:
+    @property
+    def key(self) -> str:
+        """Its identity."""
+
+    @property
+    def description(self) -> Description:
+        """What it said of itself, now or in an earlier run."""
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether its owner wants anything of it."""
+
+
+class Directory(Protocol):
+    """Who knows the devices: `devices.Devices`."""
+
+    def find(self, name: str) -> Addressee | None:
         """Return the device people mean by a level of a topic."""
 
-    def description(self, device: str) -> Description | None:
-        """Return what a device said of itself, now or in an earlier run."""
+    def get(self, key: str) -> Addressee | None:
+        """Return the device of a key."""
 
 
 Road = Callable[[str, Order, OnCommandEnd], bool]
@@ -104,7 +120,7 @@ class _Asked:
     """One message."""
 
     topic: CommandTopic
-    device: str | None
+    device: Addressee | None
     transaction: Transaction | None
     reply_to: ReplyTo | None
 
@@ -257,9 +273,8 @@ class Office:
     ) -> None:
         """Have a device do something that the gateway itself wants; `on_end` is told the end."""
         try:
-            self._check_device(device, device)
-            request = CommandRequest(name, arguments, expires_s)
-            letter = self._make(device, request)
+            self._actuators_of(self._directory.get(device), device)
+            letter = self._make(device, CommandRequest(name, arguments, expires_s))
         except RequestError as exc:
             on_end(End(Outcome.FAILED, error=str(exc)))
             return
@@ -310,13 +325,13 @@ class Office:
         elif message.packet_id:
             what = digest(message.topic.encode(), message.payload)
             packet = f"{message.packet_id}.{what}"
-        known = self._past.find(asked.device, asked.transaction, packet if message.is_again else "")
+        key = asked.device.key
+        known = self._past.find(key, asked.transaction, packet if message.is_again else "")
         if known is not None:
             self._take_again(message, asked, known, asked_for)
             return
-        description = self._check_device(asked.device, asked.topic.level)
-        request = read_command(asked.topic, message.payload, _actuators(description))
-        letter = self._make(asked.device, request)
+        actuators = self._actuators_of(asked.device, asked.topic.level)
+        letter = self._make(key, read_command(asked.topic, message.payload, actuators))
         if message.expires_s is not None:
             letter.expires_s = min(letter.expires_s, letter.received_s + message.expires_s)
         letter.level, letter.is_plain = asked.topic.level, asked.is_plain
@@ -342,13 +357,19 @@ class Office:
             self._tell(known, asked.reply_to, is_plain=asked.is_plain)
         message.done()
 
-    def _check_device(self, device: str, name: str) -> Description | None:
-        description = self._directory.description(device)
-        if description is not None and description.driver != DRIVER:
+    @staticmethod
+    def _actuators_of(device: Addressee | None, name: str) -> Sequence[Actuator]:
+        """Return what a device has that can be set, if it takes commands at all."""
+        if device is None:
+            raise RequestError(f"no such device: {name}")
+        if not device.is_enabled:
+            raise RequestError(f"{name} is disabled")
+        if device.description.driver != DRIVER:
             raise RequestError(
-                f"{name} takes no commands: it is no board with our firmware ({description.driver})"
+                f"{name} takes no commands: it is no board with our firmware "
+                f"({device.description.driver})"
             )
-        return description
+        return device.description.actuators
 
     def _make(self, device: str, request: CommandRequest) -> Letter:
         if not self._is_loaded:
@@ -543,7 +564,7 @@ class Office:
         if slug(level) == level:
             self._publish(level, payload, asked.reply_to, None, is_plain=asked.is_plain)
         if asked.is_plain and asked.device is not None:
-            self._remark(asked.device, level, f"set: {error}")
+            self._remark(asked.device.key, level, f"set: {error}")
         elif asked.device is None and self._logs.take(self._clock.monotonic_s()):
             _log.warning("a command cannot be done: %s", error)
 
@@ -605,10 +626,6 @@ class Office:
         return paper.Moment(
             clock.monotonic_s(), clock.unix_s(), clock.boot_id, clock.is_synchronised()
         )
-
-
-def _actuators(description: Description | None) -> Sequence[Actuator] | None:
-    return None if description is None else description.actuators
 
 
 def _ignore() -> None:

@@ -15,7 +15,7 @@ from gateway.clock import Clock
 from gateway.commands.office import Office
 from gateway.drivers.base import OnCommandEnd
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
-from gateway.model import Event, Fault, Gap, Gone, Readings, Record, TakesCommands
+from gateway.model import Actuator, Event, Fault, Gap, Gone, Readings, Record, TakesCommands
 from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.requests import Order
 from gateway.simulate.firmware import load_modules
@@ -23,6 +23,7 @@ from tests.support.command_office import (
     MemoryBroker,
     MemoryDirectory,
     MemoryJournal,
+    board,
     make_office,
 )
 
@@ -182,7 +183,7 @@ class World:
         )
         self.journal = MemoryJournal(lambda: self.now_s, self.commit_s)
         self.broker = MemoryBroker()
-        self.directory = MemoryDirectory({"b1": None})
+        self.directory = MemoryDirectory(board("b1", Actuator("n", "N", "number")))
         self.office = self._make_office()
         self.unsafe: deque[tuple[float, Callable[[], None]]] = deque()
         self.plan: list[tuple[float, Callable[[], None]]] = []

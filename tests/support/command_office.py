@@ -158,21 +158,29 @@ class MemoryBroker:
 
 
 @dataclass
+class MemoryDevice:
+    """A device that may be told something."""
+
+    key: str
+    description: Description
+    is_enabled: bool = True
+
+
 class MemoryDirectory:
     """Who is there; levels are keys."""
 
-    descriptions: dict[str, Description | None]
+    def __init__(self, *devices: MemoryDevice) -> None:
+        self._devices = {device.key: device for device in devices}
 
-    def find(self, name: str) -> str | None:
-        return name if name in self.descriptions else None
+    def find(self, name: str) -> MemoryDevice | None:
+        return self._devices.get(name)
 
-    def description(self, device: str) -> Description | None:
-        return self.descriptions[device]
+    get = find
 
 
-def board(device: str, *actuators: Actuator) -> Description:
-    """Return what a board says of itself."""
-    return Description(device, device, "board", actuators=actuators)
+def board(key: str, *actuators: Actuator) -> MemoryDevice:
+    """Return a board with our firmware."""
+    return MemoryDevice(key, Description(key, key, "board", actuators=actuators))
 
 
 def make_office(
