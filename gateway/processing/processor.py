@@ -1,6 +1,6 @@
 """Takes the samples of devices as they come, and returns them as they are published."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -42,21 +42,21 @@ class Processor:
 
     def __init__(self, rules: Mapping[str, DeviceRule]) -> None:
         """`rules` has the devices by their keys; others stay as they are."""
-        self._devices = {device: _Device(rule) for device, rule in rules.items() if rule.sensors}
+        self._devices: dict[str, _Device] = {}
+        self.devices: Container[str] = self._devices
+        """Those it does something with; a dict, as it is asked about every sample."""
+        self.reconfigure(rules)
 
     def reconfigure(self, rules: Mapping[str, DeviceRule]) -> None:
         """Take other rules; of devices whose rule is the same, windows and the rest go on."""
-        before = self._devices
-        self._devices = {}
+        before = self._devices.copy()
+        self._devices.clear()
         for device, rule in rules.items():
             kept = before.get(device)
             if kept is not None and kept.rule == rule:
                 self._devices[device] = kept
             elif rule.sensors:
                 self._devices[device] = _Device(rule)
-
-    def __contains__(self, device: str) -> bool:
-        return device in self._devices
 
     def process(self, readings: Readings) -> Processed:
         """Return what is left of readings."""
