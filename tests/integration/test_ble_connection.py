@@ -69,7 +69,7 @@ async def test_a_board_that_joins_and_drops_over_and_over_makes_no_progress(
         for times in range(1, 4):
             await central.until(lambda: board.is_joined and central.status.radio.connected)
             radio.drop_links()
-            await central.until(lambda: not central.status.radio.connected)  # noqa: B023
+            await central.until(lambda: not central.status.radio.connected)
             assert board.connections >= times
         await central.until(lambda: central.backoffs[address(1)].attempt >= 3)
 

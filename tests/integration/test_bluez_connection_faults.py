@@ -52,6 +52,8 @@ class World:
     bluetoothd: Bluetoothd
     board: GattBoard
     arrivals: Arrivals
+    ble: asyncio.Task[None] | None = None
+    """All that the gateway has for BLE."""
 
 
 @asynccontextmanager
@@ -64,10 +66,11 @@ async def a_world(bus: PrivateBus, clock: Clock, folder: Path) -> AsyncIterator[
     world = World(bus, bluetoothd, board, Arrivals(clock))
     ble = make_ble(world.arrivals, clock, folder)
     async with bluetoothd.running(), asyncio.TaskGroup() as tasks:
+        world.ble = tasks.create_task(ble.run())
         running = [
             tasks.create_task(board.run()),
             tasks.create_task(_advertise(world)),
-            tasks.create_task(ble.run()),
+            world.ble,
         ]
         try:
             yield world
@@ -216,6 +219,52 @@ def test_samples_come_again_after(
     assert connections > 1  # the fault was one
     assert numbers == list(range(len(numbers)))
     assert took_s < fault.limit_s
+
+
+STOP_SPEED = 8.0
+STOP_S = 10.0
+"""systemd kills the service 15 s after it asked it to stop."""
+
+
+async def when_connecting(world: World) -> None:
+    world.bluetoothd.faults.swallow("Connect")
+    world.board.peripheral.drop()
+    await world.bluetoothd.until(lambda: world.bluetoothd.calls["Connect"] == 2)
+
+
+async def when_connected(_world: World) -> None:
+    """Do nothing."""
+
+
+async def when_it_starts_to_listen(world: World) -> None:
+    world.bluetoothd.faults.swallow("StartNotify")
+    world.board.peripheral.drop()
+    await world.bluetoothd.until(lambda: world.bluetoothd.calls["StartNotify"] == 2)
+
+
+@pytest.mark.parametrize("when", [when_connecting, when_connected, when_it_starts_to_listen])
+def test_a_stop_ends_soon_although_bluetoothd_hangs(
+    when: Callable[[World], Coroutine[None, None, None]],
+    bus: PrivateBus,
+    tmp_path: Path,
+    figures: Figures,
+) -> None:
+    async def measure(clock: Clock) -> float:
+        async with a_world(bus, clock, tmp_path) as world:
+            await world.arrivals.until(2)
+            await when(world)
+            world.bluetoothd.hang()
+            assert world.ble is not None
+            since_s = clock.monotonic_s()
+            world.ble.cancel()
+            await asyncio.wait([world.ble])
+            return clock.monotonic_s() - since_s
+
+    took_s = run_at(STOP_SPEED, measure)
+
+    name = when.__name__.replace("_", " ")
+    figures(f"BlueZ hangs, stop {name}", f"{took_s:.1f} s", f"< {STOP_S:g} s")
+    assert took_s < STOP_S
 
 
 def test_a_board_that_wants_to_be_paired_is(bus: PrivateBus, tmp_path: Path) -> None:
