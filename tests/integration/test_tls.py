@@ -185,8 +185,8 @@ async def test_a_certificate_without_a_key_is_told(pki: Pki) -> None:
 
 
 @contextlib.contextmanager
-def server(context: ssl.SSLContext) -> Iterator[int]:
-    """Shake hands on a port with one client, and hang up.
+def server(context: ssl.SSLContext, protocols: list[str | None] | None = None) -> Iterator[int]:
+    """Shake hands on a port with one client, and hang up; add to `protocols` what was agreed on.
 
     In a thread: asyncio's servers hang up without the alert that says why.
     """
@@ -195,6 +195,8 @@ def server(context: ssl.SSLContext) -> Iterator[int]:
         with contextlib.suppress(OSError):
             plain, _ = listener.accept()
             with plain, context.wrap_socket(plain, server_side=True) as secure:
+                if protocols is not None:
+                    protocols.append(secure.selected_alpn_protocol())
                 secure.recv(100)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -215,14 +217,15 @@ def server_context(pki: Pki) -> ssl.SSLContext:
 
 async def test_the_server_name_and_the_protocol_are_asked_for(pki: Pki) -> None:
     asked: list[str | None] = []
+    protocols: list[str | None] = []
     context = server_context(pki)
     context.sni_callback = lambda _socket, name, _context: asked.append(name)
     context.set_alpn_protocols(["mqtt"])
-    with server(context) as port:
+    with server(context, protocols) as port:
         settings = settings_for(port, pki)
         reason = await failure(replace(settings, tls_server_name="localhost", tls_alpn="mqtt"))
 
-    assert asked == ["localhost"]
+    assert (asked, protocols) == (["localhost"], ["mqtt"])
     assert "does not answer as MQTT 5 brokers do" in reason, "TLS was right"
 
 
