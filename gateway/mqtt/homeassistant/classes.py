@@ -55,7 +55,7 @@ UNITS: Final[Mapping[str, frozenset[str]]] = {
     "pm1": _MICROGRAMS,
     "pm10": _MICROGRAMS,
     "pm25": _MICROGRAMS,
-    "power": frozenset({"W", "kW", "MW", "GW", "TW"}),
+    "power": frozenset({"mW", "W", "kW", "MW", "GW", "TW"}),
     "power_factor": frozenset({"%", NO_UNIT}),
     "precipitation": frozenset({"mm", "cm", "in"}),
     "precipitation_intensity": frozenset({"mm/h", "mm/d", "in/h", "in/d"}),

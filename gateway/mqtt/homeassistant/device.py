@@ -21,18 +21,40 @@ Components = dict[str, Component]
 
 
 def device_components(
-    site: Site, level: str, description: Description, learned: Mapping[str, Habit]
+    site: Site,
+    level: str,
+    description: Description,
+    habits: Mapping[str, Habit],
+    *,
+    has_signal: bool = False,
 ) -> Components:
     """Return a device's entities by their ids: sensors, actuators, diagnostics.
 
-    `level` is the device's name in topics, `learned` what is known by its sensors' keys.
+    Args:
+        site: Whose device it is.
+        level: The device's name in topics.
+        description: What is known of it.
+        habits: What was learned, by the keys of its sensors.
+        has_signal: Whether the strength of its radio signal is known.
     """
     device_id = site.device_id(description.device)
     is_board = description.driver == BOARD
+    entities = _diagnostics(site.topic(topics.info(level)), site.topic(topics.diagnostics(level)))
+    if not has_signal:
+        del entities["rssi"]
+    if not description.firmware:
+        del entities["firmware"]
     return {
-        **dict(sensor_components(device_id, description.sensors, learned, are_numbers=is_board)),
+        **dict(sensor_components(device_id, description.sensors, habits, are_numbers=is_board)),
         **dict(actuator_components(device_id, site.topic(level), description.actuators)),
-        **dict(_diagnostics(site, level, device_id, description)),
+        **{
+            f"diagnostic_{key}": {
+                **component,
+                "entity_category": "diagnostic",
+                "unique_id": f"{device_id}.diagnostic.{key}",
+            }
+            for key, component in entities.items()
+        },
     }
 
 
@@ -86,17 +108,19 @@ def gateway_is_there(site: Site) -> Component:
     return {"topic": site.topic(topics.STATUS), "value_template": templates.status()}
 
 
-def _diagnostics(
-    site: Site, level: str, device_id: str, description: Description
-) -> Iterable[tuple[str, Component]]:
-    info = site.topic(topics.info(level))
-    diagnostics = site.topic(topics.diagnostics(level))
-    entities: dict[str, Component] = {
+def _diagnostics(info: str, diagnostics: str) -> Components:
+    return {
         "link": {
             "platform": "sensor",
             "name": "Link",
             "state_topic": info,
             "value_template": templates.text_or_unknown("address"),
+        },
+        "firmware": {
+            "platform": "sensor",
+            "name": "Firmware",
+            "state_topic": info,
+            "value_template": templates.text_or_unknown("firmware"),
         },
         "problem": {
             "platform": "binary_sensor",
@@ -113,6 +137,15 @@ def _diagnostics(
             "state_topic": diagnostics,
             "value_template": templates.text_or_unknown("online_since"),
         },
+        "rssi": {
+            "platform": "sensor",
+            "name": "RSSI",
+            "device_class": "signal_strength",
+            "unit_of_measurement": "dBm",
+            "state_class": "measurement",
+            "state_topic": diagnostics,
+            "value_template": templates.number("rssi"),
+        },
         "lost": {
             "platform": "sensor",
             "name": "Lost samples",
@@ -128,17 +161,6 @@ def _diagnostics(
             "value_template": templates.inner_or_unknown("last_gap", "time"),
         },
     }
-    if description.firmware:
-        entities["firmware"] = {
-            "platform": "sensor",
-            "name": "Firmware",
-            "state_topic": info,
-            "value_template": templates.text_or_unknown("firmware"),
-        }
-    for key, component in entities.items():
-        component["entity_category"] = "diagnostic"
-        component["unique_id"] = f"{device_id}.diagnostic.{key}"
-        yield f"diagnostic_{key}", component
 
 
 def encode(document: Component) -> bytes:

@@ -29,19 +29,19 @@ _DIAGNOSTIC_KEYS = frozenset({"free_heap", "uptime", "chip_temperature"})
 
 
 def sensor_components(
-    device_id: str, sensors: Iterable[Sensor], learned: Mapping[str, Habit], *, are_numbers: bool
+    device_id: str, sensors: Iterable[Sensor], habits: Mapping[str, Habit], *, are_numbers: bool
 ) -> Iterator[tuple[str, Component]]:
     """Yield the entities of sensors, each with an id that is unique in its device.
 
     Args:
         device_id: Identifier of the device.
         sensors: In the order in which they are to appear.
-        learned: By the sensors' keys. A sensor whose kind nobody knows yet is left out.
+        habits: By the sensors' keys. A sensor whose kind nobody knows yet is left out.
         are_numbers: Whether all values of this device are numbers unless said otherwise.
     """
     taken: set[str] = set()
     for sensor in sensors:
-        known = learned.get(sensor.key, Habit())
+        known = habits.get(sensor.key, Habit())
         kind = sensor.kind or ("number" if are_numbers else known.kind)
         if not kind:
             continue

@@ -1,0 +1,337 @@
+"""Keeps what Home Assistant is told of devices up to date; the pure part is mqtt/homeassistant."""
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
+
+from gateway.cadence import Cadences, Habit
+from gateway.device import Device
+from gateway.model import Gap, Value
+from gateway.mqtt import topics
+from gateway.mqtt.diagnostics import PAUSE_S, Diagnostics, LastGap
+from gateway.mqtt.homeassistant.device import device_components, device_payload
+from gateway.mqtt.homeassistant.naming import Site
+from gateway.mqtt.homeassistant.own_device import gateway_payload
+from gateway.mqtt.incoming import Handler, Incoming
+from gateway.status import Status
+from gateway.timekeeper import TimeKeeper
+
+TICK_S: Final = 0.5
+"""How often `tick` is to be called."""
+SETTLE_S: Final = 1.0
+"""From a change to its announcement: a device often changes in several steps, as sensors that are
+read from lines or adverts show up one after the other."""
+AT_A_TIME: Final = 20
+"""Devices announced in one turn of the loop: a payload takes 0.1 to 0.5 ms."""
+DIAGNOSTICS_S: Final = 5.0
+"""From one look at the devices' connections to the next."""
+BIRTH_DELAY_S: Final = (5.0, 15.0)
+"""From Home Assistant's birth to the announcements, at random: it is busy then, and there may be
+other gateways."""
+STATES_DELAY_S: Final = 5.0
+"""From announcements to the states, so that it has subscribed to them."""
+RENEWED_AT_A_TIME: Final = 50
+MAX_REMOVED: Final = 64
+"""Entities a device once had that are still told to be removed, in case Home Assistant was away."""
+
+_BIRTH = b"online"
+_ENTITIES = "entities"
+_HABITS = "habits"
+
+
+class Board(Protocol):
+    """Where announcements are put: the publisher."""
+
+    def retain_at(self, topic: str, payload: bytes | None) -> None:
+        """Publish the newest document of a whole topic; None removes it."""
+
+    def claim_at(self, topic: str) -> None:
+        """Leave what an earlier run retained there alone."""
+
+    def renew(self, topics_to_renew: Iterable[str]) -> None:
+        """Publish documents again."""
+
+    def renew_states(self, subtopics: Iterable[str]) -> None:
+        """Publish the newest states on these topics again."""
+
+    def subscribe(self, filters: Sequence[str], handler: Handler) -> None:
+        """Have `handler` take what arrives on these topics."""
+
+
+class Registry(Protocol):
+    """What is known of devices, and kept."""
+
+    def get(self, key: str) -> Device | None:
+        """Return the device of a key."""
+
+    def retain(self, key: str, suffix: str, payload: bytes | None) -> None:
+        """Publish a document of a device."""
+
+    def note_learned(self, key: str, learned: Mapping[str, Any]) -> None:
+        """Keep what was learned of a device."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was told of one device."""
+
+    is_online: bool | None = None
+    online_since_unix_s: float | None = None
+    gap: Gap | None = None
+    last_gap: LastGap | None = None
+    """The same, dated once: the clock may be slewed later."""
+    diagnostics: Diagnostics | None = None
+    diagnostics_s: float = float("-inf")
+    payload: bytes = b""
+    entities: dict[str, str] = field(default_factory=dict)
+    """Id and platform of all it was ever announced with, the latest last."""
+
+
+class Announcer:
+    """A listener of the registry: announces devices, and takes back what is removed.
+
+    What it learns of a device is kept in the registry, so that a gateway that was restarted
+    announces the same, and knows what there is to be removed. Called in the loop's thread.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts it joins
+        self,
+        board: Board,
+        devices: Registry,
+        status: Status,
+        timekeeper: TimeKeeper,
+        site: Site,
+        *,
+        is_enabled: bool = True,
+        health_interval_s: float = 60.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`site` is ours; nothing is announced before `start`."""
+        self._board = board
+        self._devices = devices
+        self._status = status
+        self._timekeeper = timekeeper
+        self._clock = timekeeper.clock
+        self._site = site
+        self._is_enabled = is_enabled
+        self._health_interval_s = health_interval_s
+        self._rng = rng or random.Random()  # noqa: S311 - it spreads load, and guards nothing
+        self._cadences = Cadences(self._mark)
+        self._told: dict[str, _Told] = {}
+        self._due: dict[str, float] = {}
+        self._states_due: dict[str, float] = {}
+        self._diagnostics_s = float("-inf")
+        self._birth_s: float | None = None
+        self._states_s: float | None = None
+        self._to_renew: list[tuple[Callable[[Iterable[str]], None], str]] = []
+        board.subscribe([site.birth_topic], self._hear_birth)
+
+    def start(self) -> None:
+        """Announce the gateway itself; before the registry is filled."""
+        if self._is_enabled:
+            payload = gateway_payload(self._site, self._health_interval_s)
+            self._board.retain_at(self._site.discovery_topic(), payload)
+
+    def heard(self, device: str, values: Mapping[str, Value], now_s: float) -> None:
+        """Note a sample as it is published; called for each, so it is quick."""
+        self._cadences.hear(device, values, now_s)
+
+    def device_changed(self, device: Device) -> None:
+        """Announce a device soon; what an earlier run announced stays until then."""
+        key = device.key
+        if key not in self._told:
+            self._meet(device)
+            if self._is_enabled:
+                self._board.claim_at(self._site.discovery_topic(key))
+        self._mark(key)
+
+    def device_removed(self, device: Device) -> None:
+        """Take back all that was announced of a device."""
+        key = device.key
+        self._due.pop(key, None)
+        self._states_due.pop(key, None)
+        self._told.pop(key, None)
+        self._cadences.forget(key)
+        self._board.retain_at(self._site.discovery_topic(key), None)
+
+    def reconfigure(self, prefix: str, *, is_enabled: bool) -> None:
+        """Announce elsewhere, begin to, or take everything back.
+
+        Under another prefix a birth is heard from the next connection to the broker on.
+        """
+        before, was_enabled = self._site, self._is_enabled
+        if prefix != before.prefix:
+            self._board.subscribe([replace(before, prefix=prefix).birth_topic], self._hear_birth)
+        self._site = replace(before, prefix=prefix)
+        self._is_enabled = is_enabled
+        if was_enabled and (not is_enabled or before.prefix != prefix):
+            for key in ["", *self._told]:
+                self._board.retain_at(before.discovery_topic(key), None)
+        for told in self._told.values():
+            told.payload = b""
+        self.start()
+        for key in self._told:
+            self._mark(key)
+
+    def tick(self) -> None:
+        """Do what is due."""
+        now_s = self._clock.monotonic_s()
+        for key in _take_ready(self._due, now_s):
+            device = self._devices.get(key)
+            if device is not None and device.is_enabled:
+                self._announce(device)
+        for key in _take_ready(self._states_due, now_s):
+            if (device := self._devices.get(key)) is not None:
+                self._board.renew_states([topics.state(device.level)])
+        if now_s >= self._diagnostics_s:
+            self._diagnostics_s = now_s + DIAGNOSTICS_S
+            self._diagnose(now_s)
+        self._renew(now_s)
+
+    # ---- devices ----
+
+    def _mark(self, key: str) -> None:
+        if self._is_enabled:
+            self._due.setdefault(key, self._clock.monotonic_s() + SETTLE_S)
+
+    def _meet(self, device: Device) -> None:
+        told = self._told[device.key] = _Told()
+        learned = device.learned
+        entities = learned.get(_ENTITIES)
+        if isinstance(entities, dict):
+            told.entities = {str(each): str(platform) for each, platform in entities.items()}
+        habits = learned.get(_HABITS)
+        if isinstance(habits, dict):
+            restored = {
+                str(key): Habit(*habit)
+                for key, habit in habits.items()
+                if isinstance(habit, list) and _is_habit(habit)
+            }
+            self._cadences.restore(device.key, restored, self._clock.monotonic_s())
+
+    def _announce(self, device: Device) -> None:
+        key, site = device.key, self._site
+        told = self._told.setdefault(key, _Told())
+        habits = self._cadences.habits(key)
+        link = self._status.links.get(device.link)
+        has_signal = "diagnostic_rssi" in told.entities or (
+            link is not None and link.rssi is not None
+        )
+        description = replace(device.description, name=device.title)
+        entities = device_components(site, device.level, description, habits, has_signal=has_signal)
+        present = {each: str(component["platform"]) for each, component in entities.items()}
+        removed = [pair for pair in told.entities.items() if pair[0] not in present]
+        del removed[:-MAX_REMOVED]
+        payload = device_payload(site, device.level, description, entities, removed)
+        is_change = bool(told.payload) and payload != told.payload
+        told.payload = payload
+        told.entities = {**dict(removed), **present}
+        self._note(device, habits, told.entities)
+        self._board.retain_at(site.discovery_topic(key), payload)
+        if is_change:
+            # Home Assistant sets entities up anew: those that expire wait for their next value.
+            self._states_due.setdefault(key, self._clock.monotonic_s() + STATES_DELAY_S)
+
+    def _note(
+        self, device: Device, habits: Mapping[str, Habit], entities: Mapping[str, str]
+    ) -> None:
+        """Keep what the next run needs to announce the same."""
+        known = {sensor.key for sensor in device.description.sensors}
+        learned = {
+            _HABITS: {key: list(habit) for key, habit in habits.items() if key in known},
+            _ENTITIES: dict(entities),
+        }
+        if learned != device.learned:
+            self._devices.note_learned(device.key, learned)
+
+    # ---- diagnostics ----
+
+    def _diagnose(self, now_s: float) -> None:
+        offset_s = self._timekeeper.base().offset_s
+        for key, told in self._told.items():
+            device = self._devices.get(key)
+            if device is None or device.is_online is None:
+                continue
+            if device.is_online is not told.is_online:
+                told.is_online = device.is_online
+                told.online_since_unix_s = now_s + offset_s if device.is_online else None
+                if not device.is_online:
+                    self._cadences.away(key)
+            if now_s < told.diagnostics_s + PAUSE_S:
+                continue
+            diagnostics = self._diagnostics_of(device, told, offset_s)
+            if diagnostics.differs_from(told.diagnostics):
+                has_new_signal = diagnostics.rssi is not None and (
+                    "diagnostic_rssi" not in told.entities
+                )
+                told.diagnostics, told.diagnostics_s = diagnostics, now_s
+                self._devices.retain(key, _DIAGNOSTICS, diagnostics.payload())
+                if has_new_signal:
+                    self._mark(key)
+
+    def _diagnostics_of(self, device: Device, told: _Told, offset_s: float) -> Diagnostics:
+        entry = self._status.devices.get(device.key)
+        link = self._status.links.get(device.link)
+        gap = None if entry is None else entry.last_gap
+        if gap is not None and gap is not told.gap:
+            told.gap = gap
+            told.last_gap = LastGap(gap.seen_s + offset_s, gap.cause, gap.count)
+        return Diagnostics(
+            told.online_since_unix_s,
+            0 if entry is None else entry.lost,
+            told.last_gap,
+            None if link is None else link.rssi,
+        )
+
+    # ---- Home Assistant's birth ----
+
+    def _hear_birth(self, message: Incoming) -> None:
+        message.done()
+        # A retained birth is an old one: with each connection everything is published anyway.
+        if message.payload.strip() == _BIRTH and not message.is_retained and self._is_enabled:
+            self._birth_s = self._clock.monotonic_s() + self._rng.uniform(*BIRTH_DELAY_S)
+            self._states_s = None
+            self._to_renew.clear()
+
+    def _renew(self, now_s: float) -> None:
+        if self._birth_s is not None and now_s >= self._birth_s:
+            self._birth_s, self._states_s = None, now_s + STATES_DELAY_S
+            renew, site = self._board.renew, self._site
+            # The last first: devices hang on the gateway.
+            self._to_renew = [(renew, site.discovery_topic(key)) for key in [*self._told, ""]]
+        if self._states_s is not None and now_s >= self._states_s and not self._to_renew:
+            self._states_s = None
+            self._to_renew = [
+                each
+                for key in self._told
+                if (device := self._devices.get(key)) is not None
+                for each in self._renewals(device)
+            ]
+            self._to_renew.append((self._board.renew, self._site.topic(topics.HEALTH)))
+        for _ in range(min(RENEWED_AT_A_TIME, len(self._to_renew))):
+            publish_again, topic = self._to_renew.pop()
+            publish_again([topic])
+
+    def _renewals(self, device: Device) -> Iterable[tuple[Callable[[Iterable[str]], None], str]]:
+        """Return what says how a device is, in the order opposite to that of publishing."""
+        yield self._board.renew_states, topics.state(device.level)
+        for suffix in device.documents:
+            yield self._board.renew, self._site.topic(f"{device.level}/{suffix}")
+
+
+_DIAGNOSTICS = topics.diagnostics("")[1:]
+
+
+def _take_ready(due: dict[str, float], now_s: float) -> list[str]:
+    ready = [key for key, due_s in due.items() if due_s <= now_s][:AT_A_TIME]
+    for key in ready:
+        del due[key]
+    return ready
+
+
+def _is_habit(habit: list[Any]) -> bool:
+    match habit:
+        case [str(), None | int()]:
+            return True
+    return False
