@@ -184,8 +184,8 @@ def _no_password() -> bytes:
 def _chain(sock: ssl.SSLSocket) -> tuple[Shown, ...]:
     """Return the certificates the broker has shown, its own first, whatever they are worth.
 
-    `getpeercert()` has none before they are trusted, so this takes what Python 3.10 to 3.12 have
-    below; elsewhere nothing is known of them, and the words of a failure are fewer.
+    `getpeercert()` has none before they are trusted, so this takes what CPython has below (since
+    3.10); where it has not, nothing is known of them, and the words of a failure are fewer.
     """
     get_chain = getattr(getattr(sock, "_sslobj", None), "get_unverified_chain", None)
     chain = get_chain() if get_chain is not None else None
