@@ -339,6 +339,7 @@ class Home:
         self.breaks = False
         """Whether taking a reading fails, as nobody foresaw."""
         self.file = folder / "joined"
+        self.mail: set[str] = set()
         house = House(
             DeliveryBook(),
             clock,
@@ -348,6 +349,7 @@ class Home:
             self._accept,
             lambda _link: None,
             lambda: None,
+            lambda device: device in self.mail,
         )
         self.ble = Ble(BleOptions(self.file, join=join), house, pump)
 
@@ -427,6 +429,21 @@ async def test_who_joined_is_not_forgotten_when_the_list_could_not_be_read_at_fi
         await home.until(lambda: SENSOR in path.read_text())
 
     assert json.loads(path.read_text())["joined"] == [earlier, SENSOR]
+
+
+async def test_a_board_that_joined_in_an_earlier_run_is_known_and_gets_its_mail(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "joined").write_text(json.dumps({"joined": [], "boards": {SENSOR: "attic"}}))
+    asleep = advert(service_uuids=(SERVICE,), company=0xFFFF, manufacturer_data=b"\0\3")
+
+    async with at_home(tmp_path, "open") as home:
+        home.pump.hear([(SENSOR, asleep)])
+        await home.until_read(1)
+        assert not home.status.links.get(SENSOR)
+        home.mail.add("attic")
+        home.pump.hear([(SENSOR, asleep)])
+        await home.until(lambda: home.pump.tried[SENSOR])
 
 
 async def test_an_error_that_nobody_foresaw_costs_the_radio_a_pause(

@@ -7,6 +7,7 @@ board has arrived once, in order.
 """
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -281,6 +282,17 @@ def test_a_board_that_wants_to_be_paired_is(bus: PrivateBus, tmp_path: Path) -> 
 
     assert numbers == list(range(len(numbers)))
     assert (pairs, connects) == (1, 2)
+
+
+def test_which_board_joined_is_on_disk_a_while_later(bus: PrivateBus, tmp_path: Path) -> None:
+    async def main(clock: Clock) -> str:
+        async with a_world(bus, clock, tmp_path) as world:
+            await world.arrivals.until(1)
+            while not (tmp_path / "joined.json").exists():  # noqa: ASYNC110  # a file tells nobody
+                await asyncio.sleep(1.0)
+            return (tmp_path / "joined.json").read_text()
+
+    assert json.loads(run_at(SPEED, main)) == {"joined": [], "boards": {ADDRESS: "barn"}}
 
 
 def test_connections_that_come_and_go_leave_none_to_the_bus(
