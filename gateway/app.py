@@ -18,6 +18,7 @@ from gateway.admin.recent_log import RecentLog
 from gateway.admin.service import Admin
 from gateway.admin.verbs import make_verbs
 from gateway.all_links import AllLinks
+from gateway.announcer import TICK_S, Announcer
 from gateway.backoff import Backoff
 from gateway.clock import Clock
 from gateway.commands.office import Office
@@ -110,6 +111,16 @@ class App:
             describe=self._processor.describe,
         )
         self._publisher.leave_out(self.devices.disabled)
+        self._announcer = Announcer(
+            self._publisher,
+            self.devices,
+            self.status,
+            self._timekeeper,
+            wiring.home_assistant_site(settings),
+            is_enabled=settings.homeassistant.enabled,
+            health_interval_s=settings.gateway.health_interval_s,
+        )
+        self.devices.add_listener(self._announcer)
         self.state.keep(registry.load, self.devices.restore, self.devices.everything)
         self.commands = self._make_commands(settings)
         self._pipeline = Pipeline(
@@ -120,6 +131,7 @@ class App:
             self._timekeeper,
             processor=self._processor,
             commands=self.commands,
+            heard=self._announcer.heard,
         )
         self._book = DeliveryBook()
         self._keeper = Keeper(
@@ -143,6 +155,7 @@ class App:
                 "serial": self._look_at_ports,
                 "ble": self._look_at_radio,
                 "device": self._look_at_devices,
+                "homeassistant": self._look_at_home_assistant,
                 "log": self._look_at_log,
             },
         )
@@ -162,6 +175,7 @@ class App:
         logging.getLogger().addHandler(self._recent_log)
         try:
             await self._claim_store()
+            self._announcer.start()
             await self.state.open()
             self._noted_topics.start()
             async with asyncio.TaskGroup() as tasks:
@@ -177,6 +191,8 @@ class App:
                 tasks.create_task(call_every(CLOCK_INTERVAL_S, self._timekeeper.base), name="clock")
                 looks = call_every(LOOK_S, self.devices.look_around)
                 tasks.create_task(looks, name="devices")
+                announcements = call_every(TICK_S, self._announcer.tick)
+                tasks.create_task(announcements, name="announcer")
                 health = call_every(health_interval_s, self._publish_health)
                 tasks.create_task(health, name="health")
                 links = tasks.create_task(self._links.run(), name="links")
@@ -315,6 +331,17 @@ class App:
         async def act() -> list[str]:
             self._processor.reconfigure(wiring.processing_rules(settings))
             self.devices.reconfigure(wiring.declared_devices(settings))
+            return []
+
+        return act
+
+    def _look_at_home_assistant(self, settings: Settings) -> Act | None:
+        wanted = settings.homeassistant
+        if wanted == self._reloader.settings.homeassistant:
+            return None
+
+        async def act() -> list[str]:
+            self._announcer.reconfigure(wanted.prefix, is_enabled=wanted.enabled)
             return []
 
         return act

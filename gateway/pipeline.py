@@ -1,6 +1,7 @@
 """The flow: what drivers say, into the outbox, the status board and the registry of devices."""
 
 import logging
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.devices import Devices
@@ -15,6 +16,7 @@ from gateway.model import (
     Sample,
     Seen,
     TakesCommands,
+    Value,
 )
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.publisher import Publisher
@@ -67,8 +69,13 @@ class Pipeline:
         *,
         processor: Processor | None = None,
         commands: Addressees | None = None,
+        heard: Callable[[str, Mapping[str, Value], float], None] | None = None,
     ) -> None:
-        """Samples of disabled devices are taken and dropped; `processor` has the others first."""
+        """Samples of disabled devices are taken and dropped; `processor` has the others first.
+
+        `heard` is told of what is left of each sample, and when it came.
+        """
+        self._heard = heard
         self._commands: Addressees = _Nobody() if commands is None else commands
         self._outbox = outbox
         self._publisher = publisher
@@ -122,6 +129,10 @@ class Pipeline:
             entry.last_s = sample.taken_s
             entry.values.update(sample.values)
         self._devices.heard(readings.device)
+        if (heard := self._heard) is not None:
+            now_s = self._timekeeper.clock.monotonic_s()
+            for sample in samples:
+                heard(readings.device, sample.values, now_s)
 
     def _process(self, readings: Readings) -> Readings:
         """Return what the configuration leaves of readings, and tell what is implausible."""

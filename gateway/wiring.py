@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from gateway import __version__
 from gateway.ble.service import BleOptions
 from gateway.config.bind_keys import bind_keys
 from gateway.config.device_models import SensorSettings
@@ -12,6 +13,7 @@ from gateway.device import Declared
 from gateway.drivers.serial_line import LineFormat
 from gateway.links.serial_port import SerialOptions
 from gateway.model import Sensor, slug
+from gateway.mqtt.homeassistant.naming import Site
 from gateway.mqtt.settings import BrokerSettings
 from gateway.ports import PortRule, PortsOptions, PortUse
 from gateway.processing.rules import DeviceRule, SensorRule
@@ -71,6 +73,16 @@ def broker_settings(settings: Settings, password: str | None) -> BrokerSettings:
 def declared_devices(settings: Settings) -> dict[str, Declared]:
     """Return what the configuration says of devices."""
     return {device.id: Declared(device.name or "", device.enabled) for device in settings.device}
+
+
+def home_assistant_site(settings: Settings) -> Site:
+    """Return as whom, and where, devices are announced to Home Assistant."""
+    return Site(
+        gateway=settings.gateway.name,
+        base_topic=settings.base_topic,
+        prefix=settings.homeassistant.prefix,
+        version=__version__,
+    )
 
 
 def processing_rules(settings: Settings) -> dict[str, DeviceRule]:
