@@ -53,6 +53,8 @@ class LightSpec:
     epoch: int = field(default_factory=lambda: int(time.time()) & 0xFFFF)
     """Of the first life; a new run must not repeat the last one's."""
     plan: FaultPlan = field(default_factory=FaultPlan)
+    has_relays: bool = False
+    """Whether each has a relay, to be told something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class LightBoards:
                 ring_bytes=spec.ring_bytes,
                 epoch=spec.epoch,
                 plan=spec.plan,
+                has_relay=spec.has_relays,
             )
             for name in names
         }
@@ -242,6 +245,7 @@ def _description(board: LightBoard) -> Mapping[str, object]:
         "path": str(board.path),
         "joined": board.is_joined,
         "resets": board.resets,
+        "settings": 0 if board.relay is None else board.relay.settings,
         "lives": [asdict(life) for life in board.lives],
     }
 

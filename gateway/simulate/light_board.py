@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -53,6 +53,7 @@ class _Session(Protocol):
     def next_line(self, now_ms: int) -> bytes | None: ...
     def due_ms(self, now_ms: int) -> int: ...
     def bye(self, back_in_ms: int) -> None: ...
+    def report(self, actuator: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class BoardCode:
     """The firmware's classes; loaded once for all boards."""
 
     make_ring: Callable[[int], _Ring]
-    make_session: Callable[[dict[str, object], _Ring, int, tuple[object, ...]], _Session]
+    make_session: Callable[..., _Session]
+    """Takes what HELLO says, the ring, the epoch, streams, actuators and commands."""
 
 
 def load_board_code() -> BoardCode:
@@ -71,6 +73,27 @@ def load_board_code() -> BoardCode:
     """
     session, ring = load_modules("board.session", "board.ring")
     return BoardCode(make_ring=ring.Ring, make_session=session.Session)
+
+
+class Relay:
+    """A switch, as `actuators/relay.py` of the firmware describes itself, without a pin."""
+
+    key = "relay"
+
+    def __init__(self) -> None:
+        self.state = False
+        self.settings = 0
+        """How often it was set."""
+
+    def describe(self) -> dict[str, object]:
+        """Return what ACTUATOR says."""
+        return {"k": self.key, "n": "Relay", "t": "switch", "state": self.state}
+
+    def set(self, arguments: Mapping[str, bool]) -> Mapping[str, bool]:
+        """Do the command `set`."""
+        self.state = arguments[self.key]
+        self.settings += 1
+        return {self.key: self.state}
 
 
 @dataclass(slots=True)
@@ -103,6 +126,7 @@ class LightBoard:
         ring_bytes: int = 2048,
         epoch: int = 1,
         plan: FaultPlan | None = None,
+        has_relay: bool = False,
     ) -> None:
         """Make a board that is still unplugged.
 
@@ -114,7 +138,9 @@ class LightBoard:
             ring_bytes: memory for samples that are not safe; each takes 12 bytes.
             epoch: of its first life.
             plan: what goes wrong on its wire.
+            has_relay: whether it has something to be told.
         """
+        self.relay = Relay() if has_relay else None
         self.path = path
         self.name = name
         self.lives: list[Life] = []
@@ -198,7 +224,20 @@ class LightBoard:
             "n": len(self.lives) << 16 | self.resets & 0xFFFF,
         }
         self._input = b""
-        self._session = self._code.make_session(hello, self._ring, epoch, (STREAM,))
+        actuators = () if self.relay is None else (self.relay,)
+        commands = {} if self.relay is None else {"set": self._set}
+        self._session = self._code.make_session(
+            hello, self._ring, epoch, (STREAM,), actuators, commands
+        )
+
+    def _set(self, arguments: Mapping[str, bool]) -> Mapping[str, bool]:
+        """Do the command `set`, and have the session report the state, as the firmware does."""
+        if self.relay is None:
+            return {}
+        try:
+            return self.relay.set(arguments)
+        finally:
+            self._session.report(0)
 
     def _on_data(self, data: bytes) -> None:
         *lines, self._input = (self._input + data).split(b"\n")

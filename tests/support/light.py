@@ -12,7 +12,9 @@ _PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from gateway.simulate.light import LightSpec, run_light_boards
-asyncio.run(run_light_boards(LightSpec(int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))))
+count, folder, interval_s, has_relays = sys.argv[1:]
+spec = LightSpec(int(count), Path(folder), float(interval_s), has_relays=has_relays == "True")
+asyncio.run(run_light_boards(spec))
 """
 
 
@@ -40,10 +42,13 @@ class LightProcess:
 
 
 @asynccontextmanager
-async def light_boards(folder: Path, count: int, interval_s: float) -> AsyncIterator[LightProcess]:
+async def light_boards(
+    folder: Path, count: int, interval_s: float, *, has_relays: bool = False
+) -> AsyncIterator[LightProcess]:
     """Run `count` boards whose ports are in `folder`, each taking a sample every `interval_s`."""
+    given = map(str, (count, folder, interval_s, has_relays))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _PROGRAM, str(count), str(folder), str(interval_s)),
+        *(sys.executable, "-c", _PROGRAM, *given),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=1 << 22,

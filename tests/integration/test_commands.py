@@ -1,0 +1,147 @@
+"""Commands from a plain MQTT client through the daemon to boards, and back."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import Broker
+from tests.support.commander import Commander
+from tests.support.daemon import running_daemon
+from tests.support.figures import Figures
+from tests.support.light import light_boards
+
+BASE = "edge/test"
+
+
+async def test_commands_are_done_and_their_results_told(broker: Broker, tmp_path: Path) -> None:
+    ports = tmp_path / "ports"
+    ports.mkdir()
+    async with (
+        Commander(broker.host, broker.port, BASE) as client,
+        light_boards(ports, 2, 0.5, has_relays=True) as boards,
+        running_daemon(tmp_path / "daemon", broker.port, f"{ports}/*"),
+    ):
+        await client.until_online("light-0000", "light-0001")
+
+        said = {"transaction": "a", "set": {"relay": True}}
+        await client.say("light-0000/command", said, answer_on="answers/me", correlation=b"7")
+        await client.say("light-0001/relay/set", "ON")
+        done = await client.result("a")
+        await client.until_heard("light-0000/relay/state", b"true")
+        await client.until_heard("light-0001/relay/state", b"true")
+        await client.say("light-0000/command", said)  # it did not hear the answer
+        await client.heard.wait_for(lambda _: len(client.results("light-0000")) >= 2)
+
+        await client.say("light-0000/command", {"transaction": "b", "call": "fly"})
+        await client.say("light-0000/command", {"transaction": "c", "set": {"relay": "up"}})
+        await client.say("light-0000/command", {"transaction": "d", "set": {"pump": True}})
+        await client.say("nobody/command", {"transaction": "e", "call": "reset"})
+        await client.say("light-0000/set", {"relay": "sideways"})
+        failed = [await client.result(transaction) for transaction in "bcde"]
+        await client.heard.wait_for(lambda _: client.heard.on(f"{BASE}/light-0000/log"))
+
+        await boards.ask("unplug light-0001")
+        await client.until_heard("light-0001/availability", b"offline")
+        await client.say(
+            "light-0001/command", {"transaction": "f", "set": {"relay": False}, "expires_s": 0.5}
+        )
+        await client.say("light-0001/command", {"transaction": "g", "set": {"relay": False}})
+        expired = await client.result("f")
+        await boards.ask("plug light-0001")
+        later = await client.result("g")
+        settings = [board["settings"] for board in (await boards.ask("boards"))["boards"]]
+
+    assert done.pop("latency_ms") < 30_000
+    assert done == {"transaction": "a", "status": "done", "result": {"relay": True}}
+    (answer,) = client.heard.on("answers/me")
+    assert answer.json()["status"] == "done"
+    assert answer.properties["CorrelationData"] == b"7".hex()  # as paho shows it
+    assert [each["status"] for each in failed] == ["failed"] * 4
+    assert [each["error"] for each in failed] == [
+        "unknown command",
+        'relay: expected ON or OFF, got "up"',
+        'no actuator "pump"; there are: relay',
+        "no such device: nobody",
+    ]
+    (remark,) = client.heard.on(f"{BASE}/light-0000/log")
+    assert remark.json()["text"] == (
+        'command failed: set: relay: expected ON or OFF, got "sideways"'
+    )
+    assert expired == {
+        "transaction": "f",
+        "status": "expired",
+        "error": "the device was not there in time",
+    }
+    assert later["status"] == "done"
+    assert settings == [1, 2]
+
+
+async def test_a_retained_command_is_not_done(broker: Broker, tmp_path: Path) -> None:
+    ports = tmp_path / "ports"
+    ports.mkdir()
+    async with (
+        Commander(broker.host, broker.port, BASE) as client,
+        light_boards(ports, 1, 0.5, has_relays=True) as boards,
+    ):
+        await client.say("light-0000/relay/set", "ON", retain=True)
+        async with running_daemon(tmp_path / "daemon", broker.port, f"{ports}/*") as daemon:
+            await client.until_online("light-0000")
+            await client.say("light-0000/command", {"transaction": "a", "set": {"relay": False}})
+            await client.result("a")
+            async with asyncio.timeout(30):
+                await daemon.wait_for_log("is retained, and is not done")
+        (board,) = (await boards.ask("boards"))["boards"]
+
+    assert board["settings"] == 1
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(120)
+async def test_100_commands_a_second_to_50_boards_while_samples_flow_are_answered_soon(
+    broker: Broker, tmp_path: Path, figures: Figures
+) -> None:
+    boards_count, rate, seconds = 50, 100, 3
+    ports = tmp_path / "ports"
+    ports.mkdir()
+    async with (
+        Commander(broker.host, broker.port, BASE) as client,
+        light_boards(ports, boards_count, 0.25, has_relays=True) as boards,
+        running_daemon(
+            tmp_path / "daemon", broker.port, f"{ports}/*", environment=as_users_run_it()
+        ),
+    ):
+        names = [f"light-{number:04d}" for number in range(boards_count)]
+        await client.until_online(*names)
+
+        began_s = time.monotonic()
+        for number in range(rate * seconds):
+            await asyncio.sleep(max(0.0, began_s + number / rate - time.monotonic()))
+            said = {"transaction": str(number), "set": {"relay": number % 2 == 0}}
+            await client.say(f"{names[number % boards_count]}/command", said)
+        took_s = time.monotonic() - began_s
+        await client.heard.wait_for(lambda _: len(client.results()) >= rate * seconds, 60)
+        settings = [board["settings"] for board in (await boards.ask("boards"))["boards"]]
+        samples = len(client.heard.on(f"{BASE}/+/state"))
+
+    results = {message.json()["transaction"]: message for message in client.results()}
+    latencies_s = sorted(
+        message.monotonic_s - client.sent_s[transaction] for transaction, message in results.items()
+    )
+    p99_s = latencies_s[len(latencies_s) * 99 // 100]
+    figures("commands a second, to 50 boards", f"{rate * seconds / took_s:.0f}")
+    figures(
+        "... p50 from a client back to it", f"{latencies_s[len(latencies_s) // 2] * 1000:.0f} ms"
+    )
+    figures("... p99", f"{p99_s * 1000:.0f} ms", "250 ms")
+    figures("... samples meanwhile", f"{samples}")
+    assert {message.json()["status"] for message in results.values()} == {"done"}
+    assert settings == [rate * seconds / boards_count] * boards_count
+    assert p99_s < 0.25
+
+
+def as_users_run_it() -> dict[str, str]:
+    """Return the environment without asyncio's debug mode, which is not what is measured here."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONASYNCIODEBUG"}
