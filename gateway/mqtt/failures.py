@@ -30,6 +30,9 @@ MESSAGE_REFUSALS = {
 }
 """Reason codes of PUBACK in words that help; others keep the specification's. MQTT 5, 3.4.2.1."""
 
+WARNED_BEFORE_S = 30 * 86400.0
+"""How long before the broker's certificate expires that is said."""
+
 MAX_NAMES = 5
 """Names of a certificate that are repeated in words; there may be hundreds."""
 MAX_NAME = 100
@@ -151,6 +154,13 @@ def tls_failure(error: ssl.SSLError | ConnectionError, attempt: TlsAttempt) -> s
     return words.format(
         certificate=certificate, host=attempt.host, alpn=attempt.alpn, error=reason or error
     )
+
+
+def expiry_remark(ends_s: float, now_s: float) -> str:
+    """Return that the broker's certificate soon expires, if it does; Unix times."""
+    if ends_s - now_s > WARNED_BEFORE_S:
+        return ""
+    return f"the broker's certificate expires on {_day(ends_s)}: renew it, and those made with it"
 
 
 def _distrust(error: ssl.SSLCertVerificationError, attempt: TlsAttempt) -> str:

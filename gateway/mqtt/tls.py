@@ -5,6 +5,7 @@ speaks TLS 1.3 refuses a client's certificate only later, where a socket is read
 takes each OSError there for a lost connection, so that is raised as a LinkError.
 """
 
+import logging
 import re
 import ssl
 import time
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from gateway.errors import LinkError
-from gateway.mqtt.failures import Shown, TlsAttempt, tls_failure
+from gateway.mqtt.failures import Shown, TlsAttempt, expiry_remark, tls_failure
 from gateway.mqtt.settings import BrokerSettings
+
+_log = logging.getLogger(__name__)
 
 MAX_PEM_BYTES = 1 << 20
 """The authorities of a whole system have 0.3 MB."""
@@ -65,6 +68,9 @@ class _TellingSocket(ssl.SSLSocket):
         except BaseException:
             self.close()
             raise
+        shown: Any = self.getpeercert()
+        if remark := expiry_remark(ssl.cert_time_to_seconds(shown["notAfter"]), time.time()):
+            _log.warning("%s", remark)
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         try:

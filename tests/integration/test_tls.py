@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.certificates import LEAF_DAYS
 from gateway.errors import LinkError
 from gateway.mqtt.connection import Connection
 from gateway.mqtt.settings import BrokerSettings
@@ -99,6 +100,19 @@ async def test_a_certificate_out_of_its_time_is_told_with_the_machine_s_clock(
         reason = await failure(settings_for(broker.port, pki))
 
     assert all(word in reason for word in words), reason
+
+
+async def test_a_certificate_that_soon_expires_is_told_in_time(
+    mosquitto_bin: Path, tmp_path: Path, pki: Pki, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = []
+    for days_left in (31, 29):
+        lines = pki.server("aging", shifted=timedelta(days=days_left - LEAF_DAYS, hours=12))
+        with Broker.running(mosquitto_bin, tmp_path, settings=lines) as broker:
+            async with opened(settings_for(broker.port, pki)):
+                told.append([line for line in caplog.messages if "certificate expires on" in line])
+
+    assert [len(lines) for lines in told] == [0, 1]
 
 
 async def test_a_name_that_is_not_the_broker_s_is_told_and_mended_by_the_server_name(
