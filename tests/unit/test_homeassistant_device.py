@@ -134,6 +134,15 @@ def test_the_unit_of_the_configuration_decides_about_the_class() -> None:
     assert said["sensor_it"]["unit_of_measurement"] == "V"
 
 
+def test_the_rain_of_a_board_counts_up() -> None:
+    rain = Sensor("rain", "mm", "precipitation")
+    of_board = announced(board(rain))["components"]["sensor_rain"]
+    of_another = announced(text_source(rain), {"rain": Habit("number")})["components"]
+
+    assert of_board["state_class"] == "total_increasing"
+    assert of_another["sensor_rain"]["state_class"] == "measurement"
+
+
 def test_a_sensor_of_unknown_kind_waits_for_its_first_value() -> None:
     description = text_source(Sensor("it"))
 

@@ -135,11 +135,17 @@ def class_for(device_class: str, unit: str) -> str:
     return device_class if unit in UNITS.get(device_class, ()) else ""
 
 
-def state_class_for(key: str, device_class: str, unit: str) -> str:
-    """Return how long-term statistics treat a number; `device_class` is one that goes with it."""
+def state_class_for(
+    key: str, device_class: str, unit: str, *, is_gauge_counted: bool = False
+) -> str:
+    """Return how long-term statistics treat a number; `device_class` is one that goes with it.
+
+    Whether rain is what fell since the start or since the last reading, only its source knows:
+    `is_gauge_counted` says that it counts up.
+    """
     if device_class == "wind_direction":
         return "measurement_angle"
-    if device_class in _COUNTERS:
+    if device_class in _COUNTERS or (is_gauge_counted and device_class == "precipitation"):
         return COUNTER
     if not unit and not device_class and key.rpartition("_")[2] in _COUNTER_KEYS:
         return COUNTER

@@ -45,7 +45,7 @@ def device_components(
     if not description.firmware:
         del entities["firmware"]
     return {
-        **dict(sensor_components(device_id, description.sensors, habits, are_numbers=is_board)),
+        **dict(sensor_components(device_id, description.sensors, habits, is_board=is_board)),
         **dict(actuator_components(device_id, site.topic(level), description.actuators)),
         **{
             f"diagnostic_{key}": {

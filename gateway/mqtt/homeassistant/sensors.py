@@ -29,7 +29,7 @@ _DIAGNOSTIC_KEYS = frozenset({"free_heap", "uptime", "chip_temperature"})
 
 
 def sensor_components(
-    device_id: str, sensors: Iterable[Sensor], habits: Mapping[str, Habit], *, are_numbers: bool
+    device_id: str, sensors: Iterable[Sensor], habits: Mapping[str, Habit], *, is_board: bool
 ) -> Iterator[tuple[str, Component]]:
     """Yield the entities of sensors, each with an id that is unique in its device.
 
@@ -37,40 +37,43 @@ def sensor_components(
         device_id: Identifier of the device.
         sensors: In the order in which they are to appear.
         habits: By the sensors' keys. A sensor whose kind nobody knows yet is left out.
-        are_numbers: Whether all values of this device are numbers unless said otherwise.
+        is_board: Whether it is a board with our firmware: all its values are numbers, and its
+            rain gauges count up.
     """
     taken: set[str] = set()
     for sensor in sensors:
         known = habits.get(sensor.key, Habit())
-        kind = sensor.kind or ("number" if are_numbers else known.kind)
+        kind = sensor.kind or ("number" if is_board else known.kind)
         if not kind:
             continue
         identity = sensor.identity if sensor.identity not in taken else sensor.key
         if identity in taken:
             continue
         taken.add(identity)
-        component = _component(sensor, kind, known)
+        component = _component(sensor, kind, known, is_board=is_board)
         component["unique_id"] = f"{device_id}.{identity}"
         yield f"{component['platform']}_{identity}", component
 
 
-def _component(sensor: Sensor, kind: str, known: Habit) -> Component:
+def _component(sensor: Sensor, kind: str, known: Habit, *, is_board: bool) -> Component:
     if kind == "event":
         return _event(sensor)
     if kind == "flag":
         return _flag(sensor)
     if kind == "number":
-        return _number(sensor, known)
+        return _number(sensor, known, is_board=is_board)
     return _text(sensor)
 
 
-def _number(sensor: Sensor, known: Habit) -> Component:
+def _number(sensor: Sensor, known: Habit, *, is_board: bool) -> Component:
     unit = classes.unit_for(sensor.unit, sensor.device_class)
     device_class = classes.class_for(sensor.device_class, unit)
     component: Component = {"platform": "sensor", **_named(sensor, device_class)}
     if unit:
         component["unit_of_measurement"] = unit
-    component["state_class"] = classes.state_class_for(sensor.key, device_class, unit)
+    component["state_class"] = classes.state_class_for(
+        sensor.key, device_class, unit, is_gauge_counted=is_board
+    )
     if sensor.exponent is not None:
         component["suggested_display_precision"] = max(0, -sensor.exponent)
     component["value_template"] = templates.number(sensor.key)
