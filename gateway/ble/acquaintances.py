@@ -1,7 +1,10 @@
-"""Which board is at which address, as it said when it joined last; pure."""
+"""Which board is at which address, as it said when it joined last; no I/O."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Final
+
+_log = logging.getLogger(__name__)
 
 MAX_REMEMBERED: Final = 1000
 """Boards that are remembered; the one that joined first makes room."""
@@ -13,6 +16,8 @@ class Acquaintances:
     def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
         """`on_change` is told when there is something new to keep."""
         self._devices: dict[str, str] = {}
+        self._told: set[str] = set()
+        """Devices of which it was said that they are elsewhere."""
         self._on_change = on_change
 
     @property
@@ -30,9 +35,16 @@ class Acquaintances:
         return self._devices.get(address, "")
 
     def note(self, address: str, device: str) -> None:
-        """Note that a device joined from there."""
+        """Note that a device joined from there; that it was elsewhere before is warned of once."""
         if self._devices.get(address) == device:
             return
+        before = next((each for each, its in self._devices.items() if its == device), "")
+        if before and device not in self._told:
+            self._told.add(device)
+            _log.warning(
+                "%s: joins from %s, and was at %s: another radio, or somebody who says its id",
+                *(device, address, before),
+            )
         self._devices.pop(address, None)
         self._devices[address] = device
         self._make_room()
@@ -47,4 +59,4 @@ class Acquaintances:
 
     def _make_room(self) -> None:
         while len(self._devices) > MAX_REMEMBERED:
-            del self._devices[next(iter(self._devices))]
+            self._told.discard(self._devices.pop(next(iter(self._devices))))

@@ -195,6 +195,22 @@ def test_boards_are_remembered_within_bounds_the_newest_ones() -> None:
     assert len(told) == MAX_REMEMBERED + 5
 
 
+def test_an_id_from_another_address_is_told_of_once_and_robs_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = Acquaintances()
+    known.note(address(1), "attic")
+    known.note(address(2), "cellar")
+    assert not caplog.messages
+
+    for number in (3, 4, 5):
+        known.note(address(number), "attic")
+
+    (warning,) = caplog.messages
+    assert warning.startswith(f"attic: joins from {address(3)}, and was at {address(1)}")
+    assert known.device_at(address(1)) == "attic"
+
+
 def test_what_was_learnt_since_is_worth_more_than_what_was_kept() -> None:
     known = Acquaintances()
     known.note(address(1), "new")
