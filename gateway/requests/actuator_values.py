@@ -60,7 +60,19 @@ def _switch(value: Value, _actuator: Actuator) -> bool:
     raise RequestError("expected ON or OFF")
 
 
-def _number(value: Value, actuator: Actuator) -> float | int:
+def _number(value: Value, actuator: Actuator) -> Value:
+    if not actuator.is_light:
+        return _in_range(value, actuator)
+    word = str(value).strip().lower()
+    if word in {"on", "off", "true", "false"}:
+        return word in _ON
+    try:
+        return _in_range(value, actuator)
+    except RequestError as exc:
+        raise RequestError(f"{exc}, ON or OFF") from None
+
+
+def _in_range(value: Value, actuator: Actuator) -> float | int:
     number = None if isinstance(value, bool) else _as_number(value)
     low, high = actuator.minimum, actuator.maximum
     if number is None or (low is not None and number < low) or (high is not None and number > high):
@@ -68,19 +80,6 @@ def _number(value: Value, actuator: Actuator) -> float | int:
         bounds += f" to {high:g}" if high is not None else ""
         raise RequestError(f"expected a number{bounds}")
     return number
-
-
-def _light(value: Value, actuator: Actuator) -> Value:
-    """A light is switched, or told how bright it is to be."""
-    if isinstance(value, bool):
-        return value
-    word = value.strip().lower() if isinstance(value, str) else ""
-    if word in {"on", "off", "true", "false"}:
-        return word in _ON
-    try:
-        return _number(value, actuator)
-    except RequestError as exc:
-        raise RequestError(f"{exc}, ON or OFF") from None
 
 
 def _button(value: Value, _actuator: Actuator) -> str:
@@ -120,7 +119,6 @@ def _as_number(value: Value) -> float | int | None:
 _KINDS: Mapping[str, Callable[[Value, Actuator], Value]] = {
     "switch": _switch,
     "number": _number,
-    "light": _light,
     "button": _button,
     "select": _select,
     "text": _text,

@@ -20,7 +20,7 @@ from gateway.requests.command import (
 
 PUMP = Actuator("pump", "Pump", "switch")
 FAN = Actuator("fan", "Fan", "number", minimum=0, maximum=100)
-LAMP = Actuator("lamp", "Lamp", "light", minimum=0, maximum=100)
+LAMP = Actuator("lamp", "Lamp", "number", minimum=0, maximum=100, is_light=True)
 BELL = Actuator("bell", "Bell", "button")
 MODE = Actuator("mode", "Mode", "select", options=("eco", "boost"))
 LINE = Actuator("line", "Line", "text", maximum=8)
