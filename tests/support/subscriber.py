@@ -51,6 +51,7 @@ class Subscriber:
         self.messages: list[Received] = []
         self.connections = 0
         """How often it has subscribed: 1 at the start, one more after each restart."""
+        self._by_topic: dict[str, list[Received]] = {}
         self._host = host
         self._port = port
         self._topics = topics or ("#",)
@@ -97,9 +98,15 @@ class Subscriber:
         await self._wait(lambda: self.connections >= count, timeout_s)
 
     def on(self, topic_filter: str) -> list[Received]:
-        """Return the messages whose topic matches the filter, wildcards included."""
+        """Return the messages whose topic matches the filter, wildcards included.
+
+        It is cheap: who waits asks with each message that comes.
+        """
+        if not {"+", "#"}.intersection(topic_filter):
+            return list(self._by_topic.get(topic_filter, ()))
         wanted = aiomqtt.Wildcard(topic_filter)
-        return [each for each in self.messages if aiomqtt.Topic(each.topic).matches(wanted)]
+        topics = {topic for topic in self._by_topic if aiomqtt.Topic(topic).matches(wanted)}
+        return [each for each in self.messages if each.topic in topics]
 
     async def _wait(self, reached: Callable[[], bool], timeout_s: float) -> None:
         try:
@@ -144,7 +151,9 @@ class Subscriber:
             if message is None:
                 self.connections += 1
             else:
-                self.messages.append(_received(message))
+                received = _received(message)
+                self.messages.append(received)
+                self._by_topic.setdefault(received.topic, []).append(received)
             self._changed.notify_all()
 
 
