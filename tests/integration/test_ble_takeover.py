@@ -3,8 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from gateway.clock import Clock
 from tests.support.bluez.ble_gateway import Arrivals, make_ble
 from tests.support.bluez.bleak_end import let_go_of_the_bus, pass_over_unsent
@@ -12,8 +10,6 @@ from tests.support.bluez.bluetoothd import Bluetoothd
 from tests.support.bluez.bus import PrivateBus
 from tests.support.bluez.gatt_board import GattBoard
 from tests.support.fast_loop import run_at
-
-pytestmark = pytest.mark.alone
 
 SPEED = 40.0
 ADDRESS = "A4:C1:38:00:00:02"

@@ -26,8 +26,6 @@ from tests.support.bluez.gatt_board import GattBoard
 from tests.support.fast_loop import run_at
 from tests.support.figures import Figures
 
-pytestmark = pytest.mark.alone
-
 SPEED = 40.0
 
 ADDRESS = "A4:C1:38:00:00:02"

@@ -28,8 +28,6 @@ from tests.support.bluez.faults import Cure
 from tests.support.fast_loop import IS_DEBUGGED, run_at
 from tests.support.figures import Figures
 
-pytestmark = pytest.mark.alone
-
 SPEED = 40.0
 """Production's 90 s of silence take 2.3 s."""
 
@@ -326,6 +324,7 @@ FLOOD = round(FLOOD_HZ)
 STRANGERS = 100
 
 
+@pytest.mark.alone
 def test_a_flood_of_strangers_is_survived(bus: PrivateBus, figures: Figures) -> None:
     async def measure(clock: Clock) -> tuple[RadioStatus, float, float]:
         async with a_world(bus, clock, beacon_s=0.1) as world, scanning(world, "active"):

@@ -5,12 +5,15 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import aiomqtt
 import pytest
 
+from gateway.clock import Clock
 from tests.support.broker import HOST, Broker, BrokerError, free_port
+from tests.support.fast_loop import run_at
 from tests.support.leaks import Holdings, tasks_left
 from tests.support.remarks import remarks
 from tests.support.subscriber import Subscriber
@@ -188,3 +191,17 @@ def test_of_a_gateway_s_log_what_explains_a_failure_remains() -> None:
 
     assert remarks("\n".join([*noise, *told, *noise])) == "\n".join(told)
     assert remarks("\n".join(told * 100)).splitlines()[0] == "(300 earlier lines left out)"
+
+
+def test_the_fast_loop_counts_its_waits_and_not_those_for_the_processor() -> None:
+    async def main(clock: Clock) -> tuple[float, float]:
+        began_s = clock.monotonic_s()
+        time.sleep(0.2)  # noqa: ASYNC251 - as long as others have the processor
+        held_up_s = clock.monotonic_s() - began_s
+        await asyncio.sleep(4.0)
+        return held_up_s, clock.monotonic_s() - began_s - held_up_s
+
+    held_up_s, slept_s = run_at(40.0, main)
+
+    assert held_up_s < 4.0, "0.2 s on the wall would be 8 s"
+    assert 3.99 < slept_s < 8.0
