@@ -401,16 +401,15 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 }
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_ten_hostile_megabytes_take_seconds(kind: str) -> None:
     hostile = HOSTILE[kind]()
     database = b"SQLite format 3\0\x10\0" + bytes(82) + hostile
     wal = b"\x37\x7f\x06\x82".ljust(32, b"\0") + hostile
 
-    start_s = time.monotonic()
+    start_s = time.process_time()
     found = found_in(database, wal)
-    took_s = time.monotonic() - start_s
+    took_s = time.process_time() - start_s
 
     assert found == {}
     assert took_s < 30, f"{took_s:.1f} s"
