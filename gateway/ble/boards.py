@@ -13,7 +13,7 @@ from gateway.drivers.serial_line import LineFormat, SerialLineDriver
 from gateway.house import House
 from gateway.links.ble_connection import BleLink
 from gateway.links.ble_gatt import SERVICE
-from gateway.links.ble_scanner import Connectable, RadioBackend
+from gateway.links.ble_scanner import NO_RSSI, Connectable, RadioBackend
 from gateway.links.ble_turns import Turns
 from gateway.protocol.waiting import COMPANY, Waiting, decode_waiting
 from gateway.supervise import keep_running
@@ -103,6 +103,8 @@ class Boards:
             return
         board = self._boards.get(advert.address) or self._meet(advert.address)
         if board is not None:
+            if advert.rssi != NO_RSSI:
+                self._house.status.link(advert.address).rssi = advert.rssi
             is_brief = None if waiting is None else waiting.is_brief
             board.link.heard(device, advert.heard_s, is_brief=is_brief)
 

@@ -17,6 +17,7 @@ from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.house import House
 from gateway.links.ble_gatt import SERVICE
+from gateway.links.ble_scanner import NO_RSSI
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
 from tests.support.ble_pump import Pump
@@ -57,11 +58,11 @@ class Neighbourhood:
     def _forget_link(self, link: str) -> None:
         del self.status.links[link]
 
-    def hear(self, who: str, waiting: bytes | None = None) -> None:
+    def hear(self, who: str, waiting: bytes | None = None, rssi: int = -60) -> None:
         """Hear one advert."""
         told = {} if waiting is None else {0xFFFF: waiting}
         heard_s = self._clock.monotonic_s()
-        advert = Advert(who, "", -60, told, {}, (SERVICE,), heard_s)
+        advert = Advert(who, "", rssi, told, {}, (SERVICE,), heard_s)
         self.boards.hear(advert, BLEDevice(who, who, {}))
 
     async def hear_for(self, seconds: int, *who: str, waiting: bytes | None = None) -> None:
@@ -179,6 +180,14 @@ def test_strangers_take_no_known_boards_place_and_known_ones_take_theirs() -> No
     tried(known, life)
 
     assert counts == [50, MAX_BOARDS, MAX_BOARDS]
+
+
+def test_how_strong_a_board_is_heard_stands_in_the_status() -> None:
+    async def life(its: Neighbourhood) -> None:
+        its.hear(address(1), rssi=-71)
+        its.hear(address(1), rssi=NO_RSSI)  # BlueZ has it connected, and says no more
+
+    assert tried([], life).status.links[address(1)].rssi == -71
 
 
 def test_boards_are_remembered_within_bounds_the_newest_ones() -> None:
