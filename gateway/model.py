@@ -143,6 +143,9 @@ class Sensor:
     """number, flag (true or false), text or event (a text that counts each time it is said); empty
     where only the values tell."""
 
+    quiet_s: float = 0.0
+    """So long the configuration may leave out its values, although the device sends them."""
+
     @property
     def identity(self) -> str:
         """What no change of the configuration changes: for ids that must outlive a new name."""

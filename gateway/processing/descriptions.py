@@ -25,7 +25,9 @@ def described(sensor: Sensor, track: Track) -> Iterator[Sensor]:
     if sensor.kind in _NOT_NUMBERS:
         yield plain
         return
-    yield replace(plain, exponent=_exponent(sensor.exponent, rule, rule.window))
+    yield replace(
+        plain, exponent=_exponent(sensor.exponent, rule, rule.window), quiet_s=_quiet_s(rule)
+    )
     for window, key in zip(rule.beside, track.beside_keys, strict=True):
         yield replace(
             plain,
@@ -33,6 +35,7 @@ def described(sensor: Sensor, track: Track) -> Iterator[Sensor]:
             # Two underscores: the device itself may have a sensor `temperature_min`.
             source_key=f"{sensor.key}__{window}",
             exponent=_exponent(sensor.exponent, rule, window),
+            quiet_s=rule.window_s,
         )
 
 
@@ -44,3 +47,12 @@ def _exponent(exponent: int | None, rule: SensorRule, window: Window | None) -> 
         return None
     finer = 1 if window == "mean" else 0
     return exponent + math.floor(math.log10(abs(rule.scale))) - finer
+
+
+def _quiet_s(rule: SensorRule) -> float:
+    """Return for how long the steps of a sensor may let nothing pass, besides what is implausible.
+
+    Each may wait for the next value of the one before it.
+    """
+    window_s = rule.window_s if rule.window is not None else 0.0
+    return window_s + rule.throttle_s + (rule.refresh_s if rule.deadband > 0 else 0.0)

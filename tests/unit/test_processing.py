@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -91,7 +92,7 @@ def test_a_description_says_what_is_published() -> None:
         SensorRule("t", rename="temperature", unit="°F", scale=1.8, offset=32.0),
         SensorRule("p", device_class="atmospheric_pressure", scale=0.01, unit="hPa"),
         SensorRule("wind", beside=("max", "mean"), window_s=60.0),
-        SensorRule("h", decimals=0),
+        SensorRule("h", decimals=0, deadband=1.0, refresh_s=600.0, throttle_s=5.0),
         SensorRule("q", window="mean", window_s=60.0),
     )
     description = Description(
@@ -101,7 +102,7 @@ def test_a_description_says_what_is_published() -> None:
         sensors=(
             Sensor("t", "°C", "temperature", -2),
             Sensor("p", "Pa", "pressure", 0),
-            Sensor("wind", "m/s", "wind_speed", -1, is_diagnostic=True),
+            wind := Sensor("wind", "m/s", "wind_speed", -1, is_diagnostic=True),
             Sensor("h", "%", "humidity"),
             Sensor("q", exponent=0),
             Sensor("other", "x", exponent=-3),
@@ -113,11 +114,11 @@ def test_a_description_says_what_is_published() -> None:
     assert described.sensors == (
         Sensor("temperature", "°F", "temperature", -2, source_key="t"),
         Sensor("p", "hPa", "atmospheric_pressure", -2),
-        Sensor("wind", "m/s", "wind_speed", -1, is_diagnostic=True),
-        Sensor("wind_max", "m/s", "wind_speed", -1, is_diagnostic=True, source_key="wind__max"),
-        Sensor("wind_mean", "m/s", "wind_speed", -2, is_diagnostic=True, source_key="wind__mean"),
-        Sensor("h", "%", "humidity", 0),
-        Sensor("q", exponent=-1),
+        wind,
+        replace(wind, key="wind_max", source_key="wind__max", quiet_s=60.0),
+        replace(wind, key="wind_mean", exponent=-2, source_key="wind__mean", quiet_s=60.0),
+        Sensor("h", "%", "humidity", 0, quiet_s=605.0),
+        Sensor("q", exponent=-1, quiet_s=60.0),
         Sensor("other", "x", exponent=-3),
     )
     assert (described.name, described.driver) == ("n", "board")
