@@ -36,6 +36,7 @@ from gateway.mqtt.publisher import Publisher
 from gateway.pipeline import Pipeline
 from gateway.processing.processor import Processor
 from gateway.protocol.delivery import DeliveryBook
+from gateway.registry_writer import RegistryWriter
 from gateway.reload import Act, Reloaded, Reloader, Reread
 from gateway.requests.command import FILTERS
 from gateway.status import Status
@@ -47,7 +48,6 @@ from gateway.store.state import StateStore
 from gateway.store.store import Store
 from gateway.supervise import keep_running
 from gateway.timekeeper import TimeKeeper
-from gateway.topic_ledger import StoredTopics
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class App:
         self.status = Status()
         self.outbox = Outbox(wiring.outbox_options(settings), self.status.counts, self._clock)
         self.state = StateStore(settings.state_path, self.status.state)
-        self._noted_topics = StoredTopics(self.state)
+        self._registry = RegistryWriter(self.state)
         names = Names()
         broker = wiring.broker_settings(settings, password)
         self._lock = ClientLock(broker.address, broker.client_id)
@@ -97,7 +97,7 @@ class App:
             status=self.status,
             heartbeat_s=settings.gateway.health_interval_s,
             names=names,
-            ledger=self._noted_topics,
+            ledger=self._registry,
             lock=self._lock,
         )
         self._processor = Processor(wiring.processing_rules(settings))
@@ -106,7 +106,7 @@ class App:
             names,
             self.status,
             self._timekeeper,
-            state=self.state,
+            writer=self._registry,
             declared=wiring.declared_devices(settings),
             describe=self._processor.describe,
         )
@@ -177,7 +177,7 @@ class App:
             await self._claim_store()
             self._announcer.start()
             await self.state.open()
-            self._noted_topics.start()
+            self._registry.start()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._keeper.run(), name="store")

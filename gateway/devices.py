@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from gateway.device import Declared, Device, Listener, device_of, entry_of, with_awaited
-from gateway.errors import RequestError, StoreError
+from gateway.errors import RequestError
 from gateway.model import RESERVED_DEVICES, Actuator, Description, Gone, slug
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.names import Names
@@ -65,13 +65,14 @@ class Shelf(Protocol):
         """Return all topics on which something may be retained."""
 
 
-class StateSink(Protocol):
-    """Where changes are stored: the state database."""
+class Writer(Protocol):
+    """Who keeps devices on the disk."""
 
-    def submit(
-        self, change: Change, on_done: Callable[[StoreError | None], None] | None = None
-    ) -> None:
-        """Queue a change; `on_done` is called once, with an error if it is given up."""
+    entry_of: Callable[[str], Mapping[str, object] | None]
+    """Set by the registry: returns what is to be kept of a device; None for one that is gone."""
+
+    def save(self, key: str) -> None:
+        """Keep a device as it will be in a moment, or forget it."""
 
 
 class Devices:
@@ -88,14 +89,14 @@ class Devices:
         status: Status,
         timekeeper: TimeKeeper,
         *,
-        state: StateSink | None = None,
+        writer: Writer | None = None,
         declared: Mapping[str, Declared] | None = None,
         describe: Callable[[Description], Description] = lambda said: said,
     ) -> None:
         """Make an empty registry.
 
-        Without `state` nothing outlasts the process. `describe` makes of what a device says what is
-        published of it.
+        Without `writer` nothing outlasts the process. `describe` makes of what a device says what
+        is published of it.
         """
         self.disabled: set[str] = set()
         """Keys of devices of which nothing is to be published."""
@@ -104,7 +105,9 @@ class Devices:
         self._status = status
         self._timekeeper = timekeeper
         self._clock = timekeeper.clock
-        self._state = state
+        self._writer = writer
+        if writer is not None:
+            writer.entry_of = self._entry_of
         self._describe = describe
         self._declared: dict[str, Declared] = {}
         self._devices: dict[str, Device] = {}
@@ -112,8 +115,6 @@ class Devices:
         self._strangers: dict[str, tuple[str, Description]] = {}
         self._due: dict[str, float] = {}
         """Devices that are away, and the monotonic time until which they are taken to be there."""
-        self._dirty: dict[str, None] = {}
-        self._is_saving = False
         self._began_s = self._clock.monotonic_s()
         self._newcomers = Newcomers(self._began_s)
         self.reconfigure(declared or {})
@@ -245,8 +246,6 @@ class Devices:
             if is_old and is_silent and not device.is_proven and device.key not in self._declared:
                 _log.info("%s: forgotten, it never had a sample", device.key)
                 self._drop(device)
-        if self._dirty and not self._is_saving:
-            self._write()
 
     # ---- what is retained of a device ----
 
@@ -577,30 +576,13 @@ class Devices:
             raise RequestError(f"there is no device {key!r}")
         return device
 
-    # ---- saving ----
+    def _entry_of(self, key: str) -> Mapping[str, object] | None:
+        device = self._devices.get(key)
+        return None if device is None else entry_of(device)
 
     def _save(self, key: str) -> None:
-        self._dirty[key] = None
-        if not self._is_saving:
-            self._write()
-
-    def _write(self) -> None:
-        if self._state is None:
-            self._dirty.clear()
-            return
-        dirty, self._dirty = self._dirty, {}
-        known = {key: entry_of(self._devices[key]) for key in dirty if key in self._devices}
-        gone = [key for key in dirty if key not in self._devices]
-        self._is_saving = True
-        change = [*registry.put_devices(known), *registry.drop_devices(gone)]
-        self._state.submit(change, lambda error: self._on_saved(dirty, error))
-
-    def _on_saved(self, dirty: Mapping[str, None], error: StoreError | None) -> None:
-        self._is_saving = False
-        if error is not None:
-            self._dirty = {**dirty, **self._dirty}  # `look_around` tries it again
-        elif self._dirty:
-            self._write()
+        if self._writer is not None:
+            self._writer.save(key)
 
 
 def _level_of(name: str, key: str) -> str:

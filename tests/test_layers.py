@@ -32,7 +32,7 @@ HEIGHT = {
     "device": 4,
     "devices": 4,
     "newcomers": 4,
-    "topic_ledger": 4,
+    "registry_writer": 4,
     "pipeline": 4,
     "ports": 4,
     "all_links": 4,

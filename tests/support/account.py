@@ -66,7 +66,7 @@ class Ledger:
         """Take in what has been added to a list that grows."""
         for message in heard[self._taken :]:
             device, kind = message.topic.split("/")[-2:]
-            if kind in {"state", "history", "gap"}:
+            if kind in {"state", "history", "gap"} and message.payload:  # empty: cleared
                 self._take_one(device, kind, message)
         self._taken = len(heard)
 

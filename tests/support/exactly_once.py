@@ -17,6 +17,8 @@ class ExactlyOnce:
 
     def feed(self, topic: str, payload: bytes | bytearray) -> list[dict[str, Any]]:
         """Return the readings of a message that are new."""
+        if not payload:
+            return []  # a retained state was cleared: its device was renamed or removed
         device, kind = topic.split("/")[-2:]
         document = json.loads(payload)
         if kind == "gap":

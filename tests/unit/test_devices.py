@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,13 +11,12 @@ import pytest
 from gateway.clock import Clock
 from gateway.device import Declared, Device
 from gateway.devices import AWAITED_S, FORGOTTEN_S, GRACE_S, Devices
-from gateway.errors import RequestError, StoreError
+from gateway.errors import RequestError
 from gateway.model import Actuator, Description, Gone, Sensor
 from gateway.mqtt.names import Names
 from gateway.newcomers import NEW_AT_ONCE, NEW_PAUSE_S
 from gateway.status import Status
 from gateway.store.registry import Registered
-from gateway.store.state_changes import Change
 from gateway.timekeeper import TimeKeeper
 
 TEMPERATURE = Sensor("temperature", "°C", "temperature", -2)
@@ -67,33 +66,20 @@ class Shelf:
 
 
 class Disk:
-    """Keeps the table of devices, or fails."""
+    """Keeps devices, as they are when it gets round to it."""
 
     def __init__(self) -> None:
+        self.entry_of: Callable[[str], Mapping[str, object] | None] = lambda _key: None
         self.entries: dict[str, str] = {}
         self.changes = 0
-        self.waiting: list[tuple[Change, Callable[[StoreError | None], None] | None]] = []
-        self.is_slow = False
 
-    def submit(
-        self, change: Change, on_done: Callable[[StoreError | None], None] | None = None
-    ) -> None:
-        self.waiting.append((change, on_done))
-        if not self.is_slow:
-            self.commit()
-
-    def commit(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for change, on_done in waiting:
-            self.changes += 1
-            for sql, rows in change:
-                for row in rows:
-                    if sql.startswith("INSERT"):
-                        self.entries[str(row[0])] = str(row[1])
-                    else:
-                        self.entries.pop(str(row[0]), None)
-            if on_done is not None:
-                on_done(None)
+    def save(self, key: str) -> None:
+        self.changes += 1
+        entry = self.entry_of(key)
+        if entry is None:
+            self.entries.pop(key, None)
+        else:
+            self.entries[key] = json.dumps(entry)
 
     def registered(self) -> Registered:
         return Registered({key: json.loads(text) for key, text in self.entries.items()})
@@ -134,7 +120,7 @@ class Bench:
             self.names,
             self.status,
             TimeKeeper(clock),
-            state=self.disk,
+            writer=self.disk,
             declared=self.declared,
             describe=lambda said: said,
         )
@@ -452,23 +438,6 @@ def test_who_never_had_a_sample_is_forgotten_after_a_day() -> None:
 
     assert {device.key for device in bench.devices} == {"proven", "relay"}
     assert bench.shelf.of("useless") == set()
-
-
-def test_a_slow_disk_gets_one_change_at_a_time_and_the_last_word() -> None:
-    bench = Bench()
-    bench.disk.is_slow = True
-    for number in range(5):
-        bench.seen(f"board_{number}")
-    bench.devices.rename("board_1", "Attic")
-    bench.devices.remove("board_2")
-    assert len(bench.disk.waiting) == 1
-
-    bench.disk.commit()
-    bench.disk.commit()
-
-    assert set(bench.disk.entries) == {"board_0", "board_1", "board_3", "board_4"}
-    assert json.loads(bench.disk.entries["board_1"])["level"] == "attic"
-    assert bench.disk.changes == 2
 
 
 def test_an_entry_of_nonsense_costs_that_device_only(caplog: pytest.LogCaptureFixture) -> None:

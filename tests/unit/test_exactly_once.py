@@ -79,3 +79,7 @@ def test_after_any_faults_readings_and_gaps_are_what_was_produced() -> None:
 
     assert sorted(printed) == [seq for seq in range(300) if seq not in lost], f"seed {seed}"
     assert {first for _, _, first in once.gaps} == lost
+
+
+def test_a_state_that_was_cleared_is_no_reading() -> None:
+    assert ExactlyOnce().feed("edge/pi/attic/state", b"") == []

@@ -1,8 +1,8 @@
-"""The ledger of retained topics, in the state database."""
+"""Keeps devices, and the ledger of retained topics, in the state database."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.errors import StoreError
@@ -16,65 +16,85 @@ PATIENCE_S: Final = 5.0
 What is retained then, and removed before the disk works again, may be left behind by a crash."""
 
 
-class StoredTopics:
-    """Notes topics before something is retained there; one change at a time has all that wait."""
+class RegistryWriter:
+    """One change at a time has all that is new: never is a topic kept, and its device not."""
 
     def __init__(self, state: StateStore) -> None:
-        """Nothing is noted before `start`."""
+        """Nothing is written before `start`."""
+        self.entry_of: Callable[[str], Mapping[str, object] | None] = lambda _key: None
+        """Returns what is to be kept of a device; None for one that is to be forgotten."""
         self._state = state
-        self._pending: dict[str, Callable[[], None] | None] = {}
+        self._devices: dict[str, None] = {}
+        self._topics: dict[str, Callable[[], None] | None] = {}
         """Whom to tell of each topic that is to be noted; None for one that is to be forgotten."""
-        self._writing: dict[str, Callable[[], None] | None] = {}
+        self._devices_under_way: dict[str, None] = {}
+        self._topics_under_way: dict[str, Callable[[], None] | None] = {}
         self._valve: asyncio.TimerHandle | None = None
-        self._has_started = self._is_scheduled = self._is_told = False
+        self._has_started = self._is_scheduled = self._is_writing = self._is_told = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all is written."""
+        return not (self._is_writing or self._devices or self._topics)
 
     def start(self) -> None:
         """Begin, in the loop, once the state database is open, or known not to be."""
         self._has_started = True
         self._write()
 
+    def save(self, key: str) -> None:
+        """Keep a device as it will be at the end of this turn of the loop, or forget it."""
+        self._devices[key] = None
+        self._write_soon()
+
     def note(self, topic: str, on_noted: Callable[[], None]) -> None:
         """Note a topic; `on_noted` is called later, once something may be retained there."""
-        self._pending[topic] = on_noted
+        self._topics[topic] = on_noted
         self._write_soon()
 
     def forget(self, topic: str) -> None:
         """Forget a topic: the broker holds nothing there any more."""
-        self._pending[topic] = None
+        self._topics[topic] = None
         self._write_soon()
 
     def _write_soon(self) -> None:
-        """Write at the end of this turn of the loop: a new device brings some topics at once."""
         if self._has_started and not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._write)
 
     def _write(self) -> None:
         self._is_scheduled = False
-        if not self._pending:
-            return
-        if self._valve is None:
+        if self._topics and self._valve is None:
             delay_s = 0.0 if self._state.is_failing else PATIENCE_S
             self._valve = asyncio.get_running_loop().call_later(delay_s, self._let_pass)
-        if self._writing:
+        if self._is_writing or not (self._devices or self._topics):
             return
-        self._writing, self._pending = self._pending, {}
-        noted = [topic for topic, on_noted in self._writing.items() if on_noted is not None]
-        forgotten = [topic for topic, on_noted in self._writing.items() if on_noted is None]
-        change = [*registry.note_topics(noted), *registry.drop_topics(forgotten)]
+        self._is_writing = True
+        devices, self._devices = self._devices, {}
+        topics, self._topics = self._topics, {}
+        self._devices_under_way, self._topics_under_way = devices, topics
+        entries = {key: self.entry_of(key) for key in devices}
+        change = [
+            *registry.put_devices({k: entry for k, entry in entries.items() if entry is not None}),
+            *registry.drop_devices(key for key, entry in entries.items() if entry is None),
+            *registry.note_topics(topic for topic, told in topics.items() if told is not None),
+            *registry.drop_topics(topic for topic, told in topics.items() if told is None),
+        ]
         self._state.submit(change, self._on_written)
 
     def _on_written(self, error: StoreError | None) -> None:
-        written, self._writing = self._writing, {}
+        self._is_writing = False
+        topics, self._topics_under_way = self._topics_under_way, {}
         if error is not None:  # too much waits for the disk; or the gateway ends
-            self._pending = {**written, **self._pending}
+            self._devices = {**self._devices_under_way, **self._devices}
+            self._topics = {**topics, **self._topics}
             asyncio.get_running_loop().call_later(PATIENCE_S, self._write)
             return
         self._is_told = False
         if self._valve is not None:
             self._valve.cancel()
             self._valve = None
-        for on_noted in written.values():
+        for on_noted in topics.values():
             if on_noted is not None:
                 on_noted()
         self._write()
@@ -82,7 +102,7 @@ class StoredTopics:
     def _let_pass(self) -> None:
         """Let things be retained that are not noted yet: the disk fails or is very slow."""
         self._valve = None
-        for topics in (self._writing, self._pending):
+        for topics in (self._topics_under_way, self._topics):
             for topic, on_noted in [*topics.items()]:
                 if on_noted is not None and on_noted is not _told:
                     topics[topic] = _told
