@@ -134,6 +134,13 @@ def test_the_unit_of_the_configuration_decides_about_the_class() -> None:
     assert said["sensor_it"]["unit_of_measurement"] == "V"
 
 
+def test_what_the_configuration_keeps_quiet_expires_so_much_later() -> None:
+    sensor = Sensor("temperature", "°C", "temperature", -2, quiet_s=3600.5)
+    said = announced(board(sensor), {"temperature": Habit("number", 120)})["components"]
+
+    assert said["sensor_temperature"]["expire_after"] == 120 + 3601
+
+
 def test_the_rain_of_a_board_counts_up() -> None:
     rain = Sensor("rain", "mm", "precipitation")
     of_board = announced(board(rain))["components"]["sensor_rain"]

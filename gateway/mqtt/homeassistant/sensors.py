@@ -1,6 +1,7 @@
 """A device's sensors as entities of Home Assistant."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import ceil
 from typing import Final
 
 from gateway.cadence import Habit
@@ -78,7 +79,7 @@ def _number(sensor: Sensor, known: Habit, *, is_board: bool) -> Component:
         component["suggested_display_precision"] = max(0, -sensor.exponent)
     component["value_template"] = templates.number(sensor.key)
     if known.silence_s is not None:
-        component["expire_after"] = known.silence_s
+        component["expire_after"] = known.silence_s + ceil(sensor.quiet_s)
     return component
 
 
