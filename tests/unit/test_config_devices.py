@@ -10,6 +10,8 @@ from gateway.config.device_models import DeviceSettings, SensorSettings
 from gateway.config.loader import load
 from gateway.config.models import Settings
 from gateway.errors import ConfigError
+from gateway.processing.rules import EVERY_OTHER, DeviceRule, SensorRule
+from gateway.wiring import processing_rules
 
 
 def written(folder: Path, text: str) -> Path:
@@ -179,3 +181,56 @@ def test_devices_must_differ(tmp_path: Path, second: str, problem: str) -> None:
 
     assert found.startswith("F:2: device: ")
     assert problem in found
+
+
+def test_every_key_of_a_sensor_reaches_its_rule(tmp_path: Path) -> None:
+    text = """
+[[device]]
+id = "a"
+[[device.sensor]]
+key = "T 1"
+rename = "temperature"
+unit = "°F"
+device_class = "x"
+scale = 1.8
+offset = 32
+low = -40
+high = 185
+window = ["max", "min"]
+window_s = 60
+decimals = 1
+throttle_s = 5
+deadband = 0.5
+refresh_s = 600
+[[device.sensor]]
+key = "*"
+window = "mean"
+window_s = 10
+[[device]]
+id = "b"
+"""
+    rules = processing_rules(load(written(tmp_path, text)))
+
+    assert rules == {
+        "a": DeviceRule(
+            (
+                SensorRule(
+                    source="t_1",
+                    rename="temperature",
+                    unit="°F",
+                    device_class="x",
+                    scale=1.8,
+                    offset=32.0,
+                    low=-40.0,
+                    high=185.0,
+                    beside=("min", "max"),
+                    window_s=60.0,
+                    decimals=1,
+                    throttle_s=5.0,
+                    deadband=0.5,
+                    refresh_s=600.0,
+                ),
+                SensorRule(source=EVERY_OTHER, window="mean", window_s=10.0),
+            )
+        )
+    }
