@@ -30,7 +30,9 @@ from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.shipments import FIRST_REST_S, LONGEST_REST_S
 from gateway.mqtt.suspicion import SMALLEST_LIMIT_BYTES
 from gateway.mqtt.topics import Topics
-from gateway.status import Status
+from gateway.newcomers import NEW_AT_ONCE, NEW_PAUSE_S
+from gateway.registry_writer import PATIENCE_S
+from gateway.status import MAX_DEVICES, Status
 from gateway.timekeeper import OffsetSource, TimeKeeper
 from tests.support import exactly_once
 
@@ -183,6 +185,7 @@ def test_every_counter_is_explained() -> None:
         *(ROOT / "gateway" / "mqtt").glob("*.py"),
         ROOT / "gateway" / "store" / "outbox.py",
         ROOT / "gateway" / "pipeline.py",
+        ROOT / "gateway" / "devices.py",
         ROOT / "gateway" / "ble" / "boards.py",
     ]
     counted = {
@@ -200,6 +203,9 @@ def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
 
     assert f"at most {MAX_HISTORY} |" in TEXT
     assert f"the last {MAX_POSTS:,} are kept" in PROSE
+    new = f"{NEW_AT_ONCE:,} new ones at once and one more every {NEW_PAUSE_S:g} s"
+    assert f"{MAX_DEVICES:,} devices; {new}" in PROSE
+    assert f"retained without it after {PATIENCE_S:g} s" in PROSE
     assert f"beyond {MAX_DOCUMENTS_BYTES >> 20} MiB" in PROSE
     assert f"at most {MAX_HEALTH_LINKS} of them" in PROSE
     assert f"acknowledges nothing for {settings.ack_timeout_s:g} s" in PROSE
