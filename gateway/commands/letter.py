@@ -61,7 +61,7 @@ class Letter:
     transaction: Transaction | None = None
     reply_to: ReplyTo | None = None
     is_plain: bool = False
-    """Whether it came as a plain `set`: nobody listens for a result but at `reply_to`."""
+    """Whether nobody listens for a result but at `reply_to`: it came as a plain `set`."""
     packet: str = ""
     """By which a repetition of a message without transaction is known; empty when it is not."""
     stage: Stage = Stage.RECEIVED

@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -12,28 +11,15 @@ from gateway.commands import paper
 from gateway.commands.letter import End, Letter, ReplyTo, Stage
 from gateway.commands.mailbox import Mailbox
 from gateway.commands.past import Past, Remembered
-from gateway.commands.replies import reply_to, result_payload, result_topic
+from gateway.commands.reception import Directory, Reception
+from gateway.commands.results import Outlet, Results
 from gateway.drivers.base import OnCommandEnd
-from gateway.drivers.board import DRIVER
-from gateway.drivers.log_budget import LogBudget
 from gateway.errors import RequestError, StoreError
-from gateway.model import Actuator, Description, DeviceLog, LogLevel, slug
-from gateway.mqtt import payloads, topics
 from gateway.mqtt.incoming import Incoming
 from gateway.protocol.fields import Json
 from gateway.protocol.requests import Order
 from gateway.protocol.session_events import CommandEnded, CommandReturned, Outcome
-from gateway.requests.command import (
-    CommandKind,
-    CommandRequest,
-    CommandTopic,
-    Transaction,
-    command_topic,
-    digest,
-    fingerprint,
-    read_command,
-    transaction_of,
-)
+from gateway.requests.command import CommandRequest, Transaction
 from gateway.status import Status
 from gateway.store import journal
 from gateway.store.state_changes import Change, Statement
@@ -68,65 +54,8 @@ class Journal(Protocol):
         """Queue a change; `on_done` is told when it is on the disk, or that it never will be."""
 
 
-class Outlet(Protocol):
-    """What takes results to the broker: `mqtt.publisher.Publisher`."""
-
-    def send(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        correlation: bytes | None = None,
-        on_done: Callable[[bool], None] = ...,
-    ) -> None:
-        """Publish on a whole topic; `on_done` is told whether the broker has it."""
-
-    def post(self, subtopic: str, payload: bytes) -> None:
-        """Publish a remark below the base."""
-
-
-class Addressee(Protocol):
-    """A device that commands may be for."""
-
-    @property
-    def key(self) -> str:
-        """Its identity."""
-
-    @property
-    def description(self) -> Description:
-        """What it said of itself, now or in an earlier run."""
-
-    @property
-    def is_enabled(self) -> bool:
-        """Whether its owner wants anything of it."""
-
-
-class Directory(Protocol):
-    """Who knows the devices: `devices.Devices`."""
-
-    def find(self, name: str) -> Addressee | None:
-        """Return the device people mean by a level of a topic."""
-
-    def get(self, key: str) -> Addressee | None:
-        """Return the device of a key."""
-
-
 Road = Callable[[str, Order, OnCommandEnd], bool]
 """Hands a command to the link of that name; False if nobody is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One message."""
-
-    topic: CommandTopic
-    device: Addressee | None
-    transaction: Transaction | None
-    reply_to: ReplyTo | None
-
-    @property
-    def is_plain(self) -> bool:
-        return self.topic.kind is not CommandKind.COMMAND
 
 
 class Office:
@@ -150,16 +79,17 @@ class Office:
     ) -> None:
         """`session` names this run. No result is sent below `base_topic` and `kept_topics`."""
         self.on_work: Callable[[], None] = _ignore
-        self._base = base_topic
         self._session = session
         self._clock = clock
         self._status = status
         self._counts = status.counts
         self._directory = directory
         self._journal = journal
-        self._outlet = outlet
+        self._results = Results(base_topic, outlet, clock)
+        self._reception = Reception(
+            base_topic, tuple(kept_topics), status.counts, directory, self, self._results
+        )
         self._road = road
-        self._kept = tuple(kept_topics)
         self._mailbox = Mailbox()
         self._past = Past()
         self._number = 0
@@ -173,7 +103,6 @@ class Office:
         self._unsettled: deque[tuple[float, Letter]] = deque()
         self._told: list[int] = []
         self._told_due_s: float | None = None
-        self._logs = LogBudget()
         self._is_closed = False
 
     # ---- what comes in ----
@@ -191,12 +120,13 @@ class Office:
                 wanted_at = paper.reply_of(entry)
             except (LookupError, TypeError, ValueError) as exc:
                 _log.error("what was kept of command %d makes no sense: %r", entry.number, exc)
+                self._submit(journal.drop([entry.number]))
                 continue
             self._past.add(past)
             if past.letter is not None:
                 letters.append(past.letter)
             elif not entry.is_told:
-                self._tell(past, wanted_at, is_plain=paper.is_plain(entry))
+                self._tell(past, wanted_at)
         self._mailbox.recall(letters)
         self._look_at(*{letter.device for letter in letters})
 
@@ -213,29 +143,8 @@ class Office:
 
     def hear(self, message: Incoming) -> None:
         """Take a message; it is confirmed once what it asks for is on the disk, or was refused."""
-        if self._is_closed:
-            return
-        subtopic = message.topic.removeprefix(f"{self._base}/")
-        topic = command_topic(subtopic)
-        if topic is None:
-            message.done()
-            return
-        self._counts["commands_received"] += 1
-        if message.is_retained:
-            self._refuse_retained(message)
-            return
-        device = self._directory.find(topic.level)
-        asked = _Asked(
-            topic,
-            device,
-            transaction_of(topic.kind, message.payload),
-            self._reply_to(message, topic),
-        )
-        try:
-            self._take_message(message, asked)
-        except RequestError as exc:
-            self._refuse(asked, str(exc))
-            message.done()
+        if not self._is_closed:
+            self._reception.hear(message)
 
     def close(self) -> None:
         """Take no more: what is not confirmed to the broker it gives to the next run."""
@@ -273,14 +182,14 @@ class Office:
     ) -> None:
         """Have a device do something that the gateway itself wants; `on_end` is told the end."""
         try:
-            self._actuators_of(self._directory.get(device), device)
-            letter = self._make(device, CommandRequest(name, arguments, expires_s))
+            self._reception.actuators_of(self._directory.get(device), device)
+            letter = self.make(device, CommandRequest(name, arguments, expires_s))
         except RequestError as exc:
             on_end(End(Outcome.FAILED, error=str(exc)))
             return
         letter.is_plain = True
         self._awaited[letter.number] = on_end
-        self._receive(letter, "")
+        self.receive(letter, "", _ignore)
 
     # ---- what is due ----
 
@@ -315,63 +224,30 @@ class Office:
 
     # ---- from the message to the disk ----
 
-    def _take_message(self, message: Incoming, asked: _Asked) -> None:
-        """Take what a message asks for, or answer it, or raise why not."""
-        if asked.device is None:
-            raise RequestError(f"no such device: {asked.topic.level}")
-        asked_for = packet = ""
-        if asked.transaction is not None:
-            asked_for = fingerprint(message.payload)
-        elif message.packet_id:
-            what = digest(message.topic.encode(), message.payload)
-            packet = f"{message.packet_id}.{what}"
-        key = asked.device.key
-        known = self._past.find(key, asked.transaction, packet if message.is_again else "")
-        if known is not None:
-            self._take_again(message, asked, known, asked_for)
-            return
-        actuators = self._actuators_of(asked.device, asked.topic.level)
-        letter = self._make(key, read_command(asked.topic, message.payload, actuators))
-        if message.expires_s is not None:
-            letter.expires_s = min(letter.expires_s, letter.received_s + message.expires_s)
-        letter.level, letter.is_plain = asked.topic.level, asked.is_plain
-        letter.reply_to, letter.packet = asked.reply_to, packet
-        self._unconfirmed[letter.number] = [message.done]
-        self._receive(letter, asked_for)
+    def find(self, device: str, transaction: Transaction | None, packet: str) -> Remembered | None:
+        """Return a command of the last day, by what a repetition of it is known by."""
+        return self._past.find(device, transaction, packet)
 
-    def _take_again(
-        self, message: Incoming, asked: _Asked, known: Remembered, asked_for: str
+    def take_again(
+        self, known: Remembered, wanted_at: ReplyTo | None, done: Callable[[], None]
     ) -> None:
-        self._counts["commands_repeated"] += 1
-        if asked_for != known.fingerprint:
-            raise RequestError(
-                "this transaction was another command within the last 24 hours: give each its own"
-            )
-        if known.letter is not None:
-            if asked.reply_to is not None:
-                known.letter.reply_to = asked.reply_to
-            if known.letter.stage is Stage.RECEIVED:
-                self._unconfirmed[known.number].append(message.done)
-                return
-        elif not asked.is_plain or asked.reply_to is not None:
-            self._tell(known, asked.reply_to, is_plain=asked.is_plain)
-        message.done()
+        """Answer for a command that came before: now, or when it ends."""
+        letter = known.letter
+        if letter is None:
+            self._tell(known, wanted_at)
+        elif wanted_at is not None:
+            letter.reply_to = wanted_at
+        if letter is not None and letter.stage is Stage.RECEIVED:
+            self._unconfirmed[known.number].append(done)
+        else:
+            done()
 
-    @staticmethod
-    def _actuators_of(device: Addressee | None, name: str) -> Sequence[Actuator]:
-        """Return what a device has that can be set, if it takes commands at all."""
-        if device is None:
-            raise RequestError(f"no such device: {name}")
-        if not device.is_enabled:
-            raise RequestError(f"{name} is disabled")
-        if device.description.driver != DRIVER:
-            raise RequestError(
-                f"{name} takes no commands: it is no board with our firmware "
-                f"({device.description.driver})"
-            )
-        return device.description.actuators
+    def make(self, device: str, request: CommandRequest) -> Letter:
+        """Return a new letter.
 
-    def _make(self, device: str, request: CommandRequest) -> Letter:
+        Raises:
+            RequestError: there is no room for one.
+        """
         if not self._is_loaded:
             raise RequestError("cannot be journalled: the state database is not open")
         if refusal := self._mailbox.refusal(device):
@@ -389,7 +265,9 @@ class Office:
             transaction=request.transaction,
         )
 
-    def _receive(self, letter: Letter, asked_for: str) -> None:
+    def receive(self, letter: Letter, asked_for: str, done: Callable[[], None]) -> None:
+        """Put a letter on the disk, call `done`, and see to it."""
+        self._unconfirmed[letter.number] = [done]
         now = self._now()
         past = Remembered(
             letter.number,
@@ -399,6 +277,7 @@ class Office:
             letter.packet,
             asked_for,
             now.unix_s,
+            letter.is_plain,
             letter,
         )
         self._past.add(past)
@@ -510,96 +389,26 @@ class Office:
         past.letter = None
         past.answer = paper.answer_of(letter.end)
         if not letter.is_plain or letter.reply_to is not None:
-            self._tell(past, letter.reply_to, is_plain=letter.is_plain)
+            self._tell(past, letter.reply_to)
         if letter.is_plain and letter.level and letter.end.outcome is not Outcome.DONE:
-            self._remark(letter.device, letter.level, f"{letter.name}: {letter.end.error}")
+            self._results.remark(letter.device, letter.level, f"{letter.name}: {letter.end.error}")
         if letter.is_plain and not letter.reply_to and not letter.packet:
             self._past.forget(letter.number)
         if (on_end := self._awaited.pop(letter.number, None)) is not None:
             on_end(letter.end)
         self._look_at(letter.device)
 
-    def _tell(self, past: Remembered, wanted_at: ReplyTo | None, *, is_plain: bool) -> None:
-        payload = result_payload(past.transaction, past.answer or {})
-        self._publish(past.level, payload, wanted_at, past.number, is_plain=is_plain)
-
-    def _publish(
-        self,
-        level: str,
-        payload: bytes,
-        wanted_at: ReplyTo | None,
-        number: int | None,
-        *,
-        is_plain: bool,
-    ) -> None:
-        own = result_topic(self._base, level)
-        places: dict[str, bytes | None] = {} if is_plain else {own: None}
-        if wanted_at is not None:
-            places[wanted_at.topic] = wanted_at.correlation
-        open_places = len(places)
-
-        def on_done(_is_taken: bool) -> None:  # noqa: FBT001  # the outlet's word
-            nonlocal open_places
-            open_places -= 1
-            if not open_places and number is not None:
-                self._note_told(number)
-
-        for topic, correlation in places.items():
-            self._outlet.send(topic, payload, correlation=correlation, on_done=on_done)
+    def _tell(self, past: Remembered, wanted_at: ReplyTo | None) -> None:
+        on_told = partial(self._note_told, past.number)
+        self._results.publish(
+            past.level, past.transaction, past.answer or {}, wanted_at, past.is_plain, on_told
+        )
 
     def _note_told(self, number: int) -> None:
         self._told.append(number)
         if self._told_due_s is None:
             self._told_due_s = self._clock.monotonic_s() + TOLD_PAUSE_S
             self.on_work()
-
-    # ---- what is refused ----
-
-    def _refuse(self, asked: _Asked, error: str) -> None:
-        """Answer a message that asks for what cannot be done."""
-        self._counts["commands_failed"] += 1
-        level = asked.topic.level
-        answer = paper.answer_of(End(Outcome.FAILED, error=error))
-        payload = result_payload(asked.transaction, answer)
-        if slug(level) == level:
-            self._publish(level, payload, asked.reply_to, None, is_plain=asked.is_plain)
-        if asked.is_plain and asked.device is not None:
-            self._remark(asked.device.key, level, f"set: {error}")
-        elif asked.device is None and self._logs.take(self._clock.monotonic_s()):
-            _log.warning("a command cannot be done: %s", error)
-
-    def _refuse_retained(self, message: Incoming) -> None:
-        if not self._counts["commands_retained"]:
-            _log.warning(
-                "%s is retained, and is not done: it would be again at each start. Remove it with "
-                "an empty retained message (further ones are only counted)",
-                message.topic,
-            )
-        self._counts["commands_retained"] += 1
-        message.done()
-
-    def _remark(self, device: str, level: str, text: str) -> None:
-        """Say on the log topic of a device what became of a command that has no result."""
-        now_s = self._clock.monotonic_s()
-        if self._logs.take(now_s):
-            line = DeviceLog(device, LogLevel.WARNING, f"command failed: {text}")
-            self._outlet.post(topics.log(level), payloads.log(line, self._clock.unix_s()))
-
-    def _reply_to(self, message: Incoming, topic: CommandTopic) -> ReplyTo | None:
-        if not message.response_topic:
-            return None
-        wanted_at = reply_to(
-            message.response_topic, message.correlation, self._base, topic.level, self._kept
-        )
-        if wanted_at is None:
-            if not self._counts["response_topics_refused"]:
-                _log.warning(
-                    "nothing is answered on the response topic %.200r (further ones are only "
-                    "counted)",
-                    message.response_topic,
-                )
-            self._counts["response_topics_refused"] += 1
-        return wanted_at
 
     # ---- helpers ----
 

@@ -40,7 +40,6 @@ def entry_of(letter: Letter, past: Remembered, now: Moment) -> Entry:
         "id": letter.command_id,
         "name": letter.name,
         "arguments": letter.arguments,
-        "is_plain": letter.is_plain,
         "boot": now.boot_id,
         "received_s": letter.received_s,
         "expires_s": letter.expires_s,
@@ -71,6 +70,7 @@ def past_of(entry: Entry) -> Remembered:
         packet=entry.packet,
         fingerprint=str(fields["fingerprint"]),
         received_unix_s=float(fields["received_unix_s"]),
+        is_plain=bool(fields["is_plain"]),
         answer=None if entry.answer is None else dict(entry.answer),
     )
 
@@ -82,11 +82,6 @@ def reply_of(entry: Entry) -> ReplyTo | None:
         return None
     topic, correlation = told
     return ReplyTo(str(topic), None if correlation is None else bytes.fromhex(correlation))
-
-
-def is_plain(entry: Entry) -> bool:
-    """Return whether nobody but who gave a response topic wants the result."""
-    return bool(entry.letter.get("is_plain"))
 
 
 def letter_of(entry: Entry, now: Moment) -> Letter:
@@ -130,6 +125,7 @@ def _past_fields(past: Remembered) -> dict[str, object]:
         "transaction": past.transaction,
         "fingerprint": past.fingerprint,
         "received_unix_s": past.received_unix_s,
+        "is_plain": past.is_plain,
     }
 
 

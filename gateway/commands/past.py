@@ -26,6 +26,8 @@ class Remembered:
     fingerprint: str
     """Tells what was asked for."""
     received_unix_s: float
+    is_plain: bool = False
+    """Whether it came as a plain `set`: nobody listens for a result but at its response topic."""
     letter: Letter | None = None
     """While it has not ended."""
     answer: dict[str, Json] | None = None
