@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
+from gateway.announcer import BIRTH_DELAY_S, MAX_REMOVED, STATES_DELAY_S
+from gateway.cadence import MISSED, RUNGS_S
 from gateway.clock import SLEWED_S, Clock, TimeBase, TimeQuality
 from gateway.drivers.advert_families import FAMILIES
 from gateway.model import (
@@ -24,6 +26,7 @@ from gateway.model import (
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.diagnostics import Diagnostics, LastGap
 from gateway.mqtt.documents import MAX_DOCUMENTS_BYTES, MAX_POSTS
+from gateway.mqtt.homeassistant.naming import Site
 from gateway.mqtt.messages import MAX_HISTORY, Composer
 from gateway.mqtt.payloads import MAX_HEALTH_LINKS, SamplePayloads
 from gateway.mqtt.settings import BrokerSettings
@@ -226,3 +229,20 @@ def test_the_subscriber_of_the_example_is_the_file_the_tests_use() -> None:
 def test_every_quality_of_a_time_is_explained() -> None:
     assert set(table("`time_quality`")) == {f"`{quality}`" for quality in get_args(TimeQuality)}
     assert f"less than {SLEWED_S * 1000:g} ms are left" in PROSE
+
+
+def test_what_is_said_of_home_assistant_is_so() -> None:
+    site = Site("<gateway>", "edge/<gateway>", "<prefix>", "1.2.3")
+    least_s, most_s = BIRTH_DELAY_S
+    minutes = [str(each // 60) for each in RUNGS_S if each < 3600]
+    hours = [str(each // 3600) for each in RUNGS_S if 3600 <= each < 86_400]
+
+    for topic in (site.discovery_topic("<key>"), site.discovery_topic(), site.birth_topic):
+        assert f"| `{topic}` |" in TEXT
+    assert f"{least_s:g} to {most_s:g} s after `online`" in PROSE
+    assert f"again, {STATES_DELAY_S:g} s later" in PROSE
+    assert f"up to {', '.join(minutes)} minutes, {', '.join(hours)} hours, a day or two" in PROSE
+    assert [each // 86_400 for each in RUNGS_S if each >= 86_400] == [1, 2]
+    assert MISSED == 3  # "three times the longest usual interval"
+    assert f"The last {MAX_REMOVED} of a device" in PROSE
+    assert f"`{site.device_id('<key>')}.<sensor>`" in PROSE
