@@ -280,8 +280,8 @@ async def test_the_newest_on_disk_is_the_newest_that_has_values(tmp_path: Path) 
 
     async with kept(Rig(tmp_path)) as rig:
         rig.put("a", [0, 1])
-        gap = Gap("a", 1, 2, 2, GapCause.RING_OVERFLOW, 0.0)
-        rig.outbox.put(Readings("a", (gap, *empty(3).records)))
+        gap = Gap("a", 1, 3, 3, GapCause.RING_OVERFLOW, 0.0)
+        rig.outbox.put(Readings("a", (*empty(2).records, gap)))
         for seq in range(4, 9):
             rig.outbox.put(empty(seq))
         await rig.until(lambda: rig.status.stored == 9)
