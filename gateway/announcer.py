@@ -7,9 +7,8 @@ from typing import Any, Final, Protocol
 
 from gateway.cadence import Cadences, Habit
 from gateway.device import Device
-from gateway.model import Gap, Value
+from gateway.model import Value
 from gateway.mqtt import topics
-from gateway.mqtt.diagnostics import PAUSE_S, Diagnostics, LastGap
 from gateway.mqtt.homeassistant.device import device_components, device_payload
 from gateway.mqtt.homeassistant.naming import Site
 from gateway.mqtt.homeassistant.own_device import gateway_payload
@@ -24,8 +23,6 @@ SETTLE_S: Final = 1.0
 read from lines or adverts show up one after the other."""
 AT_A_TIME: Final = 20
 """Devices announced in one turn of the loop: a payload takes 0.1 to 0.5 ms."""
-DIAGNOSTICS_S: Final = 5.0
-"""From one look at the devices' connections to the next."""
 BIRTH_DELAY_S: Final = (5.0, 15.0)
 """From Home Assistant's birth to the announcements, at random: it is busy then, and there may be
 other gateways."""
@@ -65,9 +62,6 @@ class Registry(Protocol):
     def get(self, key: str) -> Device | None:
         """Return the device of a key."""
 
-    def retain(self, key: str, suffix: str, payload: bytes | None) -> None:
-        """Publish a document of a device."""
-
     def note_learned(self, key: str, learned: Mapping[str, Any]) -> None:
         """Keep what was learned of a device."""
 
@@ -76,13 +70,6 @@ class Registry(Protocol):
 class _Told:
     """What was told of one device."""
 
-    is_online: bool | None = None
-    online_since_unix_s: float | None = None
-    gap: Gap | None = None
-    last_gap: LastGap | None = None
-    """The same, dated once: the clock may be slewed later."""
-    diagnostics: Diagnostics | None = None
-    diagnostics_s: float = float("-inf")
     payload: bytes = b""
     entities: dict[str, str] = field(default_factory=dict)
     """Id and platform of all it was ever announced with, the latest last."""
@@ -121,7 +108,6 @@ class Announcer:
         self._told: dict[str, _Told] = {}
         self._due: dict[str, float] = {}
         self._states_due: dict[str, float] = {}
-        self._diagnostics_s = float("-inf")
         self._birth_s: float | None = None
         self._states_s: float | None = None
         self._to_renew: list[tuple[Callable[[Iterable[str]], None], str]] = []
@@ -135,7 +121,17 @@ class Announcer:
 
     def heard(self, device: str, values: Mapping[str, Value], now_s: float) -> None:
         """Note a sample as it is published; called for each, so it is quick."""
-        self._cadences.hear(device, values, now_s)
+        if self._is_enabled:
+            self._cadences.hear(device, values, now_s)
+
+    def away(self, key: str) -> None:
+        """Note that a device is gone: its silence is no rhythm."""
+        self._cadences.away(key)
+
+    def has_signal(self, key: str) -> None:
+        """Note that the signal of a device is known from now on."""
+        if key in self._told:
+            self._mark(key)
 
     def device_changed(self, device: Device) -> None:
         """Announce a device soon; what an earlier run announced stays until then."""
@@ -184,9 +180,6 @@ class Announcer:
         for key in _take_ready(self._states_due, now_s):
             if (device := self._devices.get(key)) is not None:
                 self._board.renew_states([topics.state(device.level)])
-        if now_s >= self._diagnostics_s:
-            self._diagnostics_s = now_s + DIAGNOSTICS_S
-            self._diagnose(now_s)
         self._renew(now_s)
 
     # ---- devices ----
@@ -245,45 +238,6 @@ class Announcer:
         if learned != device.learned:
             self._devices.note_learned(device.key, learned)
 
-    # ---- diagnostics ----
-
-    def _diagnose(self, now_s: float) -> None:
-        offset_s = self._timekeeper.base().offset_s
-        for key, told in self._told.items():
-            device = self._devices.get(key)
-            if device is None or device.is_online is None:
-                continue
-            if device.is_online is not told.is_online:
-                told.is_online = device.is_online
-                told.online_since_unix_s = now_s + offset_s if device.is_online else None
-                if not device.is_online:
-                    self._cadences.away(key)
-            if now_s < told.diagnostics_s + PAUSE_S:
-                continue
-            diagnostics = self._diagnostics_of(device, told, offset_s)
-            if diagnostics.differs_from(told.diagnostics):
-                has_new_signal = diagnostics.rssi is not None and (
-                    "diagnostic_rssi" not in told.entities
-                )
-                told.diagnostics, told.diagnostics_s = diagnostics, now_s
-                self._devices.retain(key, _DIAGNOSTICS, diagnostics.payload())
-                if has_new_signal:
-                    self._mark(key)
-
-    def _diagnostics_of(self, device: Device, told: _Told, offset_s: float) -> Diagnostics:
-        entry = self._status.devices.get(device.key)
-        link = self._status.links.get(device.link)
-        gap = None if entry is None else entry.last_gap
-        if gap is not None and gap is not told.gap:
-            told.gap = gap
-            told.last_gap = LastGap(gap.seen_s + offset_s, gap.cause, gap.count)
-        return Diagnostics(
-            told.online_since_unix_s,
-            0 if entry is None else entry.lost,
-            told.last_gap,
-            None if link is None else link.rssi,
-        )
-
     # ---- Home Assistant's birth ----
 
     def _hear_birth(self, message: Incoming) -> None:
@@ -318,9 +272,6 @@ class Announcer:
         yield self._board.renew_states, topics.state(device.level)
         for suffix in device.documents:
             yield self._board.renew, self._site.topic(f"{device.level}/{suffix}")
-
-
-_DIAGNOSTICS = topics.diagnostics("")[1:]
 
 
 def _take_ready(due: dict[str, float], now_s: float) -> list[str]:

@@ -29,6 +29,7 @@ HEIGHT = {
     "supervise": 4,
     "house": 4,
     "announcer": 4,
+    "diagnostics": 4,
     "device": 4,
     "devices": 4,
     "newcomers": 4,

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.announcer import BIRTH_DELAY_S, DIAGNOSTICS_S, SETTLE_S, STATES_DELAY_S, Announcer
+from gateway.announcer import BIRTH_DELAY_S, SETTLE_S, STATES_DELAY_S, Announcer
 from gateway.clock import Clock
 from gateway.device import Declared
 from gateway.devices import Devices
-from gateway.model import Actuator, Description, Gap, GapCause, Gone, Sensor, Value
-from gateway.mqtt.diagnostics import PAUSE_S
+from gateway.model import Actuator, Description, Sensor, Value
 from gateway.mqtt.homeassistant.naming import Site
 from gateway.mqtt.incoming import Handler, Incoming
 from gateway.mqtt.names import Names
@@ -390,64 +389,18 @@ def test_who_wants_no_home_assistant_gets_nothing_and_may_change_the_mind() -> N
     assert not [topic for topic in house.broker.retained if topic.endswith("/config")]
 
 
-def diagnostics(house: House) -> dict[str, Any]:
-    return dict(json.loads(house.broker.retained["edge/attic/greenhouse/diagnostics"]))
-
-
-def test_diagnostics_say_since_when_a_device_is_there_and_what_it_lost(house: House) -> None:
-    house.see(BOARD)
-    house.wait(DIAGNOSTICS_S)
-    before = diagnostics(house)
-    entry = house.status.device("greenhouse")
-    entry.lost += 5
-    entry.last_gap = Gap("greenhouse", 7, 10, 14, GapCause.RING_OVERFLOW, house.now_s)
-    house.wait(PAUSE_S + DIAGNOSTICS_S)
-
-    assert before == {"online_since": "1970-01-01T00:16:40.500Z", "lost": 0}
-    assert diagnostics(house) == {
-        **before,
-        "lost": 5,
-        "last_gap": {"time": "1970-01-01T00:16:45.000Z", "cause": "ring_overflow", "count": 5},
-    }
-
-
-def test_diagnostics_change_at_most_once_a_minute(house: House) -> None:
-    house.see(BOARD)
-    for _ in range(600):
-        house.status.device("greenhouse").lost += 1
-        house.wait(1)
-
-    assert 9 <= house.broker.writes["edge/attic/greenhouse/diagnostics"] <= 11
-
-
-def test_diagnostics_that_do_not_change_are_not_told_again(house: House) -> None:
-    house.see(BOARD)
-    house.status.link("port-1").rssi = -60
-    for number in range(300):
-        house.status.link("port-1").rssi = -60 + number % 6
-        house.wait(1)
-
-    assert house.broker.writes["edge/attic/greenhouse/diagnostics"] == 1
-
-
-def test_a_device_that_left_is_online_since_nothing(house: House) -> None:
-    house.see(BOARD)
-    house.wait(DIAGNOSTICS_S)
-    house.devices.left("port-1", Gone("greenhouse", "silent"))
-    house.wait(PAUSE_S + DIAGNOSTICS_S)
-
-    assert diagnostics(house)["online_since"] is None
-
-
-def test_the_signal_of_a_board_on_bluetooth_is_shown(house: House) -> None:
+def test_the_signal_of_a_board_on_bluetooth_is_shown_once_it_is_known(house: House) -> None:
     house.see(BOARD)
     house.wait(3)
     before = set(house.said()["components"])
     house.status.link("port-1").rssi = -71
-    house.wait(PAUSE_S + DIAGNOSTICS_S + 3)
+    house.announcer.has_signal("greenhouse")
+    house.wait(3)
+    house.status.link("port-1").rssi = None
+    house.see(replace(BOARD, firmware="2.0"))
+    house.wait(3)
 
     assert "diagnostic_rssi" not in before
-    assert diagnostics(house)["rssi"] == -71
     assert "diagnostic_rssi" in house.said()["components"]
 
 
