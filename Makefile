@@ -45,7 +45,8 @@ else
 endif
 
 soak: $(DEV_STAMP) parts ## the tests that break things, for long, with a table of what they measured
-	SOAK=1 $(BIN)/pytest -o faulthandler_timeout=0 tests/faults $(PYTEST_ARGS)
+	SOAK=1 $(BIN)/pytest -o faulthandler_timeout=0 $(PYTEST_ARGS) tests/faults \
+		$$(grep -rlE --include='test_*.py' '@given|[sS][oO][aA][kK]' tests --exclude-dir=faults)
 
 bench: $(DEV_STAMP) parts ## throughput and latency beside mosquitto_pub's, as ratios
 	$(BIN)/python -m tests.bench

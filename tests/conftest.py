@@ -13,12 +13,13 @@ from hypothesis import settings
 from tests.parts.catalogue import PartImpossibleError, PartMissingError, locate
 from tests.support import figures as figures_of
 from tests.support.broker import Broker
+from tests.support.effort import examples
 from tests.support.leaks import Holdings, left_behind, tasks_left
 from tests.support.slow_callbacks import slow_callbacks
 
 # The same examples in every run, so that a failure can be repeated; `--hypothesis-seed=random`
 # looks for others. No deadline for an example: a shared machine may hold up any of them.
-settings.register_profile("project", deadline=None, derandomize=True)
+settings.register_profile("project", max_examples=examples(100), deadline=None, derandomize=True)
 settings.load_profile("project")
 
 REQUIRED = "REQUIRE_REAL_PARTS"

@@ -16,6 +16,7 @@ from gateway.protocol.fragments import Joiner
 from gateway.simulate.radio.server import VirtualRadio
 from tests.support.ble_board import Illness, RadioBoard, boards_on_air
 from tests.support.ble_central import PATIENCE_S, central_on
+from tests.support.effort import examples
 
 
 def address(number: int) -> str:
@@ -275,7 +276,7 @@ async def test_garbage_of_any_length_costs_faults_and_nothing_else(radio: Virtua
     assert sum(central.faults(address(1)).values()) > 0
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.binary(max_size=512), max_size=30))
 def test_whatever_a_board_notifies_is_events(values: list[bytes]) -> None:
     joiner = Joiner()

@@ -22,6 +22,7 @@ from gateway.store.outstanding import Epoch
 from gateway.store.parcels import Parcel
 from gateway.store.recovery import InMemory
 from gateway.store.rows import Moment, Row, parcel_of, row_of
+from tests.support.effort import examples
 from tests.support.kept_store import KeptStore, fates, until
 from tests.support.memory_folder import memory_folder
 
@@ -114,7 +115,7 @@ def stories(draw: st.DrawFn) -> Story:
 
 
 @given(stories())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_gaps_stand_where_their_samples_stood(story: Story) -> None:
     end_n = len(story.rows) + 1
     with memory_folder() as folder:

@@ -21,6 +21,7 @@ from gateway.requests.admin import (
     transaction_of,
 )
 from gateway.requests.response_topic import refusal_of
+from tests.support.effort import examples
 
 
 def error_of(verb: str, payload: bytes) -> str:
@@ -158,7 +159,7 @@ PAYLOADS = (
 """Most of them are wrong in one way or another."""
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(verb=st.sampled_from([*REQUESTS, "renme"]), payload=PAYLOADS)
 def test_any_payload_is_a_valid_request_or_told_as_wrong(verb: str, payload: bytes) -> None:
     asked, error = None, ""

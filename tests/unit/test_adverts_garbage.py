@@ -27,6 +27,7 @@ from tests.support.adverts import (
     samples_of,
     vectors,
 )
+from tests.support.effort import examples
 
 BY_FAMILY: dict[str, list[AdvertVector]] = {}
 for _vector in vectors():
@@ -80,7 +81,7 @@ def check(events: list[Event]) -> None:
 
 
 @seed(20_261_123)
-@settings(max_examples=120, deadline=None, database=None)
+@settings(max_examples=examples(120), deadline=None, database=None)
 @given(st.lists(ANY_ADVERT, min_size=1, max_size=8), st.sampled_from([{}, {ADDRESS: KEY}]))
 def test_any_advert_can_be_fed(adverts: list[Advert], keys: dict[str, bytes]) -> None:
     driver = new_driver(keys)
@@ -98,7 +99,7 @@ def test_any_advert_can_be_fed(adverts: list[Advert], keys: dict[str, bytes]) ->
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 @seed(20_261_124)
-@settings(max_examples=50, deadline=None, database=None)
+@settings(max_examples=examples(50), deadline=None, database=None)
 @given(data=st.data())
 def test_damaged_adverts_of_each_family_can_be_fed(family: Family, data: st.DataObject) -> None:
     vector = data.draw(st.sampled_from(BY_FAMILY[family.name]), label="vector")
@@ -134,7 +135,7 @@ def damaged(advert: Advert, data: st.DataObject, heard_s: float) -> Advert:
 
 
 @seed(20_261_125)
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=examples(60), deadline=None, database=None)
 @given(st.binary(min_size=1, max_size=255), st.booleans())
 def test_any_service_data_of_bthome_can_be_fed(content: bytes, is_v2: bool) -> None:
     driver = new_driver({ADDRESS: KEY} if content[0] & 1 else {})

@@ -50,6 +50,7 @@ from gateway.protocol.messages import (
 )
 from gateway.protocol.requests import Order
 from gateway.protocol.session_events import CommandEnded, CommandReturned, Outcome
+from tests.support.effort import examples
 
 CLIMATE = Stream(
     0,
@@ -349,7 +350,7 @@ def test_keys_that_are_still_alike_are_numbered() -> None:
     }
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(
     st.lists(
         st.tuples(
@@ -497,7 +498,7 @@ def test_another_boot_has_another_clock(rig: Rig) -> None:
     assert sample.boot == 43
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1e6)), min_size=1))
 def test_no_time_is_in_the_future(notes: list[tuple[int, float]]) -> None:
     clock = BoardClock()

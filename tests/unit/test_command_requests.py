@@ -17,6 +17,7 @@ from gateway.requests.command import (
     read_command,
     transaction_of,
 )
+from tests.support.effort import examples
 
 PUMP = Actuator("pump", "Pump", "switch")
 FAN = Actuator("fan", "Fan", "number", minimum=0, maximum=100)
@@ -222,7 +223,7 @@ _COMMANDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(
     st.sampled_from([SET, COMMAND, one("pump"), one("fan"), one("mode"), one("x")]),
     st.binary(max_size=40)

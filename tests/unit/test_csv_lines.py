@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gateway.drivers.csv_lines import CsvLines
 from gateway.drivers.text_device import MAX_SENSORS
 from gateway.model import Event, Fault, Readings, Sample, Seen, Sensor
+from tests.support.effort import examples
 
 RUN = 77
 COLUMNS = (Sensor("temperature", "°C", "temperature"), Sensor("humidity", "%", "humidity"))
@@ -293,7 +294,7 @@ def test_only_lines_that_begin_with_a_pair_are_key_value(line: bytes, matches: b
 
 
 @seed(3)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2))
 def test_numbers_are_exactly_what_was_printed(numbers: list[float]) -> None:
     line = ",".join(map(repr, numbers)).encode()
@@ -304,7 +305,7 @@ def test_numbers_are_exactly_what_was_printed(numbers: list[float]) -> None:
 
 
 @seed(3)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=5))
 def test_no_bytes_raise(chunks: list[bytes]) -> None:
     for lines in csv(), csv(separator=" "), pairs(), pairs(separator=","):

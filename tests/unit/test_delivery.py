@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.protocol.delivery import MAX_EPOCHS, DeliveryBook, Progress, Watermark
+from tests.support.effort import examples
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=20), st.randoms(use_true_random=False))
 def test_safe_next_is_the_first_seq_that_is_not_safe_in_whatever_order_ranges_become_safe(
     sizes: list[int], rng: random.Random

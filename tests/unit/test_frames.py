@@ -16,6 +16,7 @@ from gateway.protocol.frames import (
     line_size,
     open_frame,
 )
+from tests.support.effort import examples
 
 _FILE = json.loads(
     (Path(__file__).parents[1] / "vectors" / "frames.json").read_text(encoding="utf-8")
@@ -47,7 +48,7 @@ def test_what_is_no_frame_is_told_by_its_fault(vector: dict[str, Any]) -> None:
     assert outcome == (None if fault is None else BadFrame(FrameFault(fault)))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(FRAMES)
 def test_frame_round_trips(frame: Frame) -> None:
     line = encode_frame(frame)
@@ -57,7 +58,7 @@ def test_frame_round_trips(frame: Frame) -> None:
     assert open_frame(line[:-1]) == frame
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes_are_a_frame_or_a_fault_or_text(noise: bytes, marked: bool) -> None:
     line = b"~" + noise if marked else noise

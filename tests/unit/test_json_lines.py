@@ -14,6 +14,7 @@ from gateway.drivers.json_lines import MAX_DEVICES, JsonLines
 from gateway.drivers.resends import REPEATABLE, WINDOW
 from gateway.drivers.text_device import MAX_SENSORS, MAX_TEXT
 from gateway.model import Event, Fault, Readings, Sample, Seen, Sensor, Value
+from tests.support.effort import examples
 
 RUN = 1000
 
@@ -593,7 +594,7 @@ ANY_KEY = st.one_of(st.sampled_from(["seq", "ep", "id", "time", "t"]), st.text(m
 
 
 @seed(2)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.dictionaries(KEYS, GOOD_VALUES, min_size=1, max_size=20))
 def test_the_values_of_a_good_line_are_exactly_those_of_json(
     values: dict[str, float | str | bool],
@@ -608,7 +609,7 @@ def test_the_values_of_a_good_line_are_exactly_those_of_json(
 
 
 @seed(2)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.binary(max_size=80).map(lambda tail: b"{" + tail), max_size=6))
 def test_no_bytes_raise(lines: list[bytes]) -> None:
     bench = Bench()
@@ -619,7 +620,7 @@ def test_no_bytes_raise(lines: list[bytes]) -> None:
 
 
 @seed(2)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.dictionaries(ANY_KEY, ANY_JSON, max_size=4), max_size=5))
 def test_any_json_gives_only_values_that_can_be_published(lines: list[dict[str, object]]) -> None:
     bench = Bench()

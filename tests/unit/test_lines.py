@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.protocol.lines import MAX_LINE, LineSplitter
+from tests.support.effort import examples
 
 VECTORS = json.loads(
     (Path(__file__).parents[1] / "vectors" / "lines.json").read_text(encoding="utf-8")
@@ -25,7 +26,7 @@ def test_splitter_gives_the_lines_of_the_vectors(vector: dict[str, Any]) -> None
     assert splitter.too_long == vector["too_long"]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(
     st.lists(st.sampled_from([b"\n", b"\r\n", b"\r", b"~QUJD", b"x" * 9, b"yy", b"\x00"])),
     st.lists(st.integers(0, 200), max_size=12),

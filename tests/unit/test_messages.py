@@ -32,6 +32,7 @@ from gateway.protocol.messages import (
     decode,
     encode,
 )
+from tests.support.effort import examples
 
 _FILE = json.loads(
     (Path(__file__).parents[1] / "vectors" / "messages.json").read_text(encoding="utf-8")
@@ -202,7 +203,7 @@ MESSAGES = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=examples(500), deadline=None, derandomize=True)
 @given(MESSAGES, U8)
 def test_every_message_round_trips(message: Message, mid: int) -> None:
     frame = encode(message, mid)
@@ -211,7 +212,7 @@ def test_every_message_round_trips(message: Message, mid: int) -> None:
     assert decode(frame) == message
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=examples(500), deadline=None, derandomize=True)
 @given(U8, st.binary(max_size=100))
 def test_decoding_any_bytes_gives_a_value(kind: int, payload: bytes) -> None:
     outcome = decode(Frame(kind, 0, payload))
@@ -219,7 +220,7 @@ def test_decoding_any_bytes_gives_a_value(kind: int, payload: bytes) -> None:
     assert dataclasses.is_dataclass(outcome) or isinstance(outcome, Read)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=examples(150), deadline=None, derandomize=True)
 @given(
     st.sampled_from([1, 2, 5, 7, 0x20, 0x21]),
     st.dictionaries(

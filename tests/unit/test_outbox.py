@@ -8,6 +8,7 @@ from gateway.clock import Clock
 from gateway.model import Batch, BatchKind, Gap, GapCause, Readings, Record, Sample
 from gateway.store.outbox import Outbox, OutboxOptions
 from gateway.store.parcels import MAX_RECORDS
+from tests.support.effort import examples
 
 
 def memory_outbox(
@@ -264,7 +265,7 @@ class OutboxModel:
             await self.deliver("", 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -17,6 +17,7 @@ from gateway.protocol.records import (
     Scaling,
     unpack_records,
 )
+from tests.support.effort import examples
 
 _FILE = json.loads(
     (Path(__file__).parents[1] / "vectors" / "records.json").read_text(encoding="utf-8")
@@ -87,7 +88,7 @@ def test_a_record_of_a_stream_given_up_is_unreadable_and_the_next_stands() -> No
     assert unknown_stream is None
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(st.binary(max_size=400), st.integers(0, 255))
 def test_any_bytes_unpack_to_at_most_what_the_header_counts(raw: bytes, count: int) -> None:
     layouts = {number: RecordLayout(H_I) for number in range(0, 256, 2)}
@@ -97,7 +98,7 @@ def test_any_bytes_unpack_to_at_most_what_the_header_counts(raw: bytes, count: i
     assert len(records) == count or (unknown_stream is not None and len(records) < count)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(st.integers(-(2**63) + 1, 2**63 - 1), st.integers(-18, 18))
 def test_scaled_integers_are_the_nearest_double_or_the_exact_integer(
     number: int, exponent: int
@@ -111,7 +112,7 @@ def test_scaled_integers_are_the_nearest_double_or_the_exact_integer(
     assert isinstance(value, int if exponent >= 0 else float)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(st.binary(min_size=12, max_size=12), st.none() | st.integers(-18, 18))
 def test_floats_of_any_bit_pattern_give_finite_values_or_none(
     raw: bytes, exponent: int | None

@@ -11,6 +11,7 @@ from gateway.errors import LinkError
 from gateway.links.replay import Chunk, encode_chunk, parse_capture, replay
 from gateway.model import DeviceLog, Event, Fault, Gone, Readings, Sample
 from gateway.protocol.delivery import DeliveryBook
+from tests.support.effort import examples
 from tests.support.line_driver import NumberDriver
 
 ESP32_BOOT = (
@@ -67,7 +68,7 @@ def test_a_torn_last_line_is_dropped_and_a_damaged_one_is_named() -> None:
 
 
 @seed(4)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=200))
 def test_any_file_can_be_replayed(capture: bytes) -> None:
     assert b"".join(chunk.content for chunk in parse_capture(capture)) == capture

@@ -31,6 +31,7 @@ from gateway.protocol.frames import encode_frame
 from gateway.protocol.messages import Channel, Hello, Log, Message, Read, Stream, encode
 from gateway.protocol.requests import Order
 from gateway.protocol.session_events import CommandEnded, CommandReturned
+from tests.support.effort import examples
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 COLUMNS = (Sensor("temperature", "°C"), Sensor("humidity", "%"))
@@ -357,7 +358,7 @@ WIRE = (
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, len(WIRE)), max_size=40))
 def test_events_do_not_depend_on_the_chunking(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(WIRE)]
@@ -372,7 +373,7 @@ def test_events_do_not_depend_on_the_chunking(cuts: list[int]) -> None:
     assert torn.data_to_send()
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(
     st.lists(
         st.one_of(

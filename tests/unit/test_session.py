@@ -55,6 +55,7 @@ from gateway.protocol.session_events import (
     SessionEvent,
     SessionFault,
 )
+from tests.support.effort import examples
 
 UNIX_S = 1_790_000_000.123
 _NUMBERS = count()
@@ -1080,7 +1081,7 @@ def test_closing_gives_commands_back_and_lets_the_board_go(joined: Peer) -> None
 # ---- whatever comes
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=examples(150), deadline=None, derandomize=True)
 @given(
     st.lists(
         st.one_of(

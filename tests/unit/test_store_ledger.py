@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.store.ledger import MAX_BOOTS, MAX_ENTRIES, Entry, Ledger
+from tests.support.effort import examples
 
 BLOCK = 128
 """Size of the header and of each slot, from the issue's plan."""
@@ -100,7 +101,7 @@ def test_entries_come_in_the_order_they_were_put_last(tmp_path: Path) -> None:
         assert list(ledger.entries()) == [entry(1), entry(2), changed]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=examples(150), deadline=None, derandomize=True)
 @given(
     steps=st.lists(
         st.one_of(
@@ -177,7 +178,7 @@ def test_a_flipped_bit_costs_its_slot_only(tmp_path: Path) -> None:
             assert ledger.damaged == 0, f"seed {seed}: it was mended"
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(st.binary(max_size=700))
 def test_any_bytes_can_be_opened(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
     path = tmp_path_factory.mktemp("noise") / "ledger"

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.store.ledger import Entry
 from gateway.store.missing import missing
+from tests.support.effort import examples
 
 NUMBERS = st.integers(0, 60)
 ROWS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=12)
@@ -37,7 +38,7 @@ def test_what_no_row_covers_is_missing(
     assert missing(stored(settled_next, stored_next), found) == gone
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=examples(1000), deadline=None, derandomize=True)
 @given(NUMBERS, NUMBERS, ROWS)
 def test_missing_and_found_are_all_that_was_stored(
     settled_next: int, stored_next: int, rows: list[tuple[int, int]]
@@ -49,7 +50,7 @@ def test_missing_and_found_are_all_that_was_stored(
     assert gone == sorted(set(range(settled_next, stored_next)) - covered)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=examples(500), deadline=None, derandomize=True)
 @given(NUMBERS, NUMBERS, ROWS)
 def test_ranges_are_merged(
     settled_next: int, stored_next: int, rows: list[tuple[int, int]]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.store.ledger import Entry
 from gateway.store.missing import missing
 from gateway.store.outstanding import Epoch, Outstanding
+from tests.support.effort import examples
 
 SHED: Epoch = ("shed", 1)
 
@@ -55,7 +56,7 @@ STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 2), st.booleans()), max
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=12), STEPS)
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_nothing_is_called_missing_whatever_is_delivered_ahead_of_its_turn(
     sizes: list[int], steps: list[tuple[bool, int, bool]]
 ) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.store import salvage
 from gateway.store.readable_file import MAX_UNREADABLE_PIECES, ReadableFile
+from tests.support.effort import examples
 from tests.support.sqlite_files import lived_in
 
 PIECE = 4096
@@ -27,7 +28,7 @@ def failing_at(*pieces: int) -> Callable[[int, int, int], bytes]:
     return pread
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(st.integers(0, 800_000), st.integers(0, 800_000))
 def test_a_slice_is_what_a_slice_of_all_bytes_is(
     tmp_path_factory: pytest.TempPathFactory, start: int, end: int

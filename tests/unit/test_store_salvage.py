@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.store import salvage
 from gateway.store.row_crc import row_crc
+from tests.support.effort import examples
 from tests.support.sqlite_files import (
     PAGE,
     Parts,
@@ -329,7 +330,7 @@ def test_a_mapped_file_is_searched_and_progress_told(tmp_path: Path) -> None:
     assert told[-1] == (total, total)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(st.binary(max_size=3000), st.binary(max_size=3000), st.booleans(), st.booleans())
 def test_any_bytes_are_searched(
     database: bytes, wal: bytes, has_header: bool, has_wal_header: bool
@@ -341,7 +342,7 @@ def test_any_bytes_are_searched(
     assert found_in(database, wal) == {}
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(
     st.sampled_from(LIVES),
     st.lists(
