@@ -16,6 +16,7 @@ from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.tls import client_context
 from gateway.simulate.pty_port import PtyPort
 from tests.support.broker import Broker
+from tests.support.commands import gateway
 from tests.support.daemon import running_daemon
 
 WAIT_S = 20.0
@@ -141,11 +142,11 @@ async def test_a_name_that_is_not_in_the_certificate_helps_nobody(site: Site) ->
 
 async def test_nobody_takes_over_the_gateway_s_connection(site: Site) -> None:
     rogue = replace(site.settings(READER), client_id=GATEWAY)
-    async with connected(site.settings(GATEWAY)) as gateway, connected(rogue):
-        said = await answers(gateway, *OWN)
+    async with connected(site.settings(GATEWAY)) as owner, connected(rogue):
+        said = await answers(owner, *OWN)
 
         assert said == dict.fromkeys(OWN, TAKEN)
-        assert not gateway.lost.done()
+        assert not owner.lost.done()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,9 @@ async def test_each_hears_what_is_for_them_and_nothing_else(
     assert heard == hears
 
 
-async def test_the_gateway_works_with_them(site: Site, tmp_path: Path) -> None:
+async def test_the_gateway_works_with_them_and_answers_a_commander(
+    site: Site, tmp_path: Path
+) -> None:
     port = PtyPort(tmp_path / "ttyA")
     certs = site.folder / "certs"
     mqtt = (
@@ -219,8 +222,16 @@ async def test_the_gateway_works_with_them(site: Site, tmp_path: Path) -> None:
                     break
                 if message.topic.value == "edge/test/health":  # each second; the port may be open
                     port.write(b'\n{"temperature":21.5}\n{"temperature":21.5}\n')
+            asked = await asyncio.to_thread(
+                gateway,
+                *("request", "devices", "--config", str(tmp_path / "daemon" / "gateway.toml")),
+                *("--cert-file", str(certs / f"{OPERATOR}.pem")),
+                *("--key-file", str(certs / f"{OPERATOR}.key")),
+            )
     finally:
         port.unplug()
 
+    assert (asked.code, asked.err) == (0, "")
+    assert "ttya" in asked.out
     complaints = [line for line in daemon.log().splitlines() if " WARNING " in line]
     assert complaints == []
