@@ -42,6 +42,7 @@ examples:
 
 Ctrl-C ends it. Without a terminal it prints plain lines every two seconds. To see what others see:
   mosquitto_sub -h 127.0.0.1 -p PORT -t 'edge/#' -v       with the port that it shows
+Home Assistant on that broker shows all of it by itself.
 Exit codes: 0 done, 1 a board's samples did not arrive in a timed run, 2 wrong usage.
 """
 
@@ -67,9 +68,21 @@ class _Board:
     """On the radio, and at no port."""
 
 
+_HEATING: Mapping[str, Json] = {
+    "range": [5, 30],
+    "step": 0.5,
+    "unit": "°C",
+    "device_class": "temperature",
+}
 _BOARDS: Mapping[str, _Board] = {
     "greenhouse": _Board(
-        ("bme280", "simulated"), 500, ({"kind": "relay", "name": "pump", "pin": 12},)
+        ("bme280", "simulated"),
+        500,
+        (
+            {"kind": "relay", "name": "pump", "pin": 12},
+            {"kind": "pwm", "name": "lamp", "pin": 13, "light": True},
+            {"kind": "simulated", "name": "heating", "type": "number", **_HEATING},
+        ),
     ),
     "cellar": _Board(("ds18x20", "heap"), 1000),
     "roof": _Board(("sht3x", "adc", "pulse"), 200),
