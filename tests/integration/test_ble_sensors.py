@@ -165,8 +165,14 @@ async def test_a_captured_advert_of_each_family_arrives_with_its_values_and_who_
         return {each["address"]: each for each in found}
 
     def arrived(messages: Sequence[Received]) -> bool:
-        states = {m.topic.split("/")[2] for m in messages if m.topic.endswith("/state")}
-        return len(states) >= len(captured) and infos(messages).keys() >= captured.keys()
+        kinds = ("state", "availability")
+        heard = {
+            (m.topic.split("/")[2], kind)
+            for kind in kinds
+            for m in messages
+            if m.topic.endswith(kind)
+        }
+        return len(heard) >= 2 * len(captured) and infos(messages).keys() >= captured.keys()
 
     async with (
         VirtualRadio() as radio,
