@@ -45,6 +45,32 @@ class Sensor:
 """
 
 
+_ACTUATOR = """
+# Notes each value it is set to in the file `done`, so that it is known how often it was.
+
+import os
+
+
+class Actuator:
+    kind = "number"
+
+    def __init__(self, config):
+        self.key = config["name"]
+        self.state = None
+
+    def describe(self):
+        return {"k": self.key, "n": self.key, "t": self.kind, "state": self.state}
+
+    def set(self, value):
+        with open("done", "ab") as file:
+            file.write(b"%d\\n" % value)
+        self.state = value
+
+    def safe(self):
+        pass
+"""
+
+
 class Life(NamedTuple):
     """What a board was from one start of its program to the next."""
 
@@ -80,11 +106,12 @@ class JournalBoard:
         interval_ms: int,
         is_batch: bool = False,
         radio: str = "",
+        has_valve: bool = False,
     ) -> None:
         """Give readings up to `limit`; `firmware` is what `firmware_with_journal` made.
 
         With `is_batch` it writes what no gateway takes to its flash. `radio` is where a board is
-        that is on the air instead of on a port.
+        that is on the air instead of on a port. With a valve it can be told something.
         """
         self.name = f"board-{number}"
         self.limit = limit
@@ -96,6 +123,8 @@ class JournalBoard:
             "links": ["ble" if radio else "stdio"],
             "sensors": [sensor],
         }
+        if has_valve:
+            config["actuators"] = [{"kind": "journal", "name": "valve"}]
         if is_batch:
             config |= {"durability": "batch", "ring_bytes": 2048}
         self.board = FirmwareBoard(
@@ -118,6 +147,10 @@ class JournalBoard:
         names = [path.name for path in (self.board.root / "q").glob("*") if "." not in path.name]
         return sum(int(name[-4:], 16) for name in names)
 
+    def done(self) -> list[int]:
+        """Return to what its valve was set, over all its lives."""
+        return [int(line) for line in self._lines("done")]
+
     def journal(self) -> Journal:
         """Read what it has noted."""
         lives = tuple(Life(*map(int, line.split())) for line in self._lines("lives"))
@@ -132,4 +165,5 @@ def firmware_with_journal(folder: Path) -> Path:
     """Copy the firmware into `folder`, with the sensor; return that folder."""
     shutil.copytree(firmware_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "sensors" / "journal.py").write_text(_SENSOR)
+    (folder / "actuators" / "journal.py").write_text(_ACTUATOR)
     return folder

@@ -54,6 +54,8 @@ class Plan:
     """So many of the boards, the first ones, are on a virtual radio; the others have ports."""
     batch: int = 0
     """So many of the boards, the first ones, have `durability: batch` and a ring of 2 KB."""
+    has_valves: bool = False
+    """Whether each board has something to be told."""
     outbox: str = ""
     """Further lines of `[outbox]`."""
     ble: str = ""
@@ -171,6 +173,7 @@ class Site:
                 interval_ms=plan.interval_ms,
                 is_batch=number < plan.batch,
                 radio=radio.board_address if radio and number < plan.on_air else "",
+                has_valve=plan.has_valves,
             )
             for number, interpreter in enumerate(plan.interpreters)
         ]
