@@ -183,8 +183,14 @@ def board(key: str, *actuators: Actuator) -> MemoryDevice:
     return MemoryDevice(key, Description(key, key, "board", actuators=actuators))
 
 
-def make_office(
-    clock: Clock, store: MemoryJournal, broker: MemoryBroker, directory: MemoryDirectory, road: Road
+def make_office(  # noqa: PLR0913  # what is around it
+    clock: Clock,
+    store: MemoryJournal,
+    broker: MemoryBroker,
+    directory: MemoryDirectory,
+    road: Road,
+    *,
+    is_loaded: bool = True,
 ) -> Office:
     """Make an office of a new run, which takes up what the journal has."""
     office = Office(
@@ -198,7 +204,8 @@ def make_office(
         road=road,
         kept_topics=("homeassistant",),
     )
-    office.take(store.entries())
+    if is_loaded:
+        office.take(store.entries())
     return office
 
 
