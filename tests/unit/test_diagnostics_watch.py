@@ -48,9 +48,11 @@ class House:
 
     def __init__(self) -> None:
         self.now_s = 1000.0
+        self.slewed_s = 0.0
         self.shelf = Shelf()
         self.status = Status()
-        timekeeper = TimeKeeper(Clock(monotonic_s=lambda: self.now_s, unix_s=lambda: self.now_s))
+        clock = Clock(monotonic_s=lambda: self.now_s, unix_s=lambda: self.now_s + self.slewed_s)
+        timekeeper = TimeKeeper(clock)
         self.devices = Devices(self.shelf, Names(), self.status, timekeeper)
         self.away: list[str] = []
         self.signals: list[str] = []
@@ -107,6 +109,7 @@ def test_what_is_the_same_is_not_told_again(house: House) -> None:
     entry.last_gap = Gap("greenhouse", 7, 10, 14, GapCause.RING_OVERFLOW, house.now_s)
     for number in range(100):
         house.status.link("port-1").rssi = -60 - number % RSSI_STEP_DBM
+        house.slewed_s += 0.01
         house.wait(LOOK_S)
 
     assert house.shelf.writes == 1

@@ -258,6 +258,12 @@ def test_each_actuator_is_an_entity(
     assert "retain" not in entity
 
 
+def test_a_step_is_never_finer_than_home_assistant_takes() -> None:
+    fine = Actuator("dose", "Dose", "number", 0, 1, step=0.0001)
+
+    assert announced(board(actuators=(fine,)))["components"]["number_dose"]["step"] == 0.001
+
+
 def test_a_button_has_no_state() -> None:
     entity = announced(board(actuators=(BUTTON,)))["components"]["button_bell"]
 
