@@ -3,6 +3,7 @@
 import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import count
 
 from gateway.commands.letter import End, Letter, Stage
 from gateway.protocol.requests import MAX_COMMANDS
@@ -13,6 +14,10 @@ MAX_LETTERS = 10_000
 
 MAX_FOR_DEVICE = 16
 """Commands of one device that have not ended; further ones are refused."""
+
+_MORE_EXPIRIES = 64
+"""The heap of expiries is cleared of those that are over when it has twice the letters, and these
+more: so it costs little, and most commands are over long before their time."""
 
 _BUSY = frozenset({Stage.NOTING, Stage.HANDED, Stage.ENDED})
 """Stages that take one of the places a board has. A place is free once the end is on the disk: so
@@ -33,6 +38,7 @@ class Mailbox:
         self._size = 0
         self._expiries: list[tuple[float, int, Letter]] = []
         """A heap of all that wait, and of some that do not any more."""
+        self._pushes = count()
 
     def __len__(self) -> int:
         return self._size
@@ -151,7 +157,11 @@ class Mailbox:
 
     def _wait(self, letter: Letter) -> None:
         letter.stage = Stage.WAITING
-        heapq.heappush(self._expiries, (letter.expires_s, letter.number, letter))
+        heapq.heappush(self._expiries, (letter.expires_s, next(self._pushes), letter))
+        if len(self._expiries) > 2 * self._size + _MORE_EXPIRIES:
+            waiting = {id(each[2]): each for each in self._expiries if each[2].stage in _EXPIRING}
+            self._expiries = list(waiting.values())
+            heapq.heapify(self._expiries)
 
     def _enqueue(self, letter: Letter) -> None:
         self._queues.setdefault(letter.device, deque()).append(letter)
