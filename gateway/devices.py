@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Protocol
 
 from gateway.device import Declared, Device, Listener, device_of, entry_of, with_awaited
@@ -68,7 +70,7 @@ class Shelf(Protocol):
 class Writer(Protocol):
     """Who keeps devices on the disk."""
 
-    entry_of: Callable[[str], Mapping[str, object] | None]
+    entry_of: Callable[[str], registry.Entry | None]
     """Set by the registry: returns what is to be kept of a device; None for one that is gone."""
 
     def save(self, key: str) -> None:
@@ -357,7 +359,7 @@ class Devices:
 
     def everything(self) -> Change:
         """Return the change that writes all that is known into empty tables."""
-        entries = {device.key: entry_of(device) for device in self._devices.values()}
+        entries = {device.key: partial(entry_of, copy(device)) for device in self}
         return [*registry.put_devices(entries), *registry.note_topics(self._shelf.noted_topics())]
 
     # ---- the inside ----
@@ -576,9 +578,9 @@ class Devices:
             raise RequestError(f"there is no device {key!r}")
         return device
 
-    def _entry_of(self, key: str) -> Mapping[str, object] | None:
+    def _entry_of(self, key: str) -> registry.Entry | None:
         device = self._devices.get(key)
-        return None if device is None else entry_of(device)
+        return None if device is None else partial(entry_of, copy(device))
 
     def _save(self, key: str) -> None:
         if self._writer is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import StoreError
@@ -21,7 +21,7 @@ class RegistryWriter:
 
     def __init__(self, state: StateStore) -> None:
         """Nothing is written before `start`."""
-        self.entry_of: Callable[[str], Mapping[str, object] | None] = lambda _key: None
+        self.entry_of: Callable[[str], registry.Entry | None] = lambda _key: None
         """Returns what is to be kept of a device; None for one that is to be forgotten."""
         self._state = state
         self._devices: dict[str, None] = {}

@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from gateway.store.state_changes import Change, Select, Statement
 
@@ -16,6 +17,10 @@ VERSION_1 = (
 """An entry is JSON: any tool can read it, and keys may be added without a migration."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+Entry: TypeAlias = Callable[[], Mapping[str, object]]
+"""Makes what is to be kept of a device; called in another thread, of what does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,12 @@ def load(select: Select) -> Registered:
     return Registered(devices, topics)
 
 
-def put_devices(entries: Mapping[str, Mapping[str, object]]) -> Change:
-    """Return the change that keeps devices, each in the place of what was kept of it."""
-    rows = [(key, _encode(entry)) for key, entry in entries.items()]
-    return [Statement("INSERT OR REPLACE INTO devices VALUES (?, ?)", rows)]
+def put_devices(entries: Mapping[str, Entry]) -> Change:
+    """Return the change that keeps devices, each in the place of what was kept of it.
+
+    The entries are made and encoded when it is written, in the store's thread.
+    """
+    return [Statement("INSERT OR REPLACE INTO devices VALUES (?, ?)", _Rows(entries))]
 
 
 def drop_devices(keys: Iterable[str]) -> Change:
@@ -66,3 +73,14 @@ def note_topics(topics: Iterable[str]) -> Change:
 def drop_topics(topics: Iterable[str]) -> Change:
     """Return the change that forgets topics the broker holds nothing of any more."""
     return [Statement("DELETE FROM retained WHERE topic = ?", [(topic,) for topic in topics])]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows that are made anew each time they are asked for: 0.1 ms a device, not the loop's."""
+
+    entries: Mapping[str, Entry]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for key, entry in self.entries.items():
+            yield key, _encode(entry())

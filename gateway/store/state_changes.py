@@ -1,6 +1,6 @@
 """What is done to the state database, and read from it, as values; pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 
@@ -8,8 +8,9 @@ class Statement(NamedTuple):
     """One statement and the rows it is done with, one after the other."""
 
     sql: str
-    rows: Sequence[Sequence[object]] = ((),)
-    """Text is without lone surrogates, integers are of 64 bits."""
+    rows: Iterable[Sequence[object]] = ((),)
+    """Asked for again when it is tried again. Text is without lone surrogates, integers are of 64
+    bits."""
 
 
 Change: TypeAlias = Sequence[Statement]

@@ -39,11 +39,11 @@ class Memory:
         self.keys |= set(registered.devices)
 
     def _everything(self) -> Change:
-        return registry.put_devices({key: {} for key in self.keys})
+        return registry.put_devices(dict.fromkeys(self.keys, dict))
 
     def add(self, key: str) -> Change:
         self.keys.add(key)
-        return registry.put_devices({key: {"level": key}})
+        return registry.put_devices({key: lambda: {"level": key}})
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from gateway.model import Actuator, Description, Gone, Sensor
 from gateway.mqtt.names import Names
 from gateway.newcomers import NEW_AT_ONCE, NEW_PAUSE_S
 from gateway.status import Status
-from gateway.store.registry import Registered
+from gateway.store.registry import Entry, Registered
 from gateway.timekeeper import TimeKeeper
 
 TEMPERATURE = Sensor("temperature", "°C", "temperature", -2)
@@ -69,7 +69,7 @@ class Disk:
     """Keeps devices, as they are when it gets round to it."""
 
     def __init__(self) -> None:
-        self.entry_of: Callable[[str], Mapping[str, object] | None] = lambda _key: None
+        self.entry_of: Callable[[str], Entry | None] = lambda _key: None
         self.entries: dict[str, str] = {}
         self.changes = 0
 
@@ -79,7 +79,7 @@ class Disk:
         if entry is None:
             self.entries.pop(key, None)
         else:
-            self.entries[key] = json.dumps(entry)
+            self.entries[key] = json.dumps(entry())
 
     def registered(self) -> Registered:
         return Registered({key: json.loads(text) for key, text in self.entries.items()})
