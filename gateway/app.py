@@ -5,17 +5,18 @@ import gc
 import logging
 import resource
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from gateway import __version__, wiring
 from gateway.admin.backup import BackupParts, Backups, DatabasePart
+from gateway.admin.board_requests import BoardRequests
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics, Sources
+from gateway.admin.intervals import Intervals
 from gateway.admin.recent_log import RecentLog
-from gateway.admin.service import Admin
+from gateway.admin.service import Admin, Verb
 from gateway.admin.verbs import make_verbs
 from gateway.all_links import AllLinks
 from gateway.announcer import TICK_S, Announcer
@@ -122,7 +123,10 @@ class App:
         )
         self.devices.add_listener(self._announcer)
         self.state.keep(registry.load, self.devices.restore, self.devices.everything)
+        own = (settings.homeassistant.prefix,)
+        self._admin = Admin(self._publisher, settings.base_topic, self.status.counts, own)
         self.commands = self._make_commands(settings)
+        self._intervals = Intervals(self.devices, self.commands, self.commands)
         self._pipeline = Pipeline(
             self.outbox,
             self._publisher,
@@ -130,7 +134,7 @@ class App:
             self.status,
             self._timekeeper,
             processor=self._processor,
-            commands=self.commands,
+            commands=self._intervals,
             heard=self._announcer.heard,
         )
         self._book = DeliveryBook()
@@ -160,7 +164,7 @@ class App:
             },
         )
         self._recent_log = RecentLog()
-        self._admin = self._make_admin(settings, password)
+        self._verbs = self._make_verbs(settings, password)
         self._tasks: asyncio.TaskGroup | None = None
         self.outbox.on_crowded = self._hold
 
@@ -182,8 +186,9 @@ class App:
                 self._tasks = tasks
                 tasks.create_task(self._keeper.run(), name="store")
                 tasks.create_task(self.state.run(), name="state")
-                tasks.create_task(self._admin.run(), name="admin")
+                tasks.create_task(self._admin.run(self._verbs), name="admin")
                 tasks.create_task(self.commands.run(), name="commands")
+                tasks.create_task(self._intervals.run(), name="intervals")
                 broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
                 serving = keep_running("broker", self._publisher.run, broker)
                 tasks.create_task(serving, name="broker")
@@ -266,26 +271,25 @@ class App:
         assert self._tasks is not None  # noqa: S101 - whoever asks runs in it
         # In a task of its own: who asked may lose patience, and half a reload is none.
         reloading = self._tasks.create_task(self._reload(), name="reload")
-        return await asyncio.shield(reloading)
+        done = await asyncio.shield(reloading)
+        if isinstance(done, ConfigError):
+            raise done
+        return done
 
     def request_reload(self) -> None:
         """Do as `reload`, by and by, and log what came of it."""
-
-        async def reload() -> None:
-            with suppress(ConfigError):
-                await self._reload()
-
         if self._tasks is not None:
-            self._tasks.create_task(reload(), name="reload")
+            self._tasks.create_task(self._reload(), name="reload")
 
-    async def _reload(self) -> Reloaded:
+    async def _reload(self) -> Reloaded | ConfigError:
+        """Do as `reload`, but return the error: raised in a task it would end the gateway."""
         try:
             done = await self._reloader.reload()
         except ConfigError as exc:
             for line in str(exc).split("\n"):
                 _log.error("reload: %s", line)
             _log.error("reload: nothing was changed")
-            raise
+            return exc
         _log.info("reload: %s", ", ".join(done.changed) or "nothing has changed")
         if done.needs_restart:
             _log.warning("reload: a restart is needed for %s", ", ".join(done.needs_restart))
@@ -375,7 +379,7 @@ class App:
         self._publisher.subscribe(filters, office.hear)
         return Commands(office, self._clock)
 
-    def _make_admin(self, settings: Settings, password: str | None) -> Admin:
+    def _make_verbs(self, settings: Settings, password: str | None) -> Mapping[str, Verb]:
         folder = settings.outbox_path.parent
         gateway = settings.gateway.name
         sources = Sources(
@@ -386,15 +390,16 @@ class App:
                 wiring.secrets_of(self._reloader.settings, password)
             ),
         )
-        verbs = make_verbs(
+        devices = DeviceRequests(self.devices, self.status, self._timekeeper, self._links.forget)
+        return make_verbs(
             status=self.status,
-            devices=DeviceRequests(self.devices, self.status, self._timekeeper, self._links.forget),
+            devices=devices,
+            boards=BoardRequests(devices.find, self.commands, self._intervals),
             permit_join=self.permit_join,
             reload=self.reload,
             backups=Backups(folder / "backups", gateway, self._backup_parts),
             diagnostics=Diagnostics(folder / "diagnostics", gateway, sources),
         )
-        return Admin(self._publisher, settings.base_topic, verbs, self.status.counts)
 
     def _backup_parts(self) -> BackupParts:
         settings = self._reloader.settings

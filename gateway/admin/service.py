@@ -16,7 +16,7 @@ from gateway.requests.response_topic import refusal_of
 
 _log = logging.getLogger(__name__)
 
-AT_ONCE: Final = 8
+AT_ONCE: Final = 16
 """Requests that are being done at a time; who brings another is told `busy`."""
 
 SOON_S: Final = 0.9
@@ -67,17 +67,17 @@ class Admin:
         self,
         mail: Mail,
         base_topic: str,
-        verbs: Mapping[str, Verb],
         counts: Counter[str],
         own_prefixes: tuple[str, ...] = (),
     ) -> None:
         """`requests` and `requests_refused` are counted in `counts`.
 
-        `own_prefixes` are topics besides the base that requesters may not have written.
+        `own_prefixes` are topics besides the base that requesters may not have written. Made before
+        commands subscribe, it has what both could take, such as `request/set`.
         """
         self._mail = mail
         self._base = base_topic
-        self._verbs = verbs
+        self._verbs: Mapping[str, Verb] = {}
         self._counts = counts
         self._own_prefixes = own_prefixes
         self._under_way = 0
@@ -85,8 +85,9 @@ class Admin:
         self._tasks: asyncio.TaskGroup | None = None
         mail.subscribe([f"{base_topic}/{topics.request('+')}"], self._take)
 
-    async def run(self) -> NoReturn:
+    async def run(self, verbs: Mapping[str, Verb]) -> NoReturn:
         """Do what is asked for, for ever."""
+        self._verbs = verbs
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -123,12 +124,12 @@ class Admin:
                 "remove it with an empty retained message"
             )
         request = read_admin(verb, message.payload)
-        if verb not in self._verbs:
-            raise RequestError(f"`{verb}` is not there in this gateway")
         if reason := self._refusal_of(message.response_topic):
             raise RequestError(reason)
         if self._tasks is None:
             raise RequestError("not yet, or not any more: the gateway is starting or stopping")
+        if verb not in self._verbs:
+            raise RequestError(f"`{verb}` is not there in this gateway")
         if self._under_way >= AT_ONCE:
             raise RequestError(f"busy: {AT_ONCE} requests are being done; ask again")
         return request
@@ -136,18 +137,20 @@ class Admin:
     async def _do(self, message: Incoming, verb: str, request: AdminRequest) -> None:
         self._counts["requests"] += 1
         act = self._verbs[verb]
-        level = logging.INFO if act.changes_something else logging.DEBUG
         try:
             async with asyncio.timeout(act.longest_s):
                 done = await act.act(request)
         except TimeoutError:
             self._refuse(message, verb, f"not done within {act.longest_s:g} s", logging.WARNING)
+        except RequestError as exc:
+            self._refuse(message, verb, str(exc))
         except GatewayError as exc:
-            self._refuse(message, verb, str(exc), level)
+            self._refuse(message, verb, str(exc), logging.WARNING)
         except Exception as exc:  # noqa: BLE001 - a request's border: it must not end the gateway
             _log.error("request %s: failed", verb, exc_info=exc)
             self._refuse(message, verb, "failed for a fault of the gateway: see its log")
         else:
+            level = logging.INFO if act.changes_something else logging.DEBUG
             _log.log(level, "request %s: done", verb)
             self._answer(message, verb, payloads.answer(request.transaction, done))
         finally:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Final
 
 from gateway.admin.backup import BACKUP_S, Backups
+from gateway.admin.board_requests import BOARD_S, BoardRequests
 from gateway.admin.checkup import problems_of
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics
@@ -16,6 +17,9 @@ from gateway.status import Status
 RELOAD_S: Final = 60.0
 """A radio that is begun anew ends its connections first."""
 
+MARGIN_S: Final = 4.0
+"""The journal of commands may take as long on a slow disk."""
+
 FILE_S: Final = 10.0
 """Diagnostics that become a file wait for the disk."""
 
@@ -24,6 +28,7 @@ def make_verbs(  # noqa: PLR0913 - the composition root names each
     *,
     status: Status,
     devices: DeviceRequests,
+    boards: BoardRequests,
     permit_join: Callable[[float | None], float],
     reload: Callable[[], Awaitable[Reloaded]],
     backups: Backups,
@@ -47,6 +52,8 @@ def make_verbs(  # noqa: PLR0913 - the composition root names each
         "rename": Verb(devices.rename),
         "remove": Verb(devices.remove),
         "permit_join": Verb(permit),
+        "options": Verb(boards.options, longest_s=BOARD_S + MARGIN_S),
+        "restart": Verb(boards.restart, longest_s=BOARD_S + MARGIN_S),
         "reload": Verb(reload_all, longest_s=RELOAD_S),
         "backup": Verb(backups.make, longest_s=BACKUP_S),
         "diagnostics": Verb(diagnostics.gather, changes_something=False, longest_s=FILE_S),

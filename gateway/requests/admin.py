@@ -91,7 +91,7 @@ class OptionsRequest(AdminRequest):
     device: _Device
     interval_ms: Annotated[
         dict[Annotated[str, Field(min_length=1, max_length=MAX_SLUG)], _Interval | None],
-        Field(min_length=1, max_length=MAX_STREAMS),
+        Field(max_length=MAX_STREAMS),
     ] = Field(default_factory=dict)
     """By stream; None for the board's own, from its next boot on."""
 
@@ -157,7 +157,8 @@ def read_admin(verb: str, payload: bytes) -> AdminRequest:
         near = difflib.get_close_matches(verb[:MAX_SLUG], REQUESTS, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(REQUESTS)}"
         raise RequestError(f"unknown request `{printable(verb)}`: {hint}")
-    fields = read_object(payload, MAX_PAYLOAD_BYTES) if payload.strip() else {}
+    is_empty = len(payload) <= MAX_PAYLOAD_BYTES and not payload.strip()
+    fields = {} if is_empty else read_object(payload, MAX_PAYLOAD_BYTES)
     return read_request(model, fields)
 
 

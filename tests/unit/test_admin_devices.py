@@ -1,6 +1,5 @@
 """What is asked about devices, and what is answered."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -15,32 +14,10 @@ from gateway.mqtt.names import Names
 from gateway.requests.admin import DeviceRequest, DevicesRequest, RemoveRequest, RenameRequest
 from gateway.status import Status
 from gateway.timekeeper import TimeKeeper
+from tests.support.shelf import Shelf
 
 NOW_S = 1000.0
 UNIX_S = 1_795_330_800.0  # 2026-11-22T07:00:00Z
-
-
-class Shelf:
-    """Takes what is retained."""
-
-    def __init__(self) -> None:
-        self.retained: dict[str, bytes] = {}
-
-    def retain(self, subtopic: str, payload: bytes | None) -> None:
-        self.retained[subtopic] = payload or b""
-
-    def claim(self, subtopic: str) -> None:
-        self.retained.setdefault(subtopic, b"?")
-
-    def move_state(self, subtopic: str, to_subtopic: str) -> None:
-        self.claim(to_subtopic)
-        self.retain(subtopic, None)
-
-    def load_retained(self, topics_noted: Iterable[str]) -> None:
-        raise NotImplementedError
-
-    def noted_topics(self) -> list[str]:
-        return list(self.retained)
 
 
 class Bench:

@@ -125,6 +125,7 @@ def test_a_verb_there_is_not_is_told_with_those_there_are() -> None:
         (b'{"transaction": 1' + b"0" * 30 + b"}", "a number is too large"),
         (b'{"transaction": ' + b"[" * 1900 + b"]" * 1900 + b"}", "nested too deeply"),
         (b" " * (MAX_PAYLOAD_BYTES - 1) + b"{}", "expected at most 4096 bytes, got 4097"),
+        (b" " * (MAX_PAYLOAD_BYTES + 1), "expected at most 4096 bytes, got 4097"),
         (rb'{"transaction": "\ud800"}', "expected JSON in UTF-8"),
     ],
 )

@@ -68,9 +68,9 @@ async def admin(
 ) -> AsyncIterator[Letterbox]:
     box = Letterbox()
     made = {name: act if isinstance(act, Verb) else Verb(act) for name, act in verbs.items()}
-    service = Admin(box, BASE, made, Counter() if counts is None else counts, ("homeassistant",))
+    service = Admin(box, BASE, Counter() if counts is None else counts, ("homeassistant",))
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(service.run())
+        running = tasks.create_task(service.run(made))
         await asyncio.sleep(0)  # it has begun
         yield box
         running.cancel()
@@ -250,7 +250,7 @@ async def test_what_the_broker_delivers_twice_is_done_once() -> None:
 
 async def test_before_it_runs_and_after_its_end_a_request_is_refused() -> None:
     box = Letterbox()
-    Admin(box, BASE, {"reload": Verb(nothing)}, Counter())
+    Admin(box, BASE, Counter())
 
     box.bring("reload")
 

@@ -1,0 +1,144 @@
+"""How often boards are to read their sensors: kept here, for they forget it when they restart."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Final, NoReturn, Protocol
+
+from gateway.commands.letter import End
+from gateway.device import Device
+from gateway.devices import Devices
+from gateway.drivers.board import DRIVER
+from gateway.errors import RequestError
+from gateway.pipeline import Addressees
+from gateway.protocol.fields import Json
+from gateway.protocol.session_events import Outcome
+from gateway.requests.admin import MAX_STREAMS
+
+_log = logging.getLogger(__name__)
+
+PUSH_S: Final = 60.0
+"""How long the gateway's own wish waits for a board that just came."""
+
+MAX_LIVES: Final = 20_000
+"""Boards of which it is known what they were told."""
+
+_OPTION: Final = "interval_ms"
+_COMMAND: Final = "interval"
+_WOKE_UP: Final = "sleep"
+"""The reset cause of a board that sleeps between its readings."""
+
+
+class Caller(Protocol):
+    """Has boards do something."""
+
+    async def call(
+        self, device: str, name: str, arguments: Json = None, expires_s: float = ...
+    ) -> End:
+        """Have a board do something at most once; return its end."""
+
+
+class Intervals:
+    """Tells boards their intervals, once in each life of their memory; `run` it meanwhile.
+
+    It stands between the pipeline and who else wants to know of boards that take commands.
+    """
+
+    def __init__(self, devices: Devices, caller: Caller, others: Addressees) -> None:
+        self._devices = devices
+        self._caller = caller
+        self._others = others
+        self._lives: dict[str, str] = {}
+        """In which life of its memory each board is."""
+        self._told: dict[str, str] = {}
+        """In which life it was told its intervals."""
+        self._being_told: set[str] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> NoReturn:
+        """Tell boards, as they come, for ever."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                await asyncio.Event().wait()
+        finally:
+            self._tasks = None
+        raise AssertionError  # never reached
+
+    def ready(self, link: str, device: str, life: str) -> None:
+        """Note that a board takes commands."""
+        self._others.ready(link, device, life)
+        while len(self._lives) >= MAX_LIVES and device not in self._lives:
+            oldest = next(iter(self._lives))
+            del self._lives[oldest]
+            self._told.pop(oldest, None)
+        self._lives[device] = life
+        known = self._devices.get(device)
+        is_told = bool(life) and self._told.get(device) == life
+        if known is None or is_told or not kept(known) or sleeps(known):
+            return
+        if self._tasks is not None and device not in self._being_told:
+            self._being_told.add(device)
+            self._tasks.create_task(self._tell(known, life), name=f"intervals of {device}")
+
+    def left(self, link: str, device: str) -> None:
+        """Note that a board left."""
+        self._others.left(link, device)
+
+    async def set(
+        self, device: Device, wanted: Mapping[str, int | None], within_s: float
+    ) -> End | None:
+        """Set intervals for good; None is the board's own again. Return what the board said.
+
+        What it refuses is not kept; what it does not answer is told it when it comes the next
+        time. Without anything to tell it, or if it is away, nothing is returned.
+
+        Raises:
+            RequestError: the board refuses them, or cannot have any.
+        """
+        if device.description.driver != DRIVER:
+            raise RequestError(
+                f"{device.key}: only boards with our firmware can be told how often they measure"
+            )
+        if sleeps(device):
+            raise RequestError(
+                f"{device.key} sleeps, and measures when it wakes: its own `sleep` says how often"
+            )
+        merged = {**kept(device), **wanted}
+        merged = {stream: interval for stream, interval in merged.items() if interval is not None}
+        if len(merged) > MAX_STREAMS:
+            raise RequestError(f"{device.key}: no board has more than {MAX_STREAMS} streams")
+        now = {stream: interval for stream, interval in wanted.items() if interval is not None}
+        end = None
+        if now and device.is_online:
+            life = self._lives.get(device.key, "")
+            end = await self._caller.call(device.key, _COMMAND, {**now}, within_s)
+            if end.outcome is Outcome.FAILED:
+                raise RequestError(f"{device.key}: {end.error}")
+            if end.outcome is Outcome.DONE:
+                self._told[device.key] = life
+            else:
+                self._told.pop(device.key, None)
+        self._devices.set_options(device.key, {**device.options, _OPTION: merged})
+        return end
+
+    async def _tell(self, device: Device, life: str) -> None:
+        try:
+            end = await self._caller.call(device.key, _COMMAND, {**kept(device)}, PUSH_S)
+        finally:
+            self._being_told.discard(device.key)
+        if end.outcome is Outcome.FAILED:
+            _log.warning("%s: does not take its intervals: %s", device.key, end.error)
+        if end.outcome in {Outcome.DONE, Outcome.FAILED}:
+            self._told[device.key] = life
+
+
+def kept(device: Device) -> dict[str, int]:
+    """Return the intervals that were set, by stream."""
+    intervals = device.options.get(_OPTION)
+    return dict(intervals) if isinstance(intervals, dict) else {}
+
+
+def sleeps(device: Device) -> bool:
+    """Tell whether a board sleeps between its readings: each time it wakes it starts anew."""
+    return device.description.reset_cause == _WOKE_UP
