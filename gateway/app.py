@@ -26,6 +26,8 @@ from gateway.commands.office import Office
 from gateway.commands.service import Commands
 from gateway.config.models import Settings
 from gateway.devices import LOOK_S, Devices
+from gateway.diagnostics import LOOK_S as DIAGNOSTICS_LOOK_S
+from gateway.diagnostics import DiagnosticsWatch
 from gateway.errors import ConfigError, RequestError, StoreError
 from gateway.health import call_every, memory_bytes, watch_loop_lag
 from gateway.house import House
@@ -121,7 +123,15 @@ class App:
             is_enabled=settings.homeassistant.enabled,
             health_interval_s=settings.gateway.health_interval_s,
         )
+        self._diagnostics = DiagnosticsWatch(
+            self.devices,
+            self.status,
+            self._timekeeper,
+            on_away=self._announcer.away,
+            on_signal=self._announcer.has_signal,
+        )
         self.devices.add_listener(self._announcer)
+        self.devices.add_listener(self._diagnostics)
         self.state.keep(registry.load, self.devices.restore, self.devices.everything)
         own = (settings.homeassistant.prefix,)
         self._admin = Admin(self._publisher, settings.base_topic, self.status.counts, own)
@@ -198,6 +208,8 @@ class App:
                 tasks.create_task(looks, name="devices")
                 announcements = call_every(TICK_S, self._announcer.tick)
                 tasks.create_task(announcements, name="announcer")
+                watching = call_every(DIAGNOSTICS_LOOK_S, self._diagnostics.look)
+                tasks.create_task(watching, name="diagnostics")
                 health = call_every(health_interval_s, self._publish_health)
                 tasks.create_task(health, name="health")
                 links = tasks.create_task(self._links.run(), name="links")
