@@ -7,7 +7,7 @@ from typing import Final
 _log = logging.getLogger(__name__)
 
 MAX_REMEMBERED: Final = 1000
-"""Boards that are remembered; the one that joined first makes room."""
+"""Boards that are remembered; the one that has not joined for longest makes room."""
 
 
 class Acquaintances:
@@ -37,6 +37,7 @@ class Acquaintances:
     def note(self, address: str, device: str) -> None:
         """Note that a device joined from there; that it was elsewhere before is warned of once."""
         if self._devices.get(address) == device:
+            self._devices[address] = self._devices.pop(address)  # it is the last to make room
             return
         before = next((each for each, its in self._devices.items() if its == device), "")
         if before and device not in self._told:

@@ -96,7 +96,8 @@ class Boards:
     def hear(self, advert: Advert, device: Connectable) -> None:
         """Take an advert of a board.
 
-        One that tells what waits there is connected to when something does, there or here.
+        One that tells what waits there is connected to when something does, there or here, or when
+        nobody knows who it is.
         """
         waiting = waiting_there(advert)
         if waiting is not None and not self._is_wanted(advert.address, waiting):
@@ -129,7 +130,7 @@ class Boards:
         if not waiting.is_connectable:
             return False
         device = self._known.device_at(address)
-        return waiting.samples > 0 or (bool(device) and self._house.has_mail(device))
+        return waiting.samples > 0 or not device or self._house.has_mail(device)
 
     def _meet(self, address: str) -> _Board | None:
         is_known = bool(self._known.device_at(address))

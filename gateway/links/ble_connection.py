@@ -64,7 +64,7 @@ class GattOptions:
     crowded_connect_s: float = 20.0
     """To connect while others wait for the slot."""
     brief_connect_s: float = 10.0
-    """The same for a board that sleeps: by then it may do so again."""
+    """To connect to a board that sleeps: by then it may do so again."""
     fresh_s: float = 30.0
     """A board that was heard within this time is there. An active scan of BlueZ tells of a board
     that advertises the same all the time every 10 to 15 s."""
@@ -262,13 +262,13 @@ class BleLink:
 
     async def _try_to_connect(self, device: BLEDevice, turn: Turn) -> BleakClient | LinkError:
         options, more = self._options, dict[str, Any]()
-        crowded_s = options.brief_connect_s if self._is_brief else options.crowded_connect_s
+        connect_s = options.brief_connect_s if self._is_brief else options.connect_s
         if self._client_type is not None:
             more["backend"] = self._client_type
         try:
-            async with asyncio.timeout(options.connect_s) as limit:
+            async with asyncio.timeout(connect_s) as limit:
                 turn.on_over = partial(_end_now, limit)
-                self._turns.begin(turn, crowded_s)
+                self._turns.begin(turn, min(connect_s, options.crowded_connect_s))
                 if turn.over.is_set():  # before it had begun
                     _end_now(limit)
                 return await establish_connection(

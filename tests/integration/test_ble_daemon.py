@@ -8,12 +8,13 @@ from typing import Any
 
 from bumble import hci
 
-from gateway.simulate.boards import FirmwareBoard, Flash, Json
+from gateway.simulate.boards import Ending, FirmwareBoard, Flash, Json
 from gateway.simulate.firmware import find_interpreter
 from gateway.simulate.radio.air import Transmission
 from gateway.simulate.radio.server import VirtualRadio
 from tests.support.ble_board import RadioBoard, boards_on_air
 from tests.support.broker import Broker
+from tests.support.commander import Commander
 from tests.support.daemon import running_daemon
 from tests.support.subscriber import Subscriber
 
@@ -148,6 +149,44 @@ async def test_a_board_that_advertises_its_readings_is_one_device(
 
     levels = {message.topic.split("/")[2] for message in subscriber.messages}
     assert levels == {"linux-c0ffee09", "bthome_0001", "status", "health"}
+
+
+async def test_a_board_that_sleeps_and_has_no_samples_wakes_for_its_mail(
+    micropython_bin: Path, broker: Broker, tmp_path: Path
+) -> None:
+    interpreter = await asyncio.to_thread(find_interpreter, str(micropython_bin))
+    config: dict[str, Json] = {
+        "name": "gate",
+        "links": ["ble"],
+        "sensors": [],
+        "actuators": [{"kind": "relay", "name": "pump", "pin": 5}],
+        "sleep": {"interval_s": 1, "awake_s": 10},
+    }
+    async with (
+        asyncio.timeout(60),
+        VirtualRadio() as radio,
+        Commander(broker.host, broker.port, "edge/test") as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        board = FirmwareBoard(
+            *(tmp_path / "gate", tmp_path / "flash", Flash(config), interpreter),
+            board_id="c0ffee0a",
+            radio=radio.board_address,
+        )
+        running = tasks.create_task(board.run())
+        more = f'[ble]\nadapter = "virtual:{radio.hci_address}"\n'
+        async with running_daemon(tmp_path / "d", broker.port, f"{tmp_path}/tty*", more=more):
+            await client.until_online("linux-c0ffee0a")  # its first wake: nobody knew who it is
+            while not board.endings[Ending.DEEP_SLEEP]:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.02)
+            order = {"transaction": "a", "set": {"pump": True}, "expires_s": 60}
+            await client.say("linux-c0ffee0a/command", order)
+            done = await client.result("a")
+            said = client.heard.on("edge/test/linux-c0ffee0a/availability")
+        running.cancel()
+
+    assert (done["status"], done["result"]) == ("done", {"pump": True})
+    assert {each.payload for each in said} == {b"online"}, "a board that sleeps stays online"
 
 
 async def test_an_advert_that_comes_once_is_read_though_its_library_is_not_there_yet(

@@ -75,6 +75,26 @@ async def test_who_wants_the_slot_of_one_that_is_just_given_up_gets_it() -> None
     assert (turns.held, turns.waiting) == (0, 0)
 
 
+async def test_one_that_sleeps_is_waited_for_a_shorter_time() -> None:
+    others = dict.fromkeys(BaseBleakClient.__abstractmethods__ - {"connect"}, None)
+    client = type("Client", (Undecided,), others)
+    Undecided.is_ending, Undecided.may_end = asyncio.Event(), asyncio.Event()
+    Undecided.may_end.set()
+    clock, status = Clock(), Status()
+    link = BleLink(
+        *(FIRST, make_driver, lambda _link, _events: None, status.link(FIRST), clock),
+        turns=Turns(1, 30.0, clock.monotonic_s),
+        radio=status.radio,
+        options=GattOptions(connect_s=2 * PATIENCE_S, brief_connect_s=0.01),
+        backend=VirtualBackend(BaseBleakScanner, client),
+    )
+    link.heard(BLEDevice(FIRST, FIRST, {}), clock.monotonic_s(), is_brief=True)
+
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(LinkError, match="does not connect"):
+            await link.run(lambda: None)
+
+
 class Stubborn(BaseBleakClient):
     """One that fails when it is cancelled; the next try may go well."""
 
