@@ -4,6 +4,7 @@ import json
 from typing import Final
 
 from gateway.commands.letter import ReplyTo
+from gateway.mqtt import topics
 from gateway.protocol.fields import Json
 from gateway.requests.command import Transaction
 from gateway.requests.response_topic import refusal_of
@@ -14,7 +15,7 @@ MAX_CORRELATION: Final = 256
 
 def result_topic(base: str, level: str) -> str:
     """Return the whole topic of a device's results."""
-    return f"{base}/{level}/command/result"
+    return f"{base}/{topics.command_result(level)}"
 
 
 def result_payload(transaction: Transaction | None, answer: dict[str, Json]) -> bytes:

@@ -188,6 +188,7 @@ def health(  # noqa: PLR0913 - each keyword is one measurement
             "memory_bytes": memory_bytes,
             "loop_lag_s": _quantiles(status.loop_lag_s),
             "latency_s": _quantiles(status.latency_s),
+            "command_latency_s": _quantiles(status.command_latency_s),
             "outbox": {
                 "records": outbox_in_memory + outbox_on_disk,
                 "on_disk": outbox_on_disk,

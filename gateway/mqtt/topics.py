@@ -63,6 +63,26 @@ def actuator_state(device: str, actuator: str) -> str:
     return f"{device}/{actuator}/state"
 
 
+def set_many(device: str) -> str:
+    """Return the topic on which actuators of a device are set, several at once."""
+    return f"{device}/set"
+
+
+def set_one(device: str, actuator: str) -> str:
+    """Return the topic on which one actuator is set."""
+    return f"{device}/{actuator}/set"
+
+
+def command(device: str) -> str:
+    """Return the topic of commands that name a transaction."""
+    return f"{device}/command"
+
+
+def command_result(device: str) -> str:
+    """Return the topic on which is told what became of commands."""
+    return f"{device}/command/result"
+
+
 def request(verb: str) -> str:
     """Return the topic on which the gateway is asked for something."""
     return f"request/{verb}"

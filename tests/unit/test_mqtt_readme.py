@@ -8,6 +8,12 @@ from typing import Any, get_args
 from gateway.announcer import BIRTH_DELAY_S, MAX_REMOVED, STATES_DELAY_S
 from gateway.cadence import MISSED, RUNGS_S
 from gateway.clock import SLEWED_S, Clock, TimeBase, TimeQuality
+from gateway.commands.letter import End
+from gateway.commands.mailbox import MAX_FOR_DEVICE, MAX_LETTERS
+from gateway.commands.office import RECEIPT_S, SETTLE_S
+from gateway.commands.paper import answer_of
+from gateway.commands.past import MAX_REMEMBERED, REMEMBERED_S
+from gateway.commands.replies import MAX_CORRELATION, result_payload
 from gateway.drivers.advert_families import FAMILIES
 from gateway.model import (
     RESERVED_DEVICES,
@@ -34,7 +40,18 @@ from gateway.mqtt.shipments import FIRST_REST_S, LONGEST_REST_S
 from gateway.mqtt.suspicion import SMALLEST_LIMIT_BYTES
 from gateway.mqtt.topics import Topics
 from gateway.newcomers import NEW_AT_ONCE, NEW_PAUSE_S
+from gateway.protocol.session_events import Outcome
 from gateway.registry_writer import PATIENCE_S
+from gateway.requests.command import (
+    DEFAULT_EXPIRES_S,
+    MAX_EXPIRES_S,
+    MAX_PAYLOAD_BYTES,
+    MAX_TRANSACTION,
+    CommandKind,
+    CommandTopic,
+    read_command,
+)
+from gateway.requests.response_topic import MAX_TOPIC
 from gateway.status import MAX_DEVICES, Status
 from gateway.timekeeper import OffsetSource, TimeKeeper
 from tests.support import exactly_once
@@ -88,6 +105,10 @@ def test_the_table_has_the_topics_of_the_code_and_no_others() -> None:
         topics.event(device),
         topics.diagnostics(device),
         topics.actuator_state(device, actuator),
+        topics.set_many(device),
+        topics.set_one(device, actuator),
+        topics.command(device),
+        topics.command_result(device),
         topics.request("<verb>"),
         topics.response("<verb>"),
     }
@@ -186,6 +207,7 @@ def test_every_cause_of_a_gap_is_explained() -> None:
 def test_every_counter_is_explained() -> None:
     sources = [
         *(ROOT / "gateway" / "mqtt").glob("*.py"),
+        *(ROOT / "gateway" / "commands").glob("*.py"),
         ROOT / "gateway" / "store" / "outbox.py",
         ROOT / "gateway" / "pipeline.py",
         ROOT / "gateway" / "devices.py",
@@ -197,6 +219,7 @@ def test_every_counter_is_explained() -> None:
         for name in re.findall(r'counts\["(\w+)"\] \+=', source.read_text(encoding="utf-8"))
     }
 
+    counted |= {f"commands_{outcome.value}" for outcome in Outcome}  # by the office
     explained = set(re.findall(r"`(\w+)`", " ".join(table("in `counts`"))))
     assert counted == explained
 
@@ -224,6 +247,32 @@ def test_the_subscriber_of_the_example_is_the_file_the_tests_use() -> None:
 
     assert code
     assert code[1] == Path(exactly_once.__file__).read_text(encoding="utf-8")
+
+
+def test_what_is_said_of_commands_is_so() -> None:
+    pump, fan = Actuator("pump", "Pump", "switch"), Actuator("fan", "Fan", "number")
+    several = json.dumps(example("<device>/set")).encode()
+    command = json.dumps(example("<device>/command")).encode()
+    end = End(Outcome.DONE, {"pump": True}, latency_s=0.042)
+
+    read_command(CommandTopic(CommandKind.SET, "greenhouse"), several, (pump, fan))
+    asked = read_command(CommandTopic(CommandKind.COMMAND, "greenhouse"), command, (pump,))
+    assert asked.transaction == "5f3a-1"
+    result = result_payload(asked.transaction, answer_of(end))
+    assert example("<device>/command/result") == json.loads(result)
+    (called,) = re.findall(r"`(\{[^`]*\"call\"[^`]*\})`", TEXT)
+    read_command(CommandTopic(CommandKind.COMMAND, "greenhouse"), called.encode(), ())
+    assert set(table("`status`")) == {f"`{outcome.value}`" for outcome in Outcome}
+    assert f"text of up to {MAX_TRANSACTION} characters" in PROSE
+    assert f"({DEFAULT_EXPIRES_S:g}; up to a day)" in PROSE
+    assert MAX_EXPIRES_S == REMEMBERED_S == 86_400
+    assert f"at most {MAX_PAYLOAD_BYTES:,} bytes" in PROSE
+    assert f"{MAX_FOR_DEVICE} a device and {MAX_LETTERS:,} in all" in PROSE
+    assert f"{MAX_REMEMBERED:,} commands in all" in PROSE
+    assert f"noted within {RECEIPT_S:g} s" in PROSE
+    assert f"noted within {SETTLE_S:g} s" in PROSE
+    assert f"more than {MAX_TOPIC} characters" in PROSE
+    assert f"more than {MAX_CORRELATION} bytes" in PROSE
 
 
 def test_every_quality_of_a_time_is_explained() -> None:
