@@ -27,6 +27,7 @@ from gateway.requests.command import (
     read_command,
     transaction_of,
 )
+from gateway.requests.reading import printable
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class Reception:
             RequestError: it takes no commands at all.
         """
         if device is None:
-            raise RequestError(f"no such device: {name}")
+            raise RequestError(f"no such device: {printable(name)}")
         if not device.is_enabled:
             raise RequestError(f"{name} is disabled")
         driver = device.description.driver
@@ -155,7 +156,7 @@ class Reception:
     def _take(self, message: Incoming, asked: _Asked) -> None:
         """Take what a message asks for, or answer it; raises RequestError if it cannot be done."""
         if asked.device is None:
-            raise RequestError(f"no such device: {asked.topic.level}")
+            raise RequestError(f"no such device: {printable(asked.topic.level)}")
         asked_for = packet = ""
         if asked.transaction is not None:
             asked_for = fingerprint(message.payload)
@@ -198,7 +199,7 @@ class Reception:
     def _refuse_retained(self, message: Incoming) -> None:
         if not self._counts["commands_retained"]:
             _log.warning(
-                "%s is retained, and is not done: it would be again at each start. Remove it with "
+                "%.200s is retained, and is not done: it would be again at each start. Remove it with "
                 "an empty retained message (further ones are only counted)",
                 message.topic,
             )

@@ -267,6 +267,21 @@ def test_what_cannot_be_done_is_answered_at_once(
     assert not post.journal.entries()
 
 
+@pytest.mark.parametrize("level", ["x" * 60_000, "a\x1b[2J", "", "Shed", "\u2028"])
+def test_a_level_that_is_none_is_told_in_few_words_and_never_published_on(
+    post: Post, caplog: pytest.LogCaptureFixture, level: str
+) -> None:
+    post.say(f"{level}/command", ON, response_topic="me")
+    post.say(f"{level}/pump/set", b"ON", is_retained=True)
+
+    (answer,) = post.results("me")
+    assert answer["status"] == "failed"
+    assert len(answer["error"]) < 100
+    assert answer["error"].isprintable()
+    assert set(post.broker.results) == {"me"}
+    assert all(len(record.getMessage()) < 500 for record in caplog.records)
+
+
 def test_a_plain_set_that_fails_is_told_on_the_log_topic_and_has_no_result(post: Post) -> None:
     post.ready()
     post.say("shed/pump/set", b"sideways")
