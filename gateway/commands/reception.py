@@ -199,8 +199,8 @@ class Reception:
     def _refuse_retained(self, message: Incoming) -> None:
         if not self._counts["commands_retained"]:
             _log.warning(
-                "%.200s is retained, and is not done: it would be again at each start. Remove it with "
-                "an empty retained message (further ones are only counted)",
+                "%.200s is retained, and is not done: it would be again at each start. Remove it "
+                "with an empty retained message (further ones are only counted)",
                 message.topic,
             )
         self._counts["commands_retained"] += 1
