@@ -7,20 +7,18 @@ and what the driver says is cut into fragments. So driver and conversation are t
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from bleak import BleakClient
 from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.device import BLEDevice
-from bleak_retry_connector import establish_connection
 
 from gateway.clock import Clock
 from gateway.drivers.base import OnCommandEnd, StreamDriver
 from gateway.errors import LinkError
-from gateway.links.ble_failures import FAILURES, end, finish, words_of
-from gateway.links.ble_gatt import Board, Patience, Writer, first_words_of
+from gateway.links.ble_connecting import Connector
+from gateway.links.ble_gatt import Board, GattOptions, Writer
 from gateway.links.ble_scanner import RadioBackend
 from gateway.links.ble_turns import Guest, Turn, Turns
 from gateway.links.conversation import Conversation
@@ -34,46 +32,11 @@ from gateway.status import LinkStatus, RadioStatus
 
 _log = logging.getLogger(__name__)
 
-ATTEMPTS: Final = 2
-"""Tries in one go; between those go on other errors than the transient ones of bleak's, and between
-goes there is the pause of `keep_running`."""
-
 _WHO_ARE_YOU: Final = encode_frame(encode(HelloRequest()))
 """Said first: a board that believes its last session to go on would say nothing before its PING."""
 
 _BYE: Final = "bye"
 """The reason of a `Gone` of a board that goes to sleep."""
-
-
-@dataclass(frozen=True, slots=True)
-class GattOptions:
-    """How long things may take; D-Bus and boards stall, so nothing is waited for without end."""
-
-    connect_s: float = 45.0
-    """To connect and to find the service, all attempts together."""
-    request_s: float = 10.0
-    """For one request, such as a write; BlueZ itself gives up after 30 s."""
-    pair_s: float = 30.0
-    silence_s: float = 15.0
-    """A board says something every 5 s; one that says nothing for so long is connected anew."""
-    say_s: float = 10.0
-    """A board's turn begins when it joins; one that does not has so long while others wait."""
-    lasting_s: float = 30.0
-    """A connection that has lasted so long since the board joined is good, also without samples."""
-    close_s: float = 5.0
-    crowded_connect_s: float = 20.0
-    """To connect while others wait for the slot."""
-    brief_connect_s: float = 10.0
-    """To connect to a board that sleeps: by then it may do so again."""
-    fresh_s: float = 30.0
-    """A board that was heard within this time is there. An active scan of BlueZ tells of a board
-    that advertises the same all the time every 10 to 15 s."""
-    moment_s: float = 5.0
-    """The same of one that sleeps."""
-    bye_s: float = 1.0
-    """A board that said good-bye is left alone for so long, whatever it advertises."""
-    rest_s: float = 60.0
-    """A board that gave up its slot to others is gone if it is not heard for so long."""
 
 
 class _AtEaseError(Exception):
@@ -111,7 +74,10 @@ class BleLink:
         self._clock = clock
         self._turns = turns
         self._radio = radio
-        self._client_type = None if backend is None else backend.client
+        client_type = None if backend is None else backend.client
+        self._connector = Connector(
+            address, turns, self._options, self._note_disconnected, client_type
+        )
         self._on_joined = on_joined
         self._progress: Callable[[], None] = lambda: None
         self._turn: Turn | None = None
@@ -220,7 +186,11 @@ class BleLink:
 
     async def _session(self, device: BLEDevice, turn: Turn) -> None:
         self._is_near = self._has_left = False
-        client = await self._connect(device, turn)
+        try:
+            client = await self._connector.connect(device, turn, is_brief=self._is_brief)
+        except LinkError:
+            self._missed_s = self._clock.monotonic_s()
+            raise
         self._radio.connected += 1
         try:
             self._status.opens += 1
@@ -237,57 +207,10 @@ class BleLink:
                 self.heard_s = now_s
             else:
                 self._missed_s = now_s
-            await self._disconnect(client)
-
-    async def _connect(self, device: BLEDevice, turn: Turn) -> BleakClient:
-        # In a task of its own: one that is cancelled in there may raise something else, or go on.
-        connecting: asyncio.Task[BleakClient | LinkError] | None = None
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                connecting = tasks.create_task(self._try_to_connect(device, turn), name="connect")
-                try:
-                    await asyncio.wait([connecting])
-                finally:
-                    await end(connecting)
-        except asyncio.CancelledError:
-            if connecting is not None and connecting.done() and not connecting.cancelled():
-                late = connecting.result()
-                if isinstance(late, BleakClient):
-                    await self._disconnect(late)
-            raise
-        outcome = connecting.result()
-        if isinstance(outcome, LinkError):
-            raise outcome
-        return outcome
-
-    async def _try_to_connect(self, device: BLEDevice, turn: Turn) -> BleakClient | LinkError:
-        options, more = self._options, dict[str, Any]()
-        connect_s = options.brief_connect_s if self._is_brief else options.connect_s
-        if self._client_type is not None:
-            more["backend"] = self._client_type
-        try:
-            async with asyncio.timeout(connect_s) as limit:
-                turn.on_over = partial(_end_now, limit)
-                self._turns.begin(turn, min(connect_s, options.crowded_connect_s))
-                if turn.over.is_set():  # before it had begun
-                    _end_now(limit)
-                return await establish_connection(
-                    BleakClient,
-                    device,
-                    self._address,
-                    self._note_disconnected,
-                    max_attempts=ATTEMPTS,
-                    use_services_cache=False,  # a board that was flashed may have others
-                    **more,
-                )
-        except FAILURES as exc:
-            self._missed_s = self._clock.monotonic_s()
-            return LinkError(f"does not connect ({first_words_of(exc)})")
-        finally:
-            turn.on_over = lambda: None
+            await self._connector.disconnect(client)
 
     async def _serve(self, client: BleakClient, turn: Turn) -> None:
-        board = Board(client, Patience(self._options.request_s, self._options.pair_s))
+        board = Board(client, self._options)
         writer = Writer(board)
         conversation = Conversation(
             self._make_driver(),
@@ -392,27 +315,13 @@ class BleLink:
         if gone:
             self._sink(self._status.name, gone)
 
-    def _note_disconnected(self, _client: BleakClient) -> None:
+    def _note_disconnected(self) -> None:
         if self._conversation is not None:
             self._is_near = True
             self._conversation.fail(LinkError("disconnected"))
-
-    async def _disconnect(self, client: BleakClient) -> None:
-        async def disconnect() -> None:
-            try:
-                await client.disconnect()
-            except FAILURES as exc:
-                _log.debug("%s: does not disconnect: %s", self._address, words_of(exc))
-
-        await finish(disconnect(), "disconnect", self._options.close_s)
 
     def _driver_failed(self, error: Exception) -> Fault:
         if not self._told_driver_error:
             self._told_driver_error = True
             _log.error("%s: the driver failed on its input", self._address, exc_info=error)
         return Fault("driver_error", repr(error)[:200])
-
-
-def _end_now(limit: asyncio.Timeout) -> None:
-    if not limit.expired():  # else it has, and whoever is cancelled takes a while to end
-        limit.reschedule(asyncio.get_running_loop().time())

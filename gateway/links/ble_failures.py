@@ -46,6 +46,14 @@ def words_of(error: BaseException) -> str:
         return type(error).__name__
 
 
+def first_words_of(error: BaseException) -> str:
+    """Return what was wrong first: bleak-retry-connector adds paragraphs of advice to it."""
+    cause = error.__cause__ or error
+    if isinstance(error, TimeoutError) or isinstance(cause, TimeoutError):
+        return "no answer"
+    return words_of(cause)
+
+
 def classed(error: BaseException, mode: ScanMode) -> tuple[Failure, str]:
     """Return what kind of failure of a scan it is, and in which words people should hear of it."""
     reason = words_of(error)

@@ -13,7 +13,7 @@ from bleak.exc import BleakDBusError, BleakError, BleakGATTProtocolError
 from bleak.exc import BleakGATTProtocolErrorCode as Code
 
 from gateway.errors import LinkError
-from gateway.links.ble_failures import FAILURES, words_of
+from gateway.links.ble_failures import FAILURES, first_words_of
 from gateway.links.conversation import Conversation
 from gateway.protocol.fragments import LEAST_MTU, cut
 
@@ -42,25 +42,47 @@ Take: TypeAlias = Callable[[BleakGATTCharacteristic, bytearray], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long requests may take; D-Bus and boards stall."""
+class GattOptions:
+    """How long things may take; D-Bus and boards stall, so nothing is waited for without end."""
 
-    request_s: float
+    connect_s: float = 45.0
+    """To connect and to find the service, all attempts together."""
+    request_s: float = 10.0
     """For one request, such as a write; BlueZ itself gives up after 30 s."""
-    pair_s: float
+    pair_s: float = 30.0
+    silence_s: float = 15.0
+    """A board says something every 5 s; one that says nothing for so long is connected anew."""
+    say_s: float = 10.0
+    """A board's turn begins when it joins; one that does not has so long while others wait."""
+    lasting_s: float = 30.0
+    """A connection that has lasted so long since the board joined is good, also without samples."""
+    close_s: float = 5.0
+    crowded_connect_s: float = 20.0
+    """To connect while others wait for the slot."""
+    brief_connect_s: float = 10.0
+    """To connect to a board that sleeps: by then it may do so again."""
+    fresh_s: float = 30.0
+    """A board that was heard within this time is there. An active scan of BlueZ tells of a board
+    that advertises the same all the time every 10 to 15 s."""
+    moment_s: float = 5.0
+    """The same of one that sleeps."""
+    bye_s: float = 1.0
+    """A board that said good-bye is left alone for so long, whatever it advertises."""
+    rest_s: float = 60.0
+    """A board that gave up its slot to others is gone if it is not heard for so long."""
 
 
 class Board:
     """The service of one connected board."""
 
-    def __init__(self, client: BleakClient, patience: Patience) -> None:
+    def __init__(self, client: BleakClient, options: GattOptions) -> None:
         """Find it.
 
         Raises:
             LinkError: there is none, or the board has gone again.
         """
         self._client = client
-        self._patience = patience
+        self._options = options
         self._speaks, self.hears = _characteristics(client)
 
     async def subscribe(self, address: str, take: Take) -> None:
@@ -76,7 +98,7 @@ class Board:
                 if not _wants_pairing(exc):
                     raise
                 _log.info("%s: the board wants to pair", address)
-                async with asyncio.timeout(self._patience.pair_s):
+                async with asyncio.timeout(self._options.pair_s):
                     await self._client.pair()
                 await self._start_notify(take)
         except FAILURES as exc:
@@ -89,11 +111,11 @@ class Board:
             FAILURES: bleak's.
         """
         is_answered = "write-without-response" not in self.hears.properties
-        async with asyncio.timeout(self._patience.request_s):
+        async with asyncio.timeout(self._options.request_s):
             await self._client.write_gatt_char(self.hears, fragment, response=is_answered)
 
     async def _start_notify(self, take: Take) -> None:
-        async with asyncio.timeout(self._patience.request_s):
+        async with asyncio.timeout(self._options.request_s):
             await self._client.start_notify(self._speaks, take)
 
 
@@ -136,14 +158,6 @@ class Writer(asyncio.WriteTransport):
                         conversation.fail(LinkError(f"takes nothing ({first_words_of(exc)})"))
                         return
             self._held -= len(output)
-
-
-def first_words_of(error: BaseException) -> str:
-    """Return what was wrong first: bleak-retry-connector adds paragraphs of advice to it."""
-    cause = error.__cause__ or error
-    if isinstance(error, TimeoutError) or isinstance(cause, TimeoutError):
-        return "no answer"
-    return words_of(cause)
 
 
 def _characteristics(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.clock import Clock
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
-from gateway.links.ble_connection import GattOptions
+from gateway.links.ble_gatt import GattOptions
 from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.fragments import Joiner
 from gateway.simulate.radio.server import VirtualRadio

@@ -12,7 +12,8 @@ from bleak.exc import BleakError
 from gateway.clock import Clock
 from gateway.drivers.serial_line import SerialLineDriver
 from gateway.errors import LinkError
-from gateway.links.ble_connection import BleLink, GattOptions
+from gateway.links.ble_connection import BleLink
+from gateway.links.ble_gatt import GattOptions
 from gateway.links.ble_turns import Turns
 from gateway.simulate.radio.bleak_backend import VirtualBackend
 from gateway.status import Status
