@@ -87,7 +87,7 @@ class Office:
         self._journal = journal
         self._results = Results(base_topic, outlet, clock)
         self._reception = Reception(
-            base_topic, tuple(kept_topics), status.counts, directory, self, self._results
+            base_topic, tuple(kept_topics), status.counts, directory, self, self._results, clock
         )
         self._road = road
         self._mailbox = Mailbox()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.clock import Clock
 from gateway.commands import paper
 from gateway.commands.letter import End, Letter, ReplyTo
 from gateway.commands.past import Remembered
@@ -17,6 +18,7 @@ from gateway.model import Actuator, Description
 from gateway.mqtt.incoming import Incoming
 from gateway.protocol.session_events import Outcome
 from gateway.requests.command import (
+    MAX_PAYLOAD_BYTES,
     CommandKind,
     CommandRequest,
     CommandTopic,
@@ -30,6 +32,11 @@ from gateway.requests.command import (
 from gateway.requests.reading import printable
 
 _log = logging.getLogger(__name__)
+
+MAX_REFUSED = 1_000
+REFUSED_S = 600.0
+"""So many transactions that were refused are remembered, for so long: who repeats one, because he
+had not heard of it yet, is refused again, even if it could be done by now."""
 
 MAX_TOLD = 20
 """Commands for nobody that are logged; further ones are only counted."""
@@ -104,6 +111,7 @@ class Reception:
         directory: Directory,
         desk: Desk,
         results: Results,
+        clock: Clock,
     ) -> None:
         """Nothing is answered below `base_topic` and `kept_topics`, whatever a sender wants."""
         self._base = base_topic
@@ -112,6 +120,8 @@ class Reception:
         self._directory = directory
         self._desk = desk
         self._results = results
+        self._clock = clock
+        self._refused: dict[tuple[str, Transaction, bytes], tuple[float, str]] = {}
 
     def hear(self, message: Incoming) -> None:
         """Take a message; it is confirmed once what it asks for is on the disk, or was refused."""
@@ -129,9 +139,14 @@ class Reception:
             transaction_of(topic.kind, message.payload),
             self._reply_to(message, topic),
         )
+        if error := self._refusal(asked, message.payload):
+            self._refuse(asked, error)
+            message.done()
+            return
         try:
             self._take(message, asked)
         except RequestError as exc:
+            self._remember_refusal(asked, message.payload, str(exc))
             self._refuse(asked, str(exc))
             message.done()
 
@@ -181,6 +196,23 @@ class Reception:
         letter.level, letter.is_plain = asked.topic.level, asked.is_plain
         letter.reply_to, letter.packet = asked.reply_to, packet
         self._desk.receive(letter, asked_for, message.done)
+
+    def _refusal(self, asked: _Asked, payload: bytes) -> str:
+        """Return why the same was refused a while ago; nothing if it was not."""
+        if asked.transaction is None:
+            return ""
+        key = asked.topic.level, asked.transaction, payload
+        until_s, error = self._refused.get(key, (0.0, ""))
+        return error if self._clock.monotonic_s() < until_s else ""
+
+    def _remember_refusal(self, asked: _Asked, payload: bytes, error: str) -> None:
+        if asked.transaction is None or len(payload) > MAX_PAYLOAD_BYTES:
+            return
+        key = asked.topic.level, asked.transaction, payload
+        self._refused.pop(key, None)
+        self._refused[key] = self._clock.monotonic_s() + REFUSED_S, error
+        if len(self._refused) > MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
 
     def _refuse(self, asked: _Asked, error: str) -> None:
         """Answer a message that asks for what cannot be done."""

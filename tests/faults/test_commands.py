@@ -42,7 +42,13 @@ async def test_whoever_is_killed_each_command_is_done_at_most_once_and_ends(
         blows = Blows(process_events(list(victims), SEED, longest_s=longest_s), victims)
         giving = asyncio.get_running_loop().create_task(client.run())
         try:
-            await site.until_heard(4)
+            await site.witness.wait_for(
+                lambda: (
+                    {f"{BASE}/{board.device}/info" for board in site.boards}
+                    <= {heard.topic for heard in site.witness.heard}
+                ),
+                60,
+            )
             blows.start()
             for number in range(count):
                 device = site.boards[number % 4].device

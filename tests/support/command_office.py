@@ -172,6 +172,9 @@ class MemoryDirectory:
     def __init__(self, *devices: MemoryDevice) -> None:
         self._devices = {device.key: device for device in devices}
 
+    def add(self, device: MemoryDevice) -> None:
+        self._devices[device.key] = device
+
     def find(self, name: str) -> MemoryDevice | None:
         return self._devices.get(name)
 

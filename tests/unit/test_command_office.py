@@ -12,6 +12,7 @@ from gateway.commands.letter import End, Letter
 from gateway.commands.mailbox import MAX_FOR_DEVICE
 from gateway.commands.office import Office
 from gateway.commands.past import MAX_REMEMBERED, Past, Remembered
+from gateway.commands.reception import MAX_REFUSED
 from gateway.drivers.base import OnCommandEnd
 from gateway.model import Actuator, Description
 from gateway.protocol.requests import Order
@@ -280,6 +281,38 @@ def test_a_level_that_is_none_is_told_in_few_words_and_never_published_on(
     assert answer["error"].isprintable()
     assert set(post.broker.results) == {"me"}
     assert all(len(record.getMessage()) < 500 for record in caplog.records)
+
+
+def test_a_transaction_that_was_refused_stays_refused_for_a_while(post: Post) -> None:
+    said = {"transaction": "a", **ON}
+    post.say("new/command", said)
+    post.directory.add(board("new", PUMP))
+    post.ready("new")
+
+    post.say("new/command", said)
+    post.say("new/command", {"transaction": "b", **ON})
+    at_first = len(post.handed)
+    post.wait(600)
+    post.say("new/command", said)
+
+    statuses = [each["status"] for each in post.results(f"{BASE}/new/command/result")]
+    assert statuses[:2] == ["failed", "failed"]
+    assert at_first == 1
+    assert len(post.handed) == 2
+
+
+def test_so_many_refused_transactions_are_remembered(post: Post) -> None:
+    for number in range(MAX_REFUSED + 1):
+        post.broker.publish(post.office, "new/command", {"transaction": number, **ON})
+    post.directory.add(board("new", PUMP))
+    post.ready("new")
+
+    for number in (0, 1):
+        post.say("new/command", {"transaction": number, **ON})
+
+    assert len(post.handed) == 1
+    (entry,) = post.journal.entries()
+    assert entry.letter["transaction"] == 0
 
 
 def test_a_plain_set_that_fails_is_told_on_the_log_topic_and_has_no_result(post: Post) -> None:

@@ -13,6 +13,7 @@ from gateway.commands.mailbox import MAX_FOR_DEVICE, MAX_LETTERS
 from gateway.commands.office import RECEIPT_S, SETTLE_S
 from gateway.commands.paper import answer_of
 from gateway.commands.past import MAX_REMEMBERED, REMEMBERED_S
+from gateway.commands.reception import REFUSED_S
 from gateway.commands.replies import MAX_CORRELATION, result_payload
 from gateway.drivers.advert_families import FAMILIES
 from gateway.model import (
@@ -270,6 +271,7 @@ def test_what_is_said_of_commands_is_so() -> None:
     assert f"at most {MAX_PAYLOAD_BYTES:,} bytes" in PROSE
     assert f"{MAX_FOR_DEVICE} a device and {MAX_LETTERS:,} in all" in PROSE
     assert f"{MAX_REMEMBERED:,} commands in all" in PROSE
+    assert f"refused for {REFUSED_S / 60:g} minutes" in PROSE
     assert f"noted within {RECEIPT_S:g} s" in PROSE
     assert f"noted within {SETTLE_S:g} s" in PROSE
     assert f"more than {MAX_TOPIC} characters" in PROSE
