@@ -61,6 +61,7 @@ OWNERS = {
     "paho": {"mqtt/connection.py", "mqtt/paho_packets.py"},
     "amqtt": {"simulate/broker.py"},
     "bleak": {
+        "links/ble_backend.py",
         "links/ble_connecting.py",
         "links/ble_connection.py",
         "links/ble_failures.py",

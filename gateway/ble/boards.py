@@ -11,9 +11,9 @@ from gateway.ble.service import BleOptions
 from gateway.drivers.advert import Advert
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
 from gateway.house import House
+from gateway.links.ble_backend import NO_RSSI, Connectable, RadioBackend
 from gateway.links.ble_connection import BleLink
 from gateway.links.ble_gatt import SERVICE
-from gateway.links.ble_scanner import NO_RSSI, Connectable, RadioBackend
 from gateway.links.ble_turns import Turns
 from gateway.protocol.waiting import COMPANY, Waiting, decode_waiting
 from gateway.supervise import keep_running

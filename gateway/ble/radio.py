@@ -16,9 +16,10 @@ from gateway.drivers.adverts import AdvertDriver
 from gateway.errors import LinkError
 from gateway.house import House
 from gateway.joining import JoinPolicy
+from gateway.links.ble_backend import Connectable, RadioBackend
 from gateway.links.ble_connection import BleLink
 from gateway.links.ble_gatt import SERVICE
-from gateway.links.ble_scanner import BleScanner, Connectable, RadioBackend, ScanOptions
+from gateway.links.ble_scanner import BleScanner, ScanOptions
 from gateway.links.threads import Call
 from gateway.store.joined import Joined, JoinedFile
 

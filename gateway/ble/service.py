@@ -23,8 +23,8 @@ from gateway.protocol.requests import Order
 
 if TYPE_CHECKING:
     from gateway.ble.radio import Radio
+    from gateway.links.ble_backend import RadioBackend
     from gateway.links.ble_connection import BleLink
-    from gateway.links.ble_scanner import RadioBackend
 
 _log = logging.getLogger(__name__)
 

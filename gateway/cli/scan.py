@@ -32,7 +32,8 @@ from gateway.config.ble_models import BleSettings
 from gateway.config.loader import load
 from gateway.drivers.advert import Advert
 from gateway.errors import LinkError
-from gateway.links.ble_scanner import BleScanner, Connectable, RadioBackend, ScanOptions
+from gateway.links.ble_backend import Connectable, RadioBackend
+from gateway.links.ble_scanner import BleScanner, ScanOptions
 from gateway.status import RadioStatus
 
 EPILOG = """\

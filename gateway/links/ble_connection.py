@@ -17,9 +17,9 @@ from bleak.backends.device import BLEDevice
 from gateway.clock import Clock
 from gateway.drivers.base import OnCommandEnd, StreamDriver
 from gateway.errors import LinkError
+from gateway.links.ble_backend import RadioBackend
 from gateway.links.ble_connecting import Connector
 from gateway.links.ble_gatt import Board, GattOptions, Writer
-from gateway.links.ble_scanner import RadioBackend
 from gateway.links.ble_turns import Guest, Turn, Turns
 from gateway.links.conversation import Conversation
 from gateway.links.serial_port import Sink

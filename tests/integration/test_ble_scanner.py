@@ -20,16 +20,15 @@ from gateway.drivers.advert import Advert
 from gateway.health import memory_bytes
 from gateway.house import House
 from gateway.joining import JoinMode
+from gateway.links.ble_backend import MAX_SEEN, RadioBackend
 from gateway.links.ble_gatt import SERVICE
 from gateway.links.ble_recovery import Remedy
 from gateway.links.ble_scanner import (
     A_TURN,
-    MAX_SEEN,
     MAX_WAITING,
     TURN_S,
     Adapter,
     BleScanner,
-    RadioBackend,
     ScanOptions,
 )
 from gateway.model import Event, Readings

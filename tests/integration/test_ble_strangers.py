@@ -16,8 +16,8 @@ from gateway.ble.service import BleOptions
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.house import House
+from gateway.links.ble_backend import NO_RSSI
 from gateway.links.ble_gatt import SERVICE
-from gateway.links.ble_scanner import NO_RSSI
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
 from tests.support.ble_pump import Pump

@@ -11,9 +11,10 @@ from gateway.ble.boards import Boards, waiting_there
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.drivers.serial_line import LineFormat, SerialLineDriver
+from gateway.links.ble_backend import Connectable, RadioBackend
 from gateway.links.ble_connection import BleLink
 from gateway.links.ble_gatt import GattOptions
-from gateway.links.ble_scanner import BleScanner, Connectable, RadioBackend, ScanOptions
+from gateway.links.ble_scanner import BleScanner, ScanOptions
 from gateway.links.ble_turns import Turns
 from gateway.links.serial_port import SerialLink, SerialOptions
 from gateway.model import Event, Fault, Gap, Gone, Readings, Sample
