@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.errors import StoreError
 from gateway.store import registry
-from gateway.store.state import StateStore
+from gateway.store.state_changes import Change
 
 _log = logging.getLogger(__name__)
 
@@ -16,19 +16,34 @@ PATIENCE_S: Final = 5.0
 What is retained then, and removed before the disk works again, may be left behind by a crash."""
 
 
+class State(Protocol):
+    """The state database."""
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt to write failed."""
+
+    def submit(
+        self, change: Change, on_done: Callable[[StoreError | None], None] | None = None
+    ) -> None:
+        """Queue a change; `on_done` is called once, with an error if it is given up."""
+
+
 class RegistryWriter:
     """One change at a time has all that is new: never is a topic kept, and its device not."""
 
-    def __init__(self, state: StateStore) -> None:
+    def __init__(self, state: State, patience_s: float = PATIENCE_S) -> None:
         """Nothing is written before `start`."""
         self.entry_of: Callable[[str], registry.Entry | None] = lambda _key: None
         """Returns what is to be kept of a device; None for one that is to be forgotten."""
         self._state = state
+        self._patience_s = patience_s
         self._devices: dict[str, None] = {}
         self._topics: dict[str, Callable[[], None] | None] = {}
         """Whom to tell of each topic that is to be noted; None for one that is to be forgotten."""
         self._devices_under_way: dict[str, None] = {}
         self._topics_under_way: dict[str, Callable[[], None] | None] = {}
+        self._written = asyncio.Event()
         self._valve: asyncio.TimerHandle | None = None
         self._has_started = self._is_scheduled = self._is_writing = self._is_told = False
 
@@ -57,6 +72,20 @@ class RegistryWriter:
         self._topics[topic] = None
         self._write_soon()
 
+    async def wait_written(self) -> None:
+        """Wait until all is on the disk.
+
+        Raises:
+            StoreError: it is not within PATIENCE_S.
+        """
+        try:
+            async with asyncio.timeout(self._patience_s):
+                while not self.is_idle:
+                    self._written.clear()
+                    await self._written.wait()
+        except TimeoutError:
+            raise StoreError(f"not on the disk within {self._patience_s:g} s") from None
+
     def _write_soon(self) -> None:
         if self._has_started and not self._is_scheduled:
             self._is_scheduled = True
@@ -65,7 +94,7 @@ class RegistryWriter:
     def _write(self) -> None:
         self._is_scheduled = False
         if self._topics and self._valve is None:
-            delay_s = 0.0 if self._state.is_failing else PATIENCE_S
+            delay_s = 0.0 if self._state.is_failing else self._patience_s
             self._valve = asyncio.get_running_loop().call_later(delay_s, self._let_pass)
         if self._is_writing or not (self._devices or self._topics):
             return
@@ -88,7 +117,7 @@ class RegistryWriter:
         if error is not None:  # too much waits for the disk; or the gateway ends
             self._devices = {**self._devices_under_way, **self._devices}
             self._topics = {**topics, **self._topics}
-            asyncio.get_running_loop().call_later(PATIENCE_S, self._write)
+            asyncio.get_running_loop().call_later(self._patience_s, self._write)
             return
         self._is_told = False
         if self._valve is not None:
@@ -97,6 +126,7 @@ class RegistryWriter:
         for on_noted in topics.values():
             if on_noted is not None:
                 on_noted()
+        self._written.set()
         self._write()
 
     def _let_pass(self) -> None:
