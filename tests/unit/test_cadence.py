@@ -174,5 +174,12 @@ def test_memory_is_bounded(learner: Learner) -> None:
     assert learner.cadences.habits("device0") != {}
 
 
+def test_of_a_flood_as_much_is_looked_at_as_is_needed(learner: Learner) -> None:
+    for number in range(10 * 2000):
+        learner.cadences.hear("attic", {f"key{number % 20}": 1}, 1000.0 + number / 2000)
+
+    assert len(learner.cadences.habits("attic")) == 20
+
+
 def test_rungs_rise() -> None:
     assert list(RUNGS_S) == sorted(set(RUNGS_S))
