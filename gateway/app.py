@@ -5,19 +5,12 @@ import gc
 import logging
 import resource
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway import __version__, wiring
-from gateway.admin.backup import BackupParts, Backups, DatabasePart
-from gateway.admin.board_requests import BoardRequests
-from gateway.admin.device_requests import DeviceRequests
-from gateway.admin.diagnostics import Diagnostics, Sources
 from gateway.admin.intervals import Intervals
-from gateway.admin.recent_log import RecentLog
-from gateway.admin.service import Admin, Verb
-from gateway.admin.verbs import make_verbs
+from gateway.admin.service import Admin
 from gateway.all_links import AllLinks
 from gateway.announcer import TICK_S, Announcer
 from gateway.backoff import Backoff
@@ -28,22 +21,22 @@ from gateway.config.models import Settings
 from gateway.devices import LOOK_S, Devices
 from gateway.diagnostics import LOOK_S as DIAGNOSTICS_LOOK_S
 from gateway.diagnostics import DiagnosticsWatch
-from gateway.errors import ConfigError, RequestError, StoreError
-from gateway.health import call_every, memory_bytes, watch_loop_lag
+from gateway.errors import StoreError
+from gateway.health import HealthReport, call_every, watch_loop_lag
 from gateway.house import House
-from gateway.links.threads import Call
-from gateway.mqtt import payloads, topics
+from gateway.mqtt import topics
 from gateway.mqtt.client_lock import ClientLock
 from gateway.mqtt.names import Names
 from gateway.mqtt.publisher import Publisher
+from gateway.operation import Operation, Parts
 from gateway.pipeline import Pipeline
 from gateway.processing.processor import Processor
 from gateway.protocol.delivery import DeliveryBook
 from gateway.registry_writer import RegistryWriter
-from gateway.reload import Act, Reloaded, Reloader, Reread
+from gateway.reload import Reread
 from gateway.requests.command import FILTERS
 from gateway.status import Status
-from gateway.store import database, journal, registry
+from gateway.store import journal, registry
 from gateway.store.keeper import Keeper
 from gateway.store.ledger import Entry
 from gateway.store.outbox import Outbox
@@ -77,7 +70,6 @@ class App:
     ) -> None:
         """`reread` reads the configuration again; `config` is its file."""
         self._settings = settings
-        self._config = config
         self._clock = clock or Clock()
         self._timekeeper = TimeKeeper(self._clock)
         self._run = secrets.randbits(32)
@@ -161,21 +153,25 @@ class App:
         self._links = AllLinks(
             self._make_house(), wiring.ports_options(settings), wiring.ble_options(settings)
         )
-        self._reloader = Reloader(
+        self._health = HealthReport(self.status, self.outbox, self._timekeeper)
+        self.operation = Operation(
+            Parts(
+                links=self._links,
+                devices=self.devices,
+                processor=self._processor,
+                announcer=self._announcer,
+                commands=self.commands,
+                intervals=self._intervals,
+                state=self.state,
+                status=self.status,
+                timekeeper=self._timekeeper,
+                health=self._health,
+            ),
             settings,
             password,
             reread,
-            {
-                "serial": self._look_at_ports,
-                "ble": self._look_at_radio,
-                "device": self._look_at_devices,
-                "homeassistant": self._look_at_home_assistant,
-                "log": self._look_at_log,
-            },
+            config,
         )
-        self._recent_log = RecentLog()
-        self._verbs = self._make_verbs(settings, password)
-        self._tasks: asyncio.TaskGroup | None = None
         self.outbox.on_crowded = self._hold
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
@@ -186,17 +182,17 @@ class App:
         _raise_descriptor_limit()
         _collect_garbage_less_often()
         health_interval_s = self._settings.gateway.health_interval_s
-        logging.getLogger().addHandler(self._recent_log)
+        self.operation.begin()
         try:
             await self._claim_store()
             self._announcer.start()
             await self.state.open()
             self._registry.start()
             async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
                 tasks.create_task(self._keeper.run(), name="store")
                 tasks.create_task(self.state.run(), name="state")
-                tasks.create_task(self._admin.run(self._verbs), name="admin")
+                tasks.create_task(self.operation.run(), name="operation")
+                tasks.create_task(self._admin.run(self.operation.verbs), name="admin")
                 tasks.create_task(self.commands.run(), name="commands")
                 tasks.create_task(self._intervals.run(), name="intervals")
                 broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
@@ -218,13 +214,12 @@ class App:
                 try:
                     await asyncio.Event().wait()
                 finally:
-                    self._tasks = None
                     await self._settle(links)
         finally:
             self._lock.release()
             await self._keeper.close()
             await self.state.close()
-            logging.getLogger().removeHandler(self._recent_log)
+            self.operation.end()
             if left := sum(len(parcel.records) for parcel in self.outbox.unsaved.values()):
                 _log.error(
                     "stopped with %d samples that neither the broker nor the disk has; boards with "
@@ -248,65 +243,6 @@ class App:
             safe_next = max(entry.safe_next, entry.stored_next)
             self._book.restore(entry.device, entry.boot, safe_next, entry.claimed_next)
 
-    def permit_join(self, for_s: float | None = None) -> float:
-        """Let devices that are heard join for so long, and return for how long; 0 ends it.
-
-        None stands for the time the configuration says.
-
-        Raises:
-            RequestError: there are no windows in the configuration, or there is no radio.
-        """
-        ble = self._reloader.settings.ble
-        if not ble.enabled or ble.join != "window":
-            told = f'ble.join is "{ble.join}", not "window"' if ble.enabled else "ble.enabled is no"
-            raise RequestError(f"there is no window to open: {told}")
-        if for_s is None:
-            for_s = ble.window_s
-        if not self._links.open_window(for_s):
-            raise RequestError("there is no window to open: there is no radio")
-        _log.info("bluetooth: devices that are heard within %g s may join", for_s)
-        return for_s
-
-    def open_join_window(self) -> None:
-        """Do as `permit_join`, and log why not."""
-        try:
-            self.permit_join()
-        except RequestError as exc:
-            _log.warning("bluetooth: %s", exc)
-
-    async def reload(self) -> Reloaded:
-        """Read the configuration again, and bring to it what can be changed while it runs.
-
-        Raises:
-            ConfigError: it cannot be used; everything is as it was.
-        """
-        assert self._tasks is not None  # noqa: S101 - whoever asks runs in it
-        # In a task of its own: who asked may lose patience, and half a reload is none.
-        reloading = self._tasks.create_task(self._reload(), name="reload")
-        done = await asyncio.shield(reloading)
-        if isinstance(done, ConfigError):
-            raise done
-        return done
-
-    def request_reload(self) -> None:
-        """Do as `reload`, by and by, and log what came of it."""
-        if self._tasks is not None:
-            self._tasks.create_task(self._reload(), name="reload")
-
-    async def _reload(self) -> Reloaded | ConfigError:
-        """Do as `reload`, but return the error: raised in a task it would end the gateway."""
-        try:
-            done = await self._reloader.reload()
-        except ConfigError as exc:
-            for line in str(exc).split("\n"):
-                _log.error("reload: %s", line)
-            _log.error("reload: nothing was changed")
-            return exc
-        _log.info("reload: %s", ", ".join(done.changed) or "nothing has changed")
-        if done.needs_restart:
-            _log.warning("reload: a restart is needed for %s", ", ".join(done.needs_restart))
-        return done
-
     async def _settle(self, links: asyncio.Task[None]) -> None:
         """Ask boards to keep their samples, deliver or store what is here, then close the ports.
 
@@ -328,51 +264,6 @@ class App:
         links.cancel()
         await asyncio.wait([links])
 
-    def _look_at_ports(self, settings: Settings) -> Act | None:
-        options = wiring.ports_options(settings)
-        if options == self._links.ports_options:
-            return None
-        return partial(self._links.use_ports, options)
-
-    def _look_at_radio(self, settings: Settings) -> Act | None:
-        options = wiring.ble_options(settings)
-        if options == self._links.ble_options:
-            return None
-        return partial(self._links.use_radio, options)
-
-    def _look_at_devices(self, settings: Settings) -> Act | None:
-        if settings.device == self._reloader.settings.device:
-            return None
-
-        async def act() -> list[str]:
-            self._processor.reconfigure(wiring.processing_rules(settings))
-            self.devices.reconfigure(wiring.declared_devices(settings))
-            return []
-
-        return act
-
-    def _look_at_home_assistant(self, settings: Settings) -> Act | None:
-        wanted = settings.homeassistant
-        if wanted == self._reloader.settings.homeassistant:
-            return None
-
-        async def act() -> list[str]:
-            self._announcer.reconfigure(wanted.prefix, is_enabled=wanted.enabled)
-            return []
-
-        return act
-
-    def _look_at_log(self, settings: Settings) -> Act | None:
-        level = settings.log.level.upper()
-        if settings.log == self._reloader.settings.log:
-            return None
-
-        async def act() -> list[str]:
-            logging.getLogger().setLevel(level)
-            return []
-
-        return act
-
     def _make_commands(self, settings: Settings) -> Commands:
         office = Office(
             base_topic=settings.base_topic,
@@ -390,50 +281,6 @@ class App:
         filters = [f"{settings.base_topic}/{each}" for each in FILTERS]
         self._publisher.subscribe(filters, office.hear)
         return Commands(office, self._clock)
-
-    def _make_verbs(self, settings: Settings, password: str | None) -> Mapping[str, Verb]:
-        folder = settings.outbox_path.parent
-        gateway = settings.gateway.name
-        sources = Sources(
-            self.status,
-            settings=lambda: wiring.public_settings(self._reloader.settings),
-            health=self._health,
-            log_lines=lambda: self._recent_log.lines(
-                wiring.secrets_of(self._reloader.settings, password)
-            ),
-        )
-        devices = DeviceRequests(self.devices, self.status, self._timekeeper, self._links.forget)
-        return make_verbs(
-            status=self.status,
-            devices=devices,
-            boards=BoardRequests(devices.find, self.commands, self._intervals),
-            permit_join=self.permit_join,
-            reload=self.reload,
-            backups=Backups(folder / "backups", gateway, self._backup_parts),
-            diagnostics=Diagnostics(folder / "diagnostics", gateway, sources),
-        )
-
-    def _backup_parts(self) -> BackupParts:
-        settings = self._reloader.settings
-        files, credentials = wiring.backup_files(settings, self._config)
-        outbox = settings.outbox_path
-
-        async def copy_outbox(path: Path) -> None:
-            await Call(partial(database.copy, outbox, path)).result()
-
-        return BackupParts(
-            files=files,
-            credentials=credentials,
-            databases={
-                "outbox.db": DatabasePart(outbox, copy_outbox),
-                "gateway.db": DatabasePart(settings.state_path, self.state.copy_to),
-            },
-            about={
-                "version": __version__,
-                "gateway": settings.gateway.name,
-                "settings": wiring.public_settings(settings),
-            },
-        )
 
     def _make_house(self) -> House:
         return House(
@@ -454,26 +301,7 @@ class App:
         self._links.hold(paused=is_crowded)
 
     def _publish_health(self) -> None:
-        self._publisher.retain(topics.HEALTH, self._health())
-
-    def _health(self) -> bytes:
-        return payloads.health(
-            self.status,
-            self._timekeeper,
-            memory_bytes=memory_bytes(),
-            outbox_in_memory=self.outbox.in_memory,
-            outbox_on_disk=self.outbox.on_disk,
-            outbox_oldest_s=self._oldest_s(),
-        )
-
-    def _oldest_s(self) -> float | None:
-        """Return when the oldest waiting record was taken, in memory or on disk."""
-        oldest_s = self.outbox.oldest_s()
-        stored_unix_s = self.status.store.oldest_unix_s
-        if stored_unix_s is None or not self.outbox.on_disk:  # what is delivered goes a while later
-            return oldest_s
-        stored_s = stored_unix_s - self._timekeeper.base().offset_s
-        return stored_s if oldest_s is None else min(oldest_s, stored_s)
+        self._publisher.retain(topics.HEALTH, self._health.document())
 
 
 def _raise_descriptor_limit() -> None:

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from gateway.mqtt import payloads
 from gateway.status import Status
+from gateway.store.outbox import Outbox
+from gateway.timekeeper import TimeKeeper
 
 LAG_INTERVAL_S = 0.05
 """Time between two looks at the loop; a stall longer than this is seen for certain."""
@@ -38,3 +41,32 @@ def memory_bytes() -> int:
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class HealthReport:
+    """What the gateway knows of itself, as one document."""
+
+    def __init__(self, status: Status, outbox: Outbox, timekeeper: TimeKeeper) -> None:
+        self._status = status
+        self._outbox = outbox
+        self._timekeeper = timekeeper
+
+    def document(self) -> bytes:
+        """Return the health document of this moment."""
+        return payloads.health(
+            self._status,
+            self._timekeeper,
+            memory_bytes=memory_bytes(),
+            outbox_in_memory=self._outbox.in_memory,
+            outbox_on_disk=self._outbox.on_disk,
+            outbox_oldest_s=self._oldest_s(),
+        )
+
+    def _oldest_s(self) -> float | None:
+        """Return when the oldest waiting record was taken, in memory or on disk."""
+        oldest_s = self._outbox.oldest_s()
+        stored_unix_s = self._status.store.oldest_unix_s
+        if stored_unix_s is None or not self._outbox.on_disk:  # delivered rows go later
+            return oldest_s
+        stored_s = stored_unix_s - self._timekeeper.base().offset_s
+        return stored_s if oldest_s is None else min(oldest_s, stored_s)

@@ -37,6 +37,7 @@ HEIGHT = {
     "pipeline": 4,
     "ports": 4,
     "all_links": 4,
+    "operation": 4,
     "reload": 4,
     "wiring": 4,
     "health": 4,
@@ -80,7 +81,7 @@ OWNERS = {
 }
 """Each I/O library has one owner, so that replacing it changes one module."""
 
-SETTINGS_READERS = {"app", "wiring", "reload", "cli", "config", "__main__"}
+SETTINGS_READERS = {"app", "operation", "wiring", "reload", "cli", "config", "__main__"}
 
 MODULES = sorted(ROOT.rglob("*.py"))
 

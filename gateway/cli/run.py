@@ -138,7 +138,7 @@ def _heed_signals(app: App, config: Path | None) -> None:
     In a terminal SIGHUP says that it is closed, and ends the gateway as ever.
     """
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, app.open_join_window)
+    loop.add_signal_handler(signal.SIGUSR1, app.operation.open_join_window)
     is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     if config is not None and not is_ignored and not os.isatty(0):
-        loop.add_signal_handler(signal.SIGHUP, app.request_reload)
+        loop.add_signal_handler(signal.SIGHUP, app.operation.request_reload)

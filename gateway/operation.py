@@ -1,0 +1,249 @@
+"""What people can have the gateway do while it runs: requests, reloads, windows to join."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from gateway import __version__, wiring
+from gateway.admin.backup import BackupParts, Backups, DatabasePart
+from gateway.admin.board_requests import BoardRequests
+from gateway.admin.device_requests import DeviceRequests
+from gateway.admin.diagnostics import Diagnostics, Sources
+from gateway.admin.intervals import Intervals
+from gateway.admin.recent_log import RecentLog
+from gateway.admin.service import Verb
+from gateway.admin.verbs import make_verbs
+from gateway.all_links import AllLinks
+from gateway.announcer import Announcer
+from gateway.commands.service import Commands
+from gateway.config.models import Settings
+from gateway.devices import Devices
+from gateway.errors import ConfigError, RequestError
+from gateway.health import HealthReport
+from gateway.links.threads import Call
+from gateway.processing.processor import Processor
+from gateway.reload import Act, Reloaded, Reloader, Reread
+from gateway.status import Status
+from gateway.store import database
+from gateway.store.state import StateStore
+from gateway.timekeeper import TimeKeeper
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a gateway that people can ask something of."""
+
+    links: AllLinks
+    devices: Devices
+    processor: Processor
+    announcer: Announcer
+    commands: Commands
+    intervals: Intervals
+    state: StateStore
+    status: Status
+    timekeeper: TimeKeeper
+    health: HealthReport
+
+
+class Operation:
+    """Does what is asked for by a request or a signal; `verbs` lists it."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        settings: Settings,
+        password: str | None,
+        reread: Reread | None,
+        config: Path | None,
+    ) -> None:
+        """`reread` reads the configuration again; `config` is its file."""
+        self._parts = parts
+        self._config = config
+        self._recent_log = RecentLog()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._reloader = Reloader(
+            settings,
+            password,
+            reread,
+            {
+                "serial": self._look_at_ports,
+                "ble": self._look_at_radio,
+                "device": self._look_at_devices,
+                "homeassistant": self._look_at_home_assistant,
+                "log": self._look_at_log,
+            },
+        )
+        self.verbs = self._make_verbs(settings, password)
+
+    def begin(self) -> None:
+        """Keep what is logged from now on, for the diagnostics."""
+        logging.getLogger().addHandler(self._recent_log)
+
+    def end(self) -> None:
+        """Keep nothing more."""
+        logging.getLogger().removeHandler(self._recent_log)
+
+    async def run(self) -> NoReturn:
+        """Have the tasks that requests begin, for ever."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                await asyncio.Event().wait()
+        finally:
+            self._tasks = None
+        raise AssertionError  # never reached
+
+    def permit_join(self, for_s: float | None = None) -> float:
+        """Let devices that are heard join for so long, and return for how long; 0 ends it.
+
+        None stands for the time the configuration says.
+
+        Raises:
+            RequestError: there are no windows in the configuration, or there is no radio.
+        """
+        ble = self._reloader.settings.ble
+        if not ble.enabled or ble.join != "window":
+            told = f'ble.join is "{ble.join}", not "window"' if ble.enabled else "ble.enabled is no"
+            raise RequestError(f"there is no window to open: {told}")
+        if for_s is None:
+            for_s = ble.window_s
+        if not self._parts.links.open_window(for_s):
+            raise RequestError("there is no window to open: there is no radio")
+        _log.info("bluetooth: devices that are heard within %g s may join", for_s)
+        return for_s
+
+    def open_join_window(self) -> None:
+        """Do as `permit_join`, and log why not."""
+        try:
+            self.permit_join()
+        except RequestError as exc:
+            _log.warning("bluetooth: %s", exc)
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again, and bring to it what can be changed while it runs.
+
+        Raises:
+            ConfigError: it cannot be used; everything is as it was.
+        """
+        assert self._tasks is not None  # noqa: S101 - whoever asks runs in it
+        # In a task of its own: who asked may lose patience, and half a reload is none.
+        reloading = self._tasks.create_task(self._reload(), name="reload")
+        done = await asyncio.shield(reloading)
+        if isinstance(done, ConfigError):
+            raise done
+        return done
+
+    def request_reload(self) -> None:
+        """Do as `reload`, by and by, and log what came of it."""
+        if self._tasks is not None:
+            self._tasks.create_task(self._reload(), name="reload")
+
+    async def _reload(self) -> Reloaded | ConfigError:
+        """Do as `reload`, but return the error: raised in a task it would end the gateway."""
+        try:
+            done = await self._reloader.reload()
+        except ConfigError as exc:
+            for line in str(exc).split("\n"):
+                _log.error("reload: %s", line)
+            _log.error("reload: nothing was changed")
+            return exc
+        _log.info("reload: %s", ", ".join(done.changed) or "nothing has changed")
+        if done.needs_restart:
+            _log.warning("reload: a restart is needed for %s", ", ".join(done.needs_restart))
+        return done
+
+    def _look_at_ports(self, settings: Settings) -> Act | None:
+        options = wiring.ports_options(settings)
+        if options == self._parts.links.ports_options:
+            return None
+        return partial(self._parts.links.use_ports, options)
+
+    def _look_at_radio(self, settings: Settings) -> Act | None:
+        options = wiring.ble_options(settings)
+        if options == self._parts.links.ble_options:
+            return None
+        return partial(self._parts.links.use_radio, options)
+
+    def _look_at_devices(self, settings: Settings) -> Act | None:
+        if settings.device == self._reloader.settings.device:
+            return None
+
+        async def act() -> list[str]:
+            self._parts.processor.reconfigure(wiring.processing_rules(settings))
+            self._parts.devices.reconfigure(wiring.declared_devices(settings))
+            return []
+
+        return act
+
+    def _look_at_home_assistant(self, settings: Settings) -> Act | None:
+        wanted = settings.homeassistant
+        if wanted == self._reloader.settings.homeassistant:
+            return None
+
+        async def act() -> list[str]:
+            self._parts.announcer.reconfigure(wanted.prefix, is_enabled=wanted.enabled)
+            return []
+
+        return act
+
+    def _look_at_log(self, settings: Settings) -> Act | None:
+        level = settings.log.level.upper()
+        if settings.log == self._reloader.settings.log:
+            return None
+
+        async def act() -> list[str]:
+            logging.getLogger().setLevel(level)
+            return []
+
+        return act
+
+    def _make_verbs(self, settings: Settings, password: str | None) -> Mapping[str, Verb]:
+        parts = self._parts
+        folder = settings.outbox_path.parent
+        gateway = settings.gateway.name
+        sources = Sources(
+            self._parts.status,
+            settings=lambda: wiring.public_settings(self._reloader.settings),
+            health=self._parts.health.document,
+            log_lines=lambda: self._recent_log.lines(
+                wiring.secrets_of(self._reloader.settings, password)
+            ),
+        )
+        devices = DeviceRequests(parts.devices, parts.status, parts.timekeeper, parts.links.forget)
+        return make_verbs(
+            status=parts.status,
+            devices=devices,
+            boards=BoardRequests(devices.find, parts.commands, parts.intervals),
+            permit_join=self.permit_join,
+            reload=self.reload,
+            backups=Backups(folder / "backups", gateway, self._backup_parts),
+            diagnostics=Diagnostics(folder / "diagnostics", gateway, sources),
+        )
+
+    def _backup_parts(self) -> BackupParts:
+        settings = self._reloader.settings
+        files, credentials = wiring.backup_files(settings, self._config)
+        outbox = settings.outbox_path
+
+        async def copy_outbox(path: Path) -> None:
+            await Call(partial(database.copy, outbox, path)).result()
+
+        return BackupParts(
+            files=files,
+            credentials=credentials,
+            databases={
+                "outbox.db": DatabasePart(outbox, copy_outbox),
+                "gateway.db": DatabasePart(settings.state_path, self._parts.state.copy_to),
+            },
+            about={
+                "version": __version__,
+                "gateway": settings.gateway.name,
+                "settings": wiring.public_settings(settings),
+            },
+        )
