@@ -454,7 +454,7 @@ class Devices:
             RequestError: it cannot have it.
         """
         level = _level_of(name, key)
-        if level == key:
+        if level != slug(name):  # it says nothing of a level
             return self._names.free_level(key)
         if level in RESERVED_DEVICES:
             raise RequestError(f"{level!r} is a topic of the gateway's own: choose another name")

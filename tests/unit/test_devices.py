@@ -260,6 +260,18 @@ def test_a_name_that_is_taken_is_refused_and_changes_nothing(name: str, why: str
     assert bench.info("board_1")["name"] == "Greenhouse"
 
 
+def test_its_own_key_is_refused_to_a_device_if_it_is_anothers_name() -> None:
+    bench = Bench(board_1=Declared("Attic"))
+    bench.seen("attic")
+    assert bench.devices.level("attic") == "attic_2"
+
+    with pytest.raises(RequestError, match="another device, board_1"):
+        bench.devices.rename("attic", "Attic")
+
+    bench.devices.rename("attic", "")
+    assert bench.devices.level("attic") == "attic_2"
+
+
 def test_a_name_without_latin_letters_is_only_shown() -> None:
     bench = Bench()
     bench.seen()
