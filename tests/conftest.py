@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from tests.parts.catalogue import PartImpossibleError, PartMissingError, locate
 from tests.support import figures as figures_of
+from tests.support import nursery
 from tests.support.broker import Broker
 from tests.support.effort import examples
 from tests.support.leaks import Holdings, left_behind, tasks_left
@@ -147,6 +148,19 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def a_state_folder_of_its_own(states: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no gateway of a test use the outbox of another, or that of the user."""
     monkeypatch.setenv("STATE_DIRECTORY", str(next(states)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nurseries_end() -> Iterator[None]:
+    """Have no process left at the end that others were forked from."""
+    yield
+    nursery.close_all()
+
+
+@pytest.fixture(autouse=True)
+def who_is_measured_starts_anew(request: pytest.FixtureRequest) -> None:
+    """Fork no process whose time or memory is measured."""
+    nursery.start_anew(wanted=request.node.get_closest_marker("alone") is not None)
 
 
 @pytest.fixture(autouse=True)

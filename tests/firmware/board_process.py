@@ -24,6 +24,7 @@ from tests.firmware.model_gateway import (
     said,
 )
 from tests.firmware.under_test import FIRMWARE
+from tests.support import nursery
 
 TIMEOUT_S = 15.0
 """For what takes milliseconds on an idle machine."""
@@ -182,7 +183,7 @@ class Bench:
         to_board, write_fd = os.pipe()
         read_fd, from_board = os.pipe()
         stdin, stdout = line or (to_board, from_board)
-        process = subprocess.Popen(
+        process = nursery.Popen(
             [*self.command(), *(["--power-cut"] if power_cut else [])],
             stdin=stdin,
             stdout=stdout,

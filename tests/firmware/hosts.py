@@ -2,10 +2,11 @@
 
 import json
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support import nursery
 
 FIRMWARE = Path(__file__).parents[2] / "device_firmware"
 
@@ -74,18 +75,14 @@ class Host:
 
     def run(self, script: str, **settings: str) -> Ended:
         """Run `script` to its end, with environment variables of its own."""
-        ended = subprocess.run(
+        ended = nursery.run(
             self.prepare(script),
-            cwd=self.folder,
-            env=self.environment(**settings),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+            folder=self.folder,
+            environment=self.environment(**settings),
+            timeout_s=60,
         )
         said = [json.loads(line) for line in ended.stdout.splitlines() if line]
-        return Ended(ended.returncode, said, ended.stderr)
+        return Ended(ended.returncode, said, ended.stderr.decode())
 
     def said(self, script: str, **settings: str) -> Any:  # noqa: ANN401 - JSON, as the script likes
         """Run a script that must succeed; returns the one value it said."""

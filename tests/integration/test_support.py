@@ -1,7 +1,9 @@
 """The tests' own instruments, tried: a broker that restarts, a subscriber, the watch over leaks."""
 
 import asyncio
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import aiomqtt
 import pytest
 
 from gateway.clock import Clock
+from tests.support import nursery
 from tests.support.broker import HOST, Broker, BrokerError, free_port
 from tests.support.fast_loop import run_at
 from tests.support.leaks import Holdings, tasks_left
@@ -205,3 +208,67 @@ def test_the_fast_loop_counts_its_waits_and_not_those_for_the_processor() -> Non
 
     assert held_up_s < 4.0, "0.2 s on the wall would be 8 s"
     assert 3.99 < slept_s < 8.0
+
+
+SAY_ALL = """
+import json, os, sys
+seen = os.environ.get("SAID"), "OTHER" in os.environ, sys.stdin.read()
+print(json.dumps([sys.argv, __name__, os.getcwd(), *seen]))
+print("éß", file=sys.stderr)
+sys.exit(7)
+"""
+
+
+def test_a_process_of_a_nursery_is_as_one_that_starts_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script.py").write_text(SAY_ALL)
+    monkeypatch.setenv("OTHER", "1")
+    environment = {key: value for key, value in os.environ.items() if key != "OTHER"}
+    command = [sys.executable, "script.py", "a", "b c"]
+
+    done = []
+    for anew in (False, True):
+        nursery.start_anew(wanted=anew)
+        done.append(
+            nursery.run(
+                command,
+                stdin=b"in",
+                folder=tmp_path,
+                environment=environment | {"SAID": "ü"},
+                timeout_s=60,
+            )
+        )
+
+    assert json.loads(done[0].stdout) == [
+        ["script.py", "a", "b c"],
+        *("__main__", str(tmp_path), "ü", False, "in"),
+    ]
+    assert done[0].stderr.decode() == "éß\n"
+    assert done[0].returncode == 7
+    assert vars(done[0]) == vars(done[1])
+
+
+def test_a_process_of_a_nursery_is_a_child_that_can_be_killed(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import time\nprint(1, flush=True)\ntime.sleep(60)\n")
+    command = [sys.executable, "script.py"]
+
+    with nursery.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        held = Path(f"/proc/{process.pid}/fd")
+        assert sorted(os.listdir(held)) == ["0", "1", "2"]
+        process.send_signal(signal.SIGINT)
+
+    assert process.returncode == -signal.SIGINT
+
+
+def test_what_python_looks_at_when_it_starts_starts_it_from_nothing(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import sys; print(sys.flags.utf8_mode)")
+    command = [sys.executable, "script.py"]
+
+    done = nursery.run(
+        command, folder=tmp_path, environment={**os.environ, "PYTHONUTF8": "1"}, timeout_s=60
+    )
+
+    assert done.stdout == b"1\n"

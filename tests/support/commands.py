@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
+from tests.support import nursery
 from tests.support.slow_callbacks import without_complaints
 
 TIMEOUT_S = 60.0
@@ -26,13 +27,11 @@ class Done(NamedTuple):
 
 def gateway(*words: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Done:
     """Run a command that ends by itself."""
-    done = subprocess.run(
+    done = nursery.run(
         [sys.executable, "-m", "gateway", *words],
-        input=stdin,
-        capture_output=True,
-        env={**os.environ, **(environment or {})},
-        timeout=TIMEOUT_S,
-        check=False,
+        stdin=stdin,
+        environment={**os.environ, **(environment or {})},
+        timeout_s=TIMEOUT_S,
     )
     return Done(done.returncode, done.stdout.decode(), without_complaints(done.stderr.decode()))
 
@@ -63,7 +62,7 @@ class Running:
 @contextmanager
 def running(*words: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
     """Run a command for the length of a with block; it is killed if the block did not end it."""
-    with subprocess.Popen(
+    with nursery.Popen(
         [sys.executable, "-m", "gateway", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support import nursery
 from tests.support.slow_callbacks import is_ours
 
 STOP_TIMEOUT_S = 10.0
@@ -16,7 +17,7 @@ STOP_TIMEOUT_S = 10.0
 class Daemon:
     """A running `edge-gateway run`."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: nursery.Child) -> None:
         self._process = process
         self._lines: list[str] = []
         self._has_logged = asyncio.Condition()
@@ -46,7 +47,6 @@ class Daemon:
 
     async def read_log(self) -> None:
         """Collect what it writes, until it ends."""
-        assert self._process.stderr is not None
         async for line in self._process.stderr:
             async with self._has_logged:
                 self._lines.append(line.decode(errors="replace"))
@@ -96,12 +96,8 @@ async def running_daemon(  # noqa: PLR0913 - each says something about the run
     may change the command; what it runs must stay one process. Ending the block ends it, and fails
     if it does not end well.
     """
-    process = await asyncio.create_subprocess_exec(
-        *wrap(daemon_command(folder, broker_port, patterns, more, mqtt)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment,
-    )
+    command = wrap(daemon_command(folder, broker_port, patterns, more, mqtt))
+    process = await nursery.start_child(command, environment)
     daemon = Daemon(process)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(daemon.read_log())

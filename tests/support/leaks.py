@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.support import nursery
+
 SETTLE_S = 1.0
 """A descriptor or process that goes away within this was on its way out, not leaked."""
 
@@ -26,8 +28,12 @@ class Holdings:
 
     @classmethod
     def now(cls) -> Self:
-        """Look at /proc."""
-        return cls(frozenset(_descriptors()), frozenset(_children()))
+        """Look at /proc; what serves more than one test is not looked at."""
+        descriptors, children = nursery.ours()
+        return cls(
+            frozenset(each for each in _descriptors() if each[0] not in descriptors),
+            frozenset(_children()) - children,
+        )
 
     def left_since(self, before: Self) -> str:
         """Describe what is here and was not then; empty if there is nothing."""

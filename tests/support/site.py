@@ -23,6 +23,7 @@ from gateway.simulate.faults.broker import BrokerProxy
 from gateway.simulate.faults.process import Victim
 from gateway.simulate.faults.schedule import chance
 from gateway.simulate.firmware import Interpreter
+from tests.support import nursery
 from tests.support.account import Account, Ledger
 from tests.support.broker import Broker
 from tests.support.daemon import daemon_command
@@ -79,7 +80,7 @@ class Gateway:
 
     command: Sequence[str]
     starts: int = 0
-    process: asyncio.subprocess.Process | None = None
+    process: nursery.Child | None = None
     is_wanted: bool = True
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared while it is to stay away once it was killed."""
@@ -95,12 +96,9 @@ class Gateway:
         try:
             while self.is_wanted:
                 await self.may_start.wait()
-                self.process = process = await asyncio.create_subprocess_exec(
-                    *self.command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-                )
+                self.process = process = await nursery.start_child(self.command, None)
                 self.starts += 1
                 self.past_lines = len(self.lines)
-                assert process.stderr is not None
                 async for line in process.stderr:
                     self.lines.append(line.decode(errors="replace"))
                 code = await process.wait()
