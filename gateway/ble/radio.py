@@ -66,6 +66,7 @@ class Radio:
         self._is_recalled = False
         """Whether it is known who joined in earlier runs."""
         self._strangers = 0
+        self._scanner: BleScanner | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> NoReturn:
@@ -75,7 +76,7 @@ class Radio:
         except (OSError, LinkError) as exc:
             _log.error("bluetooth: who joined is not known: %s; trying again", exc)
             self._has_to_save.set()
-        scanner = BleScanner(
+        scanner = self._scanner = BleScanner(
             ScanOptions(
                 "" if self._backend else self._options.adapter,
                 "passive" if self._options.is_passive else "active",
@@ -156,6 +157,8 @@ class Radio:
         events = self._sensors.feed(advert, self._house.clock.monotonic_s())
         if events:
             self._house.accept(LINK, events)
+        if self._scanner is not None and self._sensors.is_muddled(advert):
+            self._scanner.forget(advert.address)
 
     async def _load(self, family: Family) -> None:
         """Import a family's library, which takes up to a second; then read what came meanwhile."""

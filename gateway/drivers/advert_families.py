@@ -51,6 +51,8 @@ class Family:
     """Whether the library numbers quantities that come several times: `temperature_1` ..."""
     names_by_address: bool = False
     """Whether the library wants the address as the name of sensors that have none."""
+    hides_company: bool = False
+    """Whether its sensors have values where others have the number of their company."""
 
 
 BTHOME = Family(
@@ -65,11 +67,13 @@ BTHOME = Family(
 XIAOMI = Family("xiaomi", "xiaomi_ble", "XiaomiBluetoothDeviceData", covers.xiaomi, takes_key=True)
 RUUVITAG = Family("ruuvitag", "ruuvitag_ble", "RuuvitagBluetoothDeviceData")
 GOVEE = Family("govee", "govee_ble", "GoveeBluetoothDeviceData")
-INKBIRD = Family("inkbird", "inkbird_ble", "INKBIRDBluetoothDeviceData")
+INKBIRD = Family("inkbird", "inkbird_ble", "INKBIRDBluetoothDeviceData", hides_company=True)
 THERMOBEACON = Family("thermobeacon", "thermobeacon_ble", "ThermoBeaconBluetoothDeviceData")
-SENSORPUSH = Family("sensorpush", "sensorpush_ble", "SensorPushBluetoothDeviceData")
+SENSORPUSH = Family(
+    "sensorpush", "sensorpush_ble", "SensorPushBluetoothDeviceData", hides_company=True
+)
 QINGPING = Family("qingping", "qingping_ble", "QingpingBluetoothDeviceData")
-THERMOPRO = Family("thermopro", "thermopro_ble", "ThermoProBluetoothDeviceData")
+THERMOPRO = Family("thermopro", "thermopro_ble", "ThermoProBluetoothDeviceData", hides_company=True)
 MOAT = Family("moat", "moat_ble", "MoatBluetoothDeviceData")
 MOPEKA = Family("mopeka", "mopeka_iot_ble", "MopekaIOTBluetoothDeviceData")
 

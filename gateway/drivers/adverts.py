@@ -83,6 +83,15 @@ class AdvertDriver:
         """Tell whether a family claims it, without decoding it."""
         return bool(families_of(advert))
 
+    def is_muddled(self, advert: Advert) -> bool:
+        """Tell whether it holds earlier values beside the present ones.
+
+        Then only BlueZ's order says which are which, and one that comes back is not told of at all.
+        """
+        return len(advert.manufacturer_data) > 1 and any(
+            family.hides_company for family in families_of(advert)
+        )
+
     def needs(self, advert: Advert) -> Family | None:
         """Return the family whose library `feed` would have to import; None for none.
 

@@ -38,6 +38,7 @@ BUS_ERRORS: Final = (DBusFastError, OSError, EOFError, TimeoutError)
 
 _BLUEZ = "org.bluez"
 _ADAPTER = "org.bluez.Adapter1"
+_DEVICE = "org.bluez.Device1"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _OBJECTS = "org.freedesktop.DBus.ObjectManager"
 _DAEMON = "org.freedesktop.DBus"
@@ -93,6 +94,19 @@ class BluezAdapter:
                 await self._power_cycle()
         except (LinkError, *BUS_ERRORS) as exc:
             _log.debug("bluetooth: %s did not help: %s", remedy.value, exc)
+
+    async def forget(self, address: str) -> None:
+        """Have BlueZ forget what it heard of a device, unless it is connected or paired."""
+        try:
+            async with _system_bus() as bus:
+                path, _ = await self._find(bus)
+                device = f"{path}/dev_{address.replace(':', '_')}"
+                reply = await _call(bus, _BLUEZ, device, _PROPERTIES, "GetAll", "s", [_DEVICE])
+                its: dict[str, Variant] = reply.body[0]
+                if not any(name in its and its[name].value for name in ("Connected", "Paired")):
+                    await _call(bus, _BLUEZ, path, _ADAPTER, "RemoveDevice", "o", [device])
+        except (LinkError, *BUS_ERRORS) as exc:
+            _log.debug("bluetooth: %s is not forgotten: %s", address, exc)
 
     async def _power_cycle(self) -> None:
         async with _system_bus() as bus:

@@ -41,6 +41,9 @@ A_TURN: Final = 50
 TURN_S: Final = 0.005
 """Nor does a turn go on for longer: a sensor that is new costs as much as fifty that are known."""
 
+FORGET_S: Final = 1.0
+"""Least pause between two devices that BlueZ is to forget."""
+
 START_S: Final = 15.0
 STOP_S: Final = 10.0
 LAST_STOP_S: Final = 4.0
@@ -58,6 +61,9 @@ class Adapter(Protocol):
 
     async def mend(self, remedy: Remedy) -> None:
         """Try to bring it back."""
+
+    async def forget(self, address: str) -> None:
+        """Forget what was heard of a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,8 @@ class BleScanner:
         self._ladder = Ladder(options.mode, options.look_s, options.first_wait_s)
         self._waiting: deque[tuple[BLEDevice, AdvertisementData, float]] = deque(maxlen=MAX_WAITING)
         self._has_waiting = asyncio.Event()
+        self._to_forget = ""
+        self._has_to_forget = asyncio.Event()
         self._heard_s = 0.0
         self._no_passive = ""
         """Why it cannot be passive."""
@@ -132,8 +140,27 @@ class BleScanner:
         """Scan for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read(), name="adverts")
+            tasks.create_task(self._forget(), name="forget")
             await self._keep_scanning()
         raise AssertionError  # never reached
+
+    def forget(self, address: str) -> None:
+        """Have BlueZ forget what was heard of a device, where it keeps that beside what is heard.
+
+        In a passive scan it does; in an active one it is asked not to.
+        """
+        if self._adapter is not None and self._status.mode == "passive":
+            self._to_forget = address
+            self._has_to_forget.set()
+
+    async def _forget(self) -> NoReturn:
+        """Forget one at a time, whoever was named last: the others are named again."""
+        while True:
+            await self._has_to_forget.wait()
+            self._has_to_forget.clear()
+            if self._adapter is not None:
+                await self._adapter.forget(self._to_forget)
+            await asyncio.sleep(FORGET_S)
 
     async def _keep_scanning(self) -> NoReturn:
         while True:

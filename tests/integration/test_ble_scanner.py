@@ -122,6 +122,9 @@ class SickAdapter:
     async def mend(self, remedy: Remedy) -> None:
         self.remedies.append(remedy)
 
+    async def forget(self, address: str) -> None:
+        raise AssertionError(address)
+
 
 async def test_an_advert_is_heard_with_all_that_is_in_it() -> None:
     data = b"\x02\x01\x06" + b"\x07\x16\xd2\xfc" + BTHOME_25_DEGREES

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from dbus_fast import Variant
 
 from gateway.ble.service import Ble, BleOptions
 from gateway.clock import Clock
 from gateway.house import House
+from gateway.links.ble_adapter import BluezAdapter
 from gateway.model import Event, Readings, Sample, Value
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
@@ -20,6 +22,7 @@ from tests.support.bluez.adverts import FLAGS, MANUFACTURER, NAME, Heard, struct
 from tests.support.bluez.bleak_end import let_go_of_the_bus
 from tests.support.bluez.bluetoothd import Bluetoothd
 from tests.support.bluez.bus import PrivateBus
+from tests.support.bluez.remote import DEVICE
 from tests.support.fast_loop import run_at
 from tests.support.figures import Figures
 
@@ -72,8 +75,10 @@ class Sensors:
 
 
 @asynccontextmanager
-async def a_gateway(bluetoothd: Bluetoothd, folder: Path, clock: Clock) -> AsyncIterator[Sensors]:
-    """Run all that the gateway has for BLE, with an active scan."""
+async def a_gateway(
+    bluetoothd: Bluetoothd, folder: Path, clock: Clock, *, is_passive: bool = False
+) -> AsyncIterator[Sensors]:
+    """Run all that the gateway has for BLE."""
     sensors = Sensors(bluetoothd)
     house = House(
         book=DeliveryBook(),
@@ -85,7 +90,7 @@ async def a_gateway(bluetoothd: Bluetoothd, folder: Path, clock: Clock) -> Async
         forget_link=lambda _name: None,
         on_change=lambda: None,
     )
-    ble = Ble(BleOptions(folder / "joined.json", is_passive=False), house)
+    ble = Ble(BleOptions(folder / "joined.json", is_passive=is_passive), house)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(ble.run())
         try:
@@ -149,17 +154,39 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGESIZE") / 1e6
 
 
-def test_a_value_that_comes_back_is_read_again(bus: PrivateBus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_passive", [False, True], ids=["active", "passive"])
+def test_a_value_that_comes_back_is_read_again(
+    bus: PrivateBus, tmp_path: Path, *, is_passive: bool
+) -> None:
     async def main(clock: Clock) -> list[Mapping[str, Value]]:
         bluetoothd = Bluetoothd(bus.address)
         async with bluetoothd.running():
-            async with a_gateway(bluetoothd, tmp_path, clock) as sensors:
+            async with a_gateway(bluetoothd, tmp_path, clock, is_passive=is_passive) as sensors:
                 for temperature_c in (20.44, 20.45, 20.44, 20.46):
                     await sensors.until_read(inkbird(temperature_c), "temperature", temperature_c)
                     await asyncio.sleep(REPEAT_S)
             await let_go_of_the_bus()
             return sensors.read
 
-    read = run_at(SPEED, main)
+    read = run_at(100.0, main)
 
     assert [each["temperature"] for each in read] == [20.44, 20.45, 20.44, 20.46]
+
+
+@pytest.mark.parametrize("what", ["Connected", "Paired"])
+async def test_who_is_connected_or_paired_is_not_forgotten(
+    what: str, bluetoothd: Bluetoothd, tmp_path: Path
+) -> None:
+    heard, adapter = inkbird(20.44), BluezAdapter("")
+    assert bluetoothd.adapter is not None
+    path = f"{bluetoothd.adapter.path}/dev_{heard.address.replace(':', '_')}"
+
+    async with a_gateway(bluetoothd, tmp_path, Clock()) as sensors:
+        await sensors.until_read(heard, "temperature", 20.44)
+        bluetoothd.objects.change(path, DEVICE, {what: Variant("b", True)})
+        await adapter.forget(heard.address)
+        assert bluetoothd.calls["RemoveDevice"] == 0
+        bluetoothd.objects.change(path, DEVICE, {what: Variant("b", False)})
+        await adapter.forget(heard.address)
+
+    assert bluetoothd.calls["RemoveDevice"] == 1
