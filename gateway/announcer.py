@@ -151,7 +151,8 @@ class Announcer:
         self._states_due.pop(key, None)
         self._told.pop(key, None)
         self._cadences.forget(key)
-        self._board.retain_at(self._site.discovery_topic(key), None)
+        if self._is_enabled:
+            self._board.retain_at(self._site.discovery_topic(key), None)
 
     def reconfigure(self, prefix: str, *, is_enabled: bool) -> None:
         """Announce elsewhere, begin to, or take everything back.

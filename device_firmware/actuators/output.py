@@ -1,7 +1,8 @@
 # A digital output: an LED, a valve, a transistor.
 #
 # config: {"name": "led", "pin": 2}; "title" for people; "active_low"; "start": state at boot (the
-# safe one, or off); "safe": state when the link is lost (true, false, or null: as it is).
+# safe one, or off); "safe": state when the link is lost (true, false, or null: as it is);
+# "device_class": Home Assistant's (outlet, switch).
 
 
 def as_switch(name, value):
@@ -20,6 +21,7 @@ class Actuator:
 
         self.key = config["name"]
         self._title = config.get("title", self.key)
+        self._class = config.get("device_class")
         self._active_low = bool(config.get("active_low", False))
         self._safe = config.get("safe")
         if self._safe not in (True, False, None):
@@ -29,7 +31,10 @@ class Actuator:
         self._pin = Pin(config["pin"], Pin.OUT, value=self.state != self._active_low)
 
     def describe(self):
-        return {"k": self.key, "n": self._title, "t": self.kind, "state": self.state}
+        said = {"k": self.key, "n": self._title, "t": self.kind, "state": self.state}
+        if self._class:
+            said["dc"] = self._class
+        return said
 
     def set(self, value):
         self._write(as_switch(self.key, value))

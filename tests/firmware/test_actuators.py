@@ -31,6 +31,12 @@ say([a.key, a.kind, a.describe(), steps])
     assert steps == [[True, 1], [False, 0], [True, 1], [False, 0], [True, 1], [False, 0]]
 
 
+def test_output_says_its_class_if_it_has_one(host: Host) -> None:
+    script = "say(actuator('output', {'name': 'a', 'pin': 2, 'device_class': 'outlet'}).describe())"
+
+    assert host.said(_PRELUDE + script)["dc"] == "outlet"
+
+
 def test_active_low_output_starts_without_a_pulse(host: Host) -> None:
     script = """
 levels = []

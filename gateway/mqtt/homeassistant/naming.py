@@ -7,9 +7,6 @@ from typing import Final, TypeAlias
 Component: TypeAlias = dict[str, object]
 """One entity of a discovery payload."""
 
-MAX_PREFIX: Final = 128
-"""Longest discovery prefix, in characters."""
-
 _WRITTEN: Final = {
     "rssi": "RSSI",
     "co2": "CO2",
