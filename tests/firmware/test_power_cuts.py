@@ -9,11 +9,11 @@ import pytest
 
 from tests.firmware.board_process import Bench, BoardProcess
 from tests.firmware.model_gateway import HELLO, STREAM, ModelGateway
-from tests.firmware.test_resets import PRODUCING, produced, producing
+from tests.firmware.test_resets import PRODUCING, produced, producing, producing_firmware
 
-__all__ = ["producing"]  # a fixture
+__all__ = ["producing", "producing_firmware"]  # fixtures
 
-FAST = {**PRODUCING, "interval_ms": 2}
+FAST = {**PRODUCING, "interval_ms": 1}
 
 
 def files(flash: Path) -> list[str]:

@@ -36,13 +36,19 @@ class Sensor:
 """
 
 
-@pytest.fixture
-def producing(every_bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """Return a bench whose boards have a sensor that knows what it produced."""
+@pytest.fixture(scope="module")
+def producing_firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return firmware with that sensor: one folder, so that CPython compiles it once."""
     firmware = tmp_path_factory.mktemp("firmware") / "device_firmware"
-    shutil.copytree(FIRMWARE, firmware, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(FIRMWARE, firmware)
     (firmware / "sensors" / "producing.py").write_text(SENSOR)
-    return replace(every_bench, firmware=firmware)
+    return firmware
+
+
+@pytest.fixture
+def producing(every_bench: Bench, producing_firmware: Path) -> Bench:
+    """Return a bench whose boards have a sensor that knows what it produced."""
+    return replace(every_bench, firmware=producing_firmware)
 
 
 def produced(flash: Path) -> int:

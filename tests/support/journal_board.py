@@ -163,7 +163,7 @@ class JournalBoard:
 
 def firmware_with_journal(folder: Path) -> Path:
     """Copy the firmware into `folder`, with the sensor; return that folder."""
-    shutil.copytree(firmware_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(firmware_folder(), folder)
     (folder / "sensors" / "journal.py").write_text(_SENSOR)
     (folder / "actuators" / "journal.py").write_text(_ACTUATOR)
     return folder
