@@ -34,14 +34,14 @@ class AllLinks:
 
     async def run(self) -> NoReturn:
         """Serve whoever is there, for ever."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
                 self._begin_ports()
                 self._begin_radio()
                 await asyncio.Event().wait()
-        finally:
-            self._tasks = None
+            finally:
+                self._tasks = None  # a group that is ending takes no tasks any more
         raise AssertionError  # never reached
 
     def hold(self, *, paused: bool) -> None:

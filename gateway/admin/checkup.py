@@ -39,6 +39,11 @@ def _of_disk(status: Status) -> Iterator[str]:
 def _of_links(status: Status) -> Iterator[str]:
     lost = [link.name for link in status.links.values() if link.state == "lost"]
     yield from _named("link", "lost, and tried again", lost)
+    # Boards on the radio, of which the signal is known, are connected to only when there is need.
+    closed = [
+        link.name for link in status.links.values() if link.state == "closed" and link.rssi is None
+    ]
+    yield from _named("link", "cannot be opened, and is tried again; the log says why", closed)
     for problem in sorted({each.problem for each in status.devices.values() if each.problem}):
         devices = [each.device for each in status.devices.values() if each.problem == problem]
         yield from _named("device", problem.replace("_", " "), devices)

@@ -4,7 +4,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -63,7 +63,8 @@ class Diagnostics:
         Raises:
             RequestError: it is too large, and the disk is full or fails.
         """
-        document = gather(self._sources)
+        versions: dict[str, str] = await Call(_versions).result()
+        document = {"versions": versions, **gather(self._sources)}
         text = json.dumps(document, ensure_ascii=False, default=str)
         content = text.encode("utf-8", "replace")
         if len(content) <= MAX_ANSWER_BYTES:
@@ -85,10 +86,9 @@ class Diagnostics:
 
 
 def gather(sources: Sources) -> dict[str, object]:
-    """Return what there is to tell, as JSON knows it."""
+    """Return what there is to tell of the gateway, as JSON knows it."""
     status = sources.status
     return {
-        "versions": _versions(),
         "problems": problems_of(status),
         "settings": sources.settings(),
         "health": json.loads(sources.health()),
@@ -98,7 +98,9 @@ def gather(sources: Sources) -> dict[str, object]:
     }
 
 
+@cache
 def _versions() -> dict[str, str]:
+    """Return what the gateway stands on; to find it out takes 10 ms and reads many files."""
     found = {"edge-gateway": __version__, "python": platform.python_version()}
     found["machine"] = f"{platform.system()} {platform.release()} ({platform.machine()})"
     for name in _LIBRARIES:

@@ -57,12 +57,12 @@ class Intervals:
 
     async def run(self) -> NoReturn:
         """Tell boards, as they come, for ever."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
                 await asyncio.Event().wait()
-        finally:
-            self._tasks = None
+            finally:
+                self._tasks = None  # a group that is ending takes no tasks any more
         raise AssertionError  # never reached
 
     def ready(self, link: str, device: str, life: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,13 @@ from typing import Any, Final, NoReturn, Protocol
 from gateway.errors import GatewayError, RequestError
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.incoming import Handler, Incoming
-from gateway.requests.admin import AdminRequest, Transaction, read_admin, transaction_of
+from gateway.requests.admin import (
+    REQUESTS,
+    AdminRequest,
+    Transaction,
+    read_admin,
+    transaction_of,
+)
 from gateway.requests.response_topic import refusal_of
 
 _log = logging.getLogger(__name__)
@@ -26,9 +31,8 @@ broker and back included."""
 _REMEMBERED: Final = 32
 """Requests that are known again when the broker delivers them a second time."""
 
-_LEVEL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _UNKNOWN: Final = "unknown"
-"""Last level of the answer to a verb that would make a bad topic."""
+"""Last level of the answer to a verb there is not; `response/set` would be a device's command."""
 
 
 class Mail(Protocol):
@@ -88,12 +92,12 @@ class Admin:
     async def run(self, verbs: Mapping[str, Verb]) -> NoReturn:
         """Do what is asked for, for ever."""
         self._verbs = verbs
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
                 await asyncio.Event().wait()
-        finally:
-            self._tasks = None
+            finally:
+                self._tasks = None  # a group that is ending takes no tasks any more
         raise AssertionError  # never reached
 
     def _take(self, message: Incoming) -> None:
@@ -164,8 +168,7 @@ class Admin:
 
     def _answer(self, message: Incoming, verb: str, payload: bytes) -> None:
         """Answer where everybody can see it, and where the sender wants it."""
-        level = verb if _LEVEL.fullmatch(verb) else _UNKNOWN
-        topic = f"{self._base}/{topics.response(level)}"
+        topic = f"{self._base}/{topics.response(verb if verb in REQUESTS else _UNKNOWN)}"
         wanted = message.response_topic
         if wanted != topic:
             self._mail.send(topic, payload)

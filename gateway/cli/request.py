@@ -104,12 +104,20 @@ def execute(arguments: argparse.Namespace) -> int:
     run_until_stopped(ask())
     if not answers:
         return FAILED  # stopped by a signal
-    (answer,) = answers
+    return show(answers[0])
+
+
+def show(answer: Mapping[str, Any]) -> int:
+    """Print what was answered, and return the exit code.
+
+    Raises:
+        RequestError: it was not done.
+    """
     if answer.get("status") != "ok":
         raise RequestError(str(answer.get("error", "the answer says nothing")))
     found = answer.get("data")
     print(json.dumps(found, indent=2, ensure_ascii=False))
-    is_ill = verb == "health_check" and isinstance(found, dict) and not found.get("healthy")
+    is_ill = isinstance(found, dict) and found.get("healthy") is False
     return FAILED if is_ill else OK
 
 

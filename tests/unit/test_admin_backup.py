@@ -12,13 +12,15 @@ import pytest
 
 from gateway.admin.backup import MANIFEST, BackupParts, Backups, DatabasePart
 from gateway.admin.kept_files import KEPT
+from gateway.clock import TimeBase
 from gateway.errors import RequestError, StoreError
 from gateway.links.threads import Call
 from gateway.requests.admin import BackupRequest
 from gateway.store import database, registry
 from gateway.store.database import Database
-from gateway.store.rows import Row
+from gateway.store.rows import Moment, Row
 from gateway.store.state_database import StateDatabase
+from gateway.store.store import Limits, Store
 
 ASKED = BackupRequest()
 
@@ -125,7 +127,7 @@ async def test_the_state_database_can_be_used_where_it_is_unpacked(
     site: Site, tmp_path: Path
 ) -> None:
     state = StateDatabase(site.state)
-    state.write([registry.put_devices({"shed": {"level": "garden"}})])
+    state.write([registry.put_devices({"shed": lambda: {"level": "garden"}})])
 
     async def copy(to: Path) -> None:
         await Call(partial(state.copy_to, to)).result()
@@ -211,3 +213,19 @@ async def test_a_disk_that_is_nearly_full_is_left_to_the_gateway(site: Site) -> 
         await backups.make(ASKED)
 
     assert site.left() == []
+
+
+async def test_a_gateway_begins_anew_with_what_is_in_the_outbox_of_a_backup(
+    site: Site, tmp_path: Path
+) -> None:
+    with Database(site.outbox) as outbox:
+        outbox.write([row(1), row(2)], (), {})
+        made: dict[str, Any] = await site.backups().make(ASKED)
+    unpack(made, tmp_path / "new")
+
+    store = Store(tmp_path / "new" / "outbox.db", Limits())
+    assert store.open_ledger() == []
+    opened = store.open(Moment(99, TimeBase(0.0, "synced"), 10.0))
+    store.close()
+
+    assert [(stock.device, stock.records) for stock in opened.stock] == [("shed", 2)]

@@ -16,6 +16,7 @@ from gateway.devices import Devices
 from gateway.errors import RequestError
 from gateway.model import Description, Gone
 from gateway.mqtt.names import Names
+from gateway.protocol.fields import Json
 from gateway.protocol.session_events import Outcome
 from gateway.requests.admin import OptionsRequest, RestartRequest
 from gateway.status import Status
@@ -37,8 +38,8 @@ class Boards:
         self,
         device: str,
         name: str,
-        arguments: Any = None,
-        expires_s: float = 0.0,  # noqa: ANN401 - JSON
+        arguments: Json = None,
+        expires_s: float = 0.0,
     ) -> End:
         del expires_s
         self.asked.append((device, name, arguments))

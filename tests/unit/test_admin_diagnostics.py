@@ -37,6 +37,8 @@ def test_each_problem_is_told_in_words() -> None:
     status.store.state, status.store.error = "failing", "/x/outbox.db: disk full"
     status.state.state = "opening"
     status.link("ttyUSB1").state = "lost"
+    status.link("ttyUSB2").state = "closed"
+    status.link("A4:C1:38:12:34:56").rssi = -70  # a board that is not connected just now
     status.device("bath").problem = "needs_key"
     status.radio.state, status.radio.reason = "recovering", "InProgress"
     for _ in range(100):
@@ -48,6 +50,7 @@ def test_each_problem_is_told_in_words() -> None:
         "outbox: /x/outbox.db: disk full",
         "state database: still being opened",
         "link ttyUSB1: lost, and tried again",
+        "link ttyUSB2: cannot be opened, and is tried again; the log says why",
         "device bath: needs key",
         "radio: it does not scan: InProgress",
         "machine: too slow: the loop is 0.50 s late once in a hundred times",

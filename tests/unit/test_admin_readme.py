@@ -27,6 +27,7 @@ from gateway.model import Description
 from gateway.mqtt import payloads
 from gateway.mqtt.names import Names
 from gateway.mqtt.paho_packets import MAX_INCOMING_BYTES
+from gateway.protocol.fields import Json
 from gateway.protocol.session_events import Outcome
 from gateway.reload import Reloaded
 from gateway.requests.admin import MAX_LISTED, MAX_PAYLOAD_BYTES, REQUESTS, read_admin
@@ -61,8 +62,8 @@ class Boards:
         self,
         device: str,
         name: str,
-        arguments: Any = None,
-        expires_s: float = 0.0,  # noqa: ANN401 - JSON
+        arguments: Json = None,
+        expires_s: float = 0.0,
     ) -> End:
         del device, name, arguments, expires_s
         return End(Outcome.DONE)

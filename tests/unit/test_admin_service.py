@@ -142,7 +142,8 @@ async def test_an_answer_is_never_written_where_only_the_gateway_writes(topic: s
     ("verb", "payload", "more", "level", "error"),
     [
         ("reload", b"{", {}, "reload", "expected a JSON object"),
-        ("relod", b"", {}, "relod", "unknown request `relod`: did you mean `reload`?"),
+        ("relod", b"", {}, "unknown", "unknown request `relod`: did you mean `reload`?"),
+        ("set", b"", {}, "unknown", "unknown request `set`: there are devices, "),
         ("Re load", b"", {}, "unknown", "unknown request `Re load`: did you mean `reload`?"),
         ("", b"", {}, "unknown", "unknown request ``: there are devices, "),
         ("reload", {"transaction": 5, "x": 1}, {}, "reload", 'unknown key "x"'),

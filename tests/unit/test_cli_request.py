@@ -6,8 +6,8 @@ import json
 import pytest
 
 from gateway.cli import request
-from gateway.cli.request import payload_of
-from gateway.errors import ConfigError
+from gateway.cli.request import payload_of, show
+from gateway.errors import ConfigError, RequestError
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,26 @@ def test_who_only_says_where_is_who_the_configuration_says() -> None:
         "mqtt": {"host": "b", "port": 1884, "base_topic": "x"},
         "gateway": {"name": "attic"},
     }
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        ({"device": "grün"}, 0),
+        ({"healthy": True, "problems": []}, 0),
+        ({"healthy": False, "problems": ["broker: no"]}, 1),
+        (None, 0),
+    ],
+)
+def test_what_is_answered_is_printed(
+    capsys: pytest.CaptureFixture[str], found: object, code: int
+) -> None:
+    assert show({"status": "ok", "data": found}) == code
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def test_what_was_not_done_is_an_error() -> None:
+    with pytest.raises(RequestError, match="there is no device"):
+        show({"status": "error", "error": "there is no device"})
+    with pytest.raises(RequestError, match="says nothing"):
+        show({})
