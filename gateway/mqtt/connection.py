@@ -7,8 +7,9 @@ costs 130-180 us a message against 60-75 us for paho's `publish` with one `on_pu
 Messages that arrive bypass aiomqtt's queue, which drops what is too much, and are confirmed when
 their taker says so, not when they were read. Why `PahoSocket` serves the socket is told there.
 
-Only `aiomqtt.Client._client` is private; tests/integration/test_mqtt_connection.py pins what is
-expected of it. All callbacks run in the loop's thread.
+Private are `aiomqtt.Client._client`, and paho's `_handle_publish` and `_in_packet`, as paho ends
+the connection at a text that it cannot read; tests/integration/test_mqtt_connection.py pins what is
+expected of them. All callbacks run in the loop's thread.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from paho.mqtt.client import (
     DisconnectFlags,
     MQTTMessage,
 )
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -35,8 +37,10 @@ from gateway.errors import LinkError
 from gateway.mqtt.failures import MESSAGE_REFUSALS, NO_QOS_1, NO_RETAIN, REFUSALS, explain
 from gateway.mqtt.incoming import Listener
 from gateway.mqtt.paho_packets import (
+    UNREADABLE,
     connect_properties,
     incoming,
+    publish_head,
     publish_properties,
     subscriptions,
 )
@@ -161,6 +165,8 @@ class Connection:
         self._paho.on_disconnect = self._on_disconnect
         self._paho.on_publish = self._on_publish
         self._paho.on_message = self._on_message
+        self._read_publish = self._paho._handle_publish  # noqa: SLF001 - as above
+        self._paho._handle_publish = self._on_publish_packet  # type: ignore[method-assign]  # noqa: SLF001 - as above
         self._paho.manual_ack_set(True)
         self._paho.on_socket_open = self._socket.on_open
         self._paho.on_socket_close = self._socket.on_close
@@ -338,6 +344,21 @@ class Connection:
         _properties: Properties,
     ) -> None:
         self._acks.append((packet_id, reason.value))
+
+    def _on_publish_packet(self) -> MQTTErrorCode:
+        """Read a PUBLISH; confirm and drop what paho cannot read.
+
+        A broker may let through what paho refuses, such as U+FEFF in a user property. Not confirmed
+        it would come again on each connection, and end each.
+        """
+        packet = self._paho._in_packet  # noqa: SLF001 - see the module's docstring
+        command, content = packet["command"], bytes(packet["packet"])
+        try:
+            return self._read_publish()
+        except UNREADABLE as exc:
+            topic, packet_id = publish_head(command, content)
+            self._listener.drop(topic, str(exc))
+            return self._paho.ack(packet_id, 1) if packet_id else MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _on_message(self, client: "PahoClient", _userdata: object, message: MQTTMessage) -> None:
         def confirm() -> None:

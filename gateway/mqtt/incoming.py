@@ -42,19 +42,25 @@ def _ignore() -> None:
     """Do nothing."""
 
 
+def _ignore_drop(_topic: str, _reason: str) -> None:
+    """Do nothing."""
+
+
 class Listener(NamedTuple):
     """Who hears what comes on a connection."""
 
     take: Handler
     begin_session: Callable[[], None] = _ignore
     """Called before the first message if the broker remembers nothing, not even packet ids."""
+    drop: Callable[[str, str], None] = _ignore_drop
+    """Called with topic and reason for a message that cannot be read, and is confirmed."""
 
 
 class Inbox:
     """Which topics are subscribed to, and who takes what arrives on them."""
 
     def __init__(self, counts: Counter[str]) -> None:
-        """`messages_taken`, `messages_failed` and `messages_unwanted` are counted in `counts`."""
+        """Count in `counts` what becomes of messages, as `messages_...`: README.md lists them."""
         self._counts = counts
         self._handlers: list[tuple[tuple[str, ...], Handler]] = []
 
@@ -86,6 +92,17 @@ class Inbox:
                 return
         self._counts["messages_unwanted"] += 1  # a subscription of an earlier version's session
         message.done()
+
+    def drop(self, topic: str, reason: str) -> None:
+        """Note a message that could not be read; what it asked for is not done."""
+        if not self._counts["messages_unreadable"]:
+            _log.warning(
+                "a message on %.200r cannot be read, and has no effect: %s (further ones are only "
+                "counted)",
+                topic,
+                reason,
+            )
+        self._counts["messages_unreadable"] += 1
 
     def _failed(self, message: Incoming, error: Exception) -> None:
         if not self._counts["messages_failed"]:

@@ -1,8 +1,10 @@
 """What paho's packets carry besides topic and payload."""
 
+import struct
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
+from paho.mqtt import MQTTException
 from paho.mqtt.client import MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -18,6 +20,9 @@ MAX_INCOMING_BYTES = 64 * 1024
 SESSION_EXPIRY_S = 60
 """How long the broker keeps for us what arrives while we are away (MQTT 5 only): a gateway that is
 restarted gets it, one that comes back an hour later does not switch a pump that was meant then."""
+
+UNREADABLE: Final = (MQTTException, ValueError, LookupError, struct.error)
+"""What paho raises at a PUBLISH that it cannot read."""
 
 
 def connect_properties(version: Version) -> Properties | None:
@@ -68,3 +73,18 @@ def incoming(message: MQTTMessage, confirm: Callable[[], None]) -> Incoming | No
         correlation=getattr(properties, "CorrelationData", None),
         expires_s=None if expires_s is None else float(expires_s),
     )
+
+
+def publish_head(command: int, packet: bytes) -> tuple[str, int]:
+    """Return topic and packet identifier of a PUBLISH that paho cannot read; 0 if it has none.
+
+    Raises:
+        ValueError: that is no PUBLISH at all: it is the broker's fault.
+    """
+    qos = (command >> 1) & 3
+    size = int.from_bytes(packet[:2], "big")
+    behind = packet[2 + size : 4 + size]
+    if qos > 1 or (qos and len(behind) < 2):  # noqa: PLR2004 - bytes of an identifier
+        raise ValueError("a PUBLISH without packet identifier, or of a QoS not asked for")
+    topic = packet[2 : 2 + size].decode(errors="replace")
+    return topic, int.from_bytes(behind, "big") if qos else 0

@@ -234,7 +234,7 @@ class Publisher:
                 self._settings,
                 self._client_id,
                 will,
-                Listener(self._inbox.take, self.on_new_session),
+                Listener(self._inbox.take, self.on_new_session, self._inbox.drop),
             )
         except LinkError as exc:
             raise LinkError(f"{self._settings.address}: {exc}") from exc

@@ -90,6 +90,8 @@ async def test_aiomqtt_is_still_what_the_connection_was_written_for() -> None:
         assert getattr(inner, f"on_socket_{name}") is not None, f"{hint} (on_socket_{name})"
     for name in ("publish", "loop_read", "loop_write", "loop_misc", "want_write", "socket"):
         assert callable(getattr(inner, name)), f"{hint} ({name})"
+    assert callable(inner._handle_publish), hint  # noqa: SLF001 - as above
+    assert {"command", "packet"} <= inner._in_packet.keys(), hint  # noqa: SLF001 - as above
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])

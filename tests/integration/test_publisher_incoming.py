@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import aiomqtt
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from gateway.backoff import Backoff
 from gateway.clock import Clock
@@ -83,6 +85,38 @@ async def test_a_message_is_the_broker_s_until_it_is_done(broker: Broker) -> Non
 
         assert (again.payload, again.is_again, again.packet_id) == (b"one", True, first.packet_id)
         assert (await heard.get()).payload == b"two"
+
+
+@pytest.mark.parametrize("is_retained", [False, True])
+async def test_a_message_that_the_library_cannot_read_is_dropped_and_does_not_come_again(
+    broker: Broker, is_retained: bool
+) -> None:
+    heard: asyncio.Queue[Incoming] = asyncio.Queue()
+    status = Status()
+    publisher = publisher_for(broker.host, broker.port, status)
+    publisher.subscribe([f"{BASE}/+/set"], heard.put_nowait)
+    async with running(publisher), Subscriber(broker.host, broker.port, f"{BASE}/status") as seen:
+        await seen.wait_for(lambda messages: messages)  # it has subscribed before it says so
+        odd = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        odd.UserProperty = ("note", "\ufeffU+FEFF is a character that MQTT 5, 1.5.4 allows")
+        v5 = aiomqtt.ProtocolVersion.V5
+        async with aiomqtt.Client(broker.host, broker.port, protocol=v5) as other:
+            topic = f"{BASE}/pump/set"
+            await other.publish(topic, b"odd", qos=1, retain=is_retained, properties=odd)
+            await other.publish(f"{BASE}/tap/set", b"even", qos=1)
+        even = await heard.get()
+
+        assert even.payload == b"even"
+        assert status.broker.connects == 1
+        assert status.counts["messages_unreadable"] == 1
+
+        even.done()
+        await asyncio.to_thread(broker.stop)
+        await asyncio.to_thread(broker.start)
+        await command(broker, b"after")
+
+        assert (await heard.get()).payload == b"after"
+        assert status.counts["messages_unreadable"] == 1 + is_retained  # it had been confirmed
 
 
 async def test_an_answer_waits_for_the_broker_and_is_told_when_it_has_it(broker: Broker) -> None:
