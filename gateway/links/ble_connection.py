@@ -253,7 +253,7 @@ class BleLink:
         if not self._has_spoken.is_set():
             self._turns.begin(turn, self._options.say_s)
         await turn.over.wait()
-        if not self.has_joined:
+        if not self._has_spoken.is_set():
             conversation.fail(LinkError("did not say who it is"))
             return
         self._is_turn_over = self._is_near = True

@@ -191,6 +191,30 @@ async def test_who_does_not_connect_holds_the_last_slot_for_a_while_only(
     assert central.numbers["healthy"] == list(range(100))
 
 
+async def test_who_says_nothing_while_others_wait_has_failed(radio: VirtualRadio) -> None:
+    mute = RadioBoard(radio.air, "mute", address(1), illness=Illness(is_mute=True))
+    healthy = RadioBoard(radio.air, "healthy", address(2))
+    options = GattOptions(say_s=0.2, silence_s=PATIENCE_S)
+
+    async with (
+        boards_on_air(mute, healthy),
+        central_on(
+            radio.hci_address,
+            slots=1,
+            turn_s=0.1,
+            options=options,
+            known={mute.address, healthy.address},
+        ) as central,
+    ):
+        await central.until(
+            lambda: address(1) in central.backoffs and central.backoffs[address(1)].attempt
+        )
+        healthy.produce(50)
+        await central.until_delivered("healthy", 50)
+
+    assert central.numbers["healthy"] == list(range(50))
+
+
 async def test_more_boards_than_slots_take_turns_and_none_is_gone(radio: VirtualRadio) -> None:
     boards = [RadioBoard(radio.air, f"board-{number}", address(number)) for number in range(4)]
 
