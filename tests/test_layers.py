@@ -1,6 +1,7 @@
 """The picture of the layers in CONTRIBUTING.md, checked."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,7 @@ SETTINGS_READERS = {"app", "operation", "wiring", "reload", "cli", "config", "__
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
+@cache
 def imported_names(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
