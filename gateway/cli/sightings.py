@@ -6,18 +6,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from gateway.ble.boards import Boards
+from gateway.ble.boards import Boards, waiting_there
 from gateway.clock import Clock
 from gateway.drivers.advert import Advert
 from gateway.drivers.adverts import AdvertDriver
 from gateway.drivers.text_device import printable
 from gateway.model import Event, Readings, Sample, Seen, Value
+from gateway.protocol.waiting import MANY
 
 MAX_SIGHTINGS: Final = 4096
 """Devices remembered; the one that was not heard for longest makes room."""
-
-_SLEEPY_COMPANY = 0xFFFF
-_MANY = 255
 
 
 class Kind(Enum):
@@ -122,8 +120,9 @@ def _note(advert: Advert, kind: Kind) -> str:
         companies = ", ".join(f"company {company:04x}" for company in advert.manufacturer_data)
         services = ", ".join(f"service {uuid[4:8]}" for uuid in advert.service_data)
         return ", ".join(filter(None, (companies, services)))
-    waiting = advert.manufacturer_data.get(_SLEEPY_COMPANY, b"")[:1]
-    if not waiting:
+    waiting = waiting_there(advert)
+    if waiting is None:
         return "edge-gateway board"
-    count = f"{_MANY} or more" if waiting[0] == _MANY else str(waiting[0])
-    return f"edge-gateway board that sleeps; {count} samples wait there"
+    board = "edge-gateway board that sleeps" if waiting.is_brief else "edge-gateway board"
+    count = f"{MANY} or more" if waiting.samples == MANY else str(waiting.samples)
+    return f"{board}; {count} samples wait there"

@@ -54,7 +54,7 @@ RUUVI = air(
 )
 BOARD = air("AA:BB:CC:00:00:01", ad(0x07, BOARD_SERVICE), "greenhouse")
 SLEEPY = air(
-    "AA:BB:CC:00:00:02", ad(0xFF, b"\xff\xff\x07\x00") + service_data("fcd2", "44000102ca09")
+    "AA:BB:CC:00:00:02", ad(0xFF, b"\xff\xff\x07\x02") + service_data("fcd2", "44000102ca09")
 )
 PHONE = air("5A:00:00:00:00:03", ad(0xFF, bytes.fromhex("4c0010050b1c8a4cd1")))
 EVERYBODY = (PHONE, PLAIN, SEALED, RUUVI, BOARD, SLEEPY)
@@ -127,7 +127,9 @@ def test_who_is_heard_is_told_line_by_line_with_signal_and_values(keys: str) -> 
     assert re.search(r"sensor  ruuvitag_884f .*temperature=24.3 °C humidity=53.49 %", text)
     assert re.search(r"board   greenhouse .*edge-gateway board$", text, re.MULTILINE)
     assert re.search(
-        r"board   bthome_0002 .*7 samples wait there; temperature=25.06 °C$", text, re.MULTILINE
+        r"board   bthome_0002 .*that sleeps; 7 samples wait there; temperature=25.06 °C$",
+        text,
+        re.MULTILINE,
     )
     assert "5A:00:00:00:00:03" not in text + done.out
     assert done.err == "2 boards, 3 sensors, 1 unknown (--all shows them)\n"
