@@ -202,6 +202,12 @@ def health(  # noqa: PLR0913 - each keyword is one measurement
                     "failures": status.store.failures,
                 },
             },
+            "registry": {
+                "state": status.state.state,
+                **_given({"error": status.state.error}),
+                "commits": status.state.commits,
+                "failures": status.state.failures,
+            },
             "broker": {
                 "connects": status.broker.connects,
                 "in_flight": status.broker.in_flight,

@@ -288,6 +288,7 @@ def test_health_counts_what_the_status_board_knows() -> None:
         "oldest_age_s": 0.5,
         "store": {"state": "off", "bytes": 0, "stored": 0, "commits": 0, "failures": 0},
     }
+    assert document["registry"] == {"state": "off", "commits": 0, "failures": 0}
     assert document["devices"] == {"total": 2, "online": 1}
     assert document["counts"] == {"samples_received": 12}
     assert document["latency_s"]["count"] == 1
