@@ -6,9 +6,9 @@ knows the exact topics, and what their payloads must say.
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,9 @@ deeds = st.tuples(
 
 def is_clear(declared: Mapping[str, tuple[str, bool]]) -> bool:
     """Tell whether a configuration passes: no two devices of it have the same topics."""
-    levels = [name.lower() or key for key, (name, _) in declared.items()]
-    return len({*levels}) == len(levels)
+    levels = {key: name.lower() or key for key, (name, _) in declared.items()}
+    are_unique = len({*levels.values()}) == len(levels)
+    return are_unique and all(each == key or each not in levels for key, each in levels.items())
 
 
 declarations = st.dictionaries(
@@ -213,11 +214,11 @@ class Ghosts(RuleBasedStateMachine):
         why_not = self.gateway.ask("rename", key=key, name=name)
         declared_name, _ = self.declared.get(key, ("", True))
         level = LEVELS.get(name, key)
-        is_taken = any(
-            other.key != key and level in {other.level, other.key} for other in self.boards.values()
-        ) or any(
-            LEVELS.get(given, given) == level for k, (given, _) in self.declared.items() if k != key
-        )
+        taken = {each for b in self.boards.values() if b.key != key for each in (b.key, b.level)}
+        for other, (given, _) in self.declared.items():
+            if other != key and given:  # its place is kept, whether it is there or not
+                taken |= {other, LEVELS.get(given, given.lower())}
+        is_taken = level in taken
         if name:
             assert bool(why_not) == (bool(declared_name) or is_taken), why_not
         if not why_not:
@@ -283,7 +284,8 @@ class Ghosts(RuleBasedStateMachine):
         self.kill()
         self.base = base
         self.hatch()
-        self.take_up_what_survived({key: Board(key, key, "", ["pressure"], {"lamp": True})})
+        described = Board(key, key, "", ["pressure"], {"lamp": True})
+        self.take_up_what_survived([self.snapshot(), {key: described}])
 
     @rule(forgets=st.booleans(), is_killed=st.booleans(), meanwhile=st.lists(deeds, max_size=2))
     def the_broker_is_restarted(
@@ -291,6 +293,7 @@ class Ghosts(RuleBasedStateMachine):
     ) -> None:
         self.connects = self.gateway.ask("connects") + 1
         self.broker.stop()
+        possible = [self.snapshot()]
         for deed, key, name in meanwhile:
             match deed:
                 case "seen":
@@ -301,7 +304,7 @@ class Ghosts(RuleBasedStateMachine):
                     self.somebody_renames(key, name)
                 case "remove":
                     self.somebody_removes(key)
-        before = {**self.boards}
+            possible.append(self.snapshot())
         if is_killed:
             self.kill()
         if forgets:
@@ -310,7 +313,7 @@ class Ghosts(RuleBasedStateMachine):
         self.broker.start()
         if is_killed:
             self.hatch()
-            self.take_up_what_survived(before)
+            self.take_up_what_survived(possible)
 
     # ---- the model ----
 
@@ -319,19 +322,20 @@ class Ghosts(RuleBasedStateMachine):
         self.gateway.kill()
         self.world.kills += 1
 
-    def take_up_what_survived(self, possible: Mapping[str, Board]) -> None:
-        """Learn what of the last deeds is on the disk; `possible` has boards there may be."""
+    def snapshot(self) -> dict[str, Board]:
+        return {key: replace(board) for key, board in self.boards.items()}
+
+    def take_up_what_survived(self, possible: Sequence[Mapping[str, Board]]) -> None:
+        """Learn what of the last deeds is on the disk: one of the boards there may have been."""
         self.is_vague = True
-        known = self.gateway.ask("known")
-        assert known.keys() <= self.boards.keys() | possible.keys()
         boards = {}
-        for key, entry in known.items():
-            candidates = [each[key] for each in (self.boards, possible) if key in each]
+        for key, entry in self.gateway.ask("known").items():
             board = boards[key] = next(
-                each
-                for each in candidates
-                if sorted(each.sensors) == sorted(entry["sensors"])
-                and each.actuators.keys() == entry["actuators"].keys()
+                each[key]
+                for each in possible
+                if key in each
+                and sorted(each[key].sensors) == sorted(entry["sensors"])
+                and each[key].actuators.keys() == entry["actuators"].keys()
             )
             board.is_online, board.newest = None, None
         self.boards = boards
