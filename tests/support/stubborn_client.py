@@ -61,8 +61,8 @@ class StubbornClient:
                 await asyncio.sleep(_RECONNECT_S)
 
     async def _publish(self, client: aiomqtt.Client) -> None:
-        for transaction in sorted(self.waiting, key=int):
-            device, said = self._open[transaction]
+        waiting = sorted(self.waiting, key=int)
+        for device, said in [self._open[transaction] for transaction in waiting]:
             await client.publish(f"{self._base}/{device}/command", json.dumps(said), qos=1)
         self._has_new.clear()
         with contextlib.suppress(TimeoutError):
