@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import nursery
 from tests.support.broker import Broker
 from tests.support.commands import gateway, running
 
@@ -138,7 +139,7 @@ def test_under_journald_lines_have_a_priority_and_no_time(tmp_path: Path) -> Non
     reader, writer = os.pipe()
     status = os.fstat(writer)
     environment = {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-    with subprocess.Popen(
+    with nursery.Popen(
         [
             *(sys.executable, "-m", "gateway", "run", "--broker", "127.0.0.1:1"),
             *("--port-pattern", f"{tmp_path}/*"),

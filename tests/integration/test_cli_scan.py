@@ -18,6 +18,7 @@ from bumble import hci
 
 from gateway.simulate.radio.air import Transmission
 from gateway.simulate.radio.server import VirtualRadio
+from tests.support import nursery
 from tests.support.commands import Running, gateway, running
 
 ESC = "\x1b"
@@ -215,7 +216,7 @@ def on_a_terminal(until: str, *words: str) -> str:
     """Run a command with a terminal as its output until it shows something; return all of it."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    with subprocess.Popen(
+    with nursery.Popen(
         [sys.executable, "-m", "gateway", *words],
         stdin=subprocess.DEVNULL,
         stdout=theirs,

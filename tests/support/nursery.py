@@ -28,7 +28,10 @@ PR_SET_CHILD_SUBREAPER = 36
 
 MESSAGE_BYTES = 1 << 18
 IMPORTS: Mapping[str, Sequence[str]] = {
-    "module": ("gateway.cli.run", "gateway.cli.check_config", "gateway.cli.sniff", "rich.live"),
+    "module": (
+        *("gateway.cli.run", "gateway.cli.check_config", "gateway.cli.sniff", "gateway.cli.scan"),
+        *("gateway.simulate.radio.bleak_backend", "gateway.simulate.radio.server", "rich.live"),
+    ),
     "script": ("asyncio", "json", "select", "socket", "struct", "random", "termios", "hashlib"),
 }
 """What commands of ours (`-m gateway ...`) and scripts import."""
