@@ -128,7 +128,7 @@ async def test_an_adapter_that_is_unplugged_is_missing_until_it_is_back() -> Non
 
 
 async def test_a_plan_drops_links_one_after_the_other() -> None:
-    async with VirtualRadio(parse("radio_drop_every_s=0.1,seed=5")) as radio:
+    async with VirtualRadio(parse("radio_drop_every_s=0.4,seed=5")) as radio:
         for address in (ADDRESS, OTHER):
             await EchoPeripheral(radio.air, address).start()
         backend = virtual_backend(radio.hci_address)
