@@ -1,5 +1,6 @@
 """Keeps what Home Assistant is told of devices up to date; the pure part is mqtt/homeassistant."""
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from gateway.mqtt.incoming import Handler, Incoming
 from gateway.status import Status
 from gateway.timekeeper import TimeKeeper
 
+_log = logging.getLogger(__name__)
+
 TICK_S: Final = 0.5
 """How often `tick` is to be called."""
 SETTLE_S: Final = 1.0
@@ -31,6 +34,8 @@ other gateways."""
 STATES_DELAY_S: Final = 5.0
 """From announcements to the states, so that it has subscribed to them."""
 RENEWED_AT_A_TIME: Final = 50
+MAX_ANNOUNCED: Final = 5_000
+"""Devices, of 3 kB each in memory and in Home Assistant; further ones are on MQTT all the same."""
 MAX_REMOVED: Final = 64
 """Entities a device once had that are still told to be removed, in case Home Assistant was away."""
 
@@ -94,9 +99,10 @@ class Announcer:
         *,
         is_enabled: bool = True,
         health_interval_s: float = 60.0,
+        most: int = MAX_ANNOUNCED,
         rng: random.Random | None = None,
     ) -> None:
-        """`site` is ours; nothing is announced before `start`."""
+        """`site` is ours, and at most `most` devices are announced; nothing is before `start`."""
         self._board = board
         self._devices = devices
         self._status = status
@@ -107,7 +113,11 @@ class Announcer:
         self._health_interval_s = health_interval_s
         self._rng = rng or random.Random()  # noqa: S311 - it spreads load, and guards nothing
         self._cadences = Cadences(self._mark)
+        self._most = most
         self._told: dict[str, _Told] = {}
+        self._announced: set[str] = set()
+        self._is_full = False
+        """Whether it was said that there are too many."""
         self._due: dict[str, float] = {}
         self._states_due: dict[str, float] = {}
         self._birth_s: float | None = None
@@ -150,6 +160,7 @@ class Announcer:
         self._due.pop(key, None)
         self._states_due.pop(key, None)
         self._told.pop(key, None)
+        self._announced.discard(key)
         self._cadences.forget(key)
         if self._is_enabled:
             self._board.retain_at(self._site.discovery_topic(key), None)
@@ -212,6 +223,12 @@ class Announcer:
 
     def _announce(self, device: Device) -> None:
         key, site = device.key, self._site
+        if key not in self._announced and len(self._announced) >= self._most:
+            if not self._is_full:
+                self._is_full = True
+                _log.warning("%s and further devices are not announced to Home Assistant", key)
+            return
+        self._announced.add(key)
         told = self._told.setdefault(key, _Told())
         habits = self._cadences.habits(key)
         link = self._status.links.get(device.link)

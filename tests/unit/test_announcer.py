@@ -105,6 +105,7 @@ class House:
         kept: Registered | None = None,
         *,
         is_enabled: bool = True,
+        most: int = 100,
         declared: dict[str, Declared] | None = None,
     ) -> None:
         self.now_s = 1000.0
@@ -121,6 +122,7 @@ class House:
             timekeeper,
             SITE,
             is_enabled=is_enabled,
+            most=most,
             rng=random.Random(1),
         )
         self.devices.add_listener(self.announcer)
@@ -307,6 +309,22 @@ def test_a_sensor_that_is_gone_is_removed_also_after_a_restart(house: House) -> 
     assert stubs.items() <= before.items()
     assert stubs.items() <= after.items()
     assert again.said()["components"]["sensor_soil"]["unique_id"] == "edge.attic.greenhouse.soil"
+
+
+def test_more_devices_than_are_useful_are_not_announced(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    house = House(most=2)
+    for number in range(4):
+        house.see(replace(BOARD, device=f"board{number}"), f"port-{number}")
+        house.wait(3)
+    house.devices.remove("board0")
+    house.see(replace(BOARD, device="board3", firmware="2.0"), "port-3")
+    house.wait(3)
+
+    announced = [topic for topic in house.broker.retained if topic.endswith("/config")]
+    assert announced == [OWN, *(SITE.discovery_topic(f"board{n}") for n in (1, 3))]
+    assert caplog.text.count("not announced") == 1
 
 
 def test_a_birth_has_everything_announced_again_and_then_the_states(house: House) -> None:
