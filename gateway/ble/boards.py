@@ -93,21 +93,22 @@ class Boards:
         """Whether it is a board that may be connected to now, or later."""
         return SERVICE in advert.service_uuids or waiting_there(advert) is not None
 
-    def hear(self, advert: Advert, device: Connectable) -> None:
-        """Take an advert of a board.
+    def hear(self, advert: Advert, device: Connectable) -> bool:
+        """Take an advert of a board; say whether it is of interest also when it comes unchanged.
 
         One that tells what waits there is connected to when something does, there or here, or when
-        nobody knows who it is.
+        nobody knows who it is. Later there may be something for it.
         """
         waiting = waiting_there(advert)
         if waiting is not None and not self._is_wanted(advert.address, waiting):
-            return
+            return waiting.is_connectable
         board = self._boards.get(advert.address) or self._meet(advert.address)
         if board is not None:
             if advert.rssi != NO_RSSI:
                 self._house.status.link(advert.address).rssi = advert.rssi
             is_brief = None if waiting is None else waiting.is_brief
             board.link.heard(device, advert.heard_s, is_brief=is_brief)
+        return False
 
     def link(self, name: str) -> BleLink | None:
         """Return the link of that name, its address, if there is one."""

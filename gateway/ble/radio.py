@@ -134,7 +134,8 @@ class Radio:
             self._strangers += 1
             self._status.adverts_unknown = self._strangers
         elif is_board:
-            self._boards.hear(advert, device)
+            if self._boards.hear(advert, device) and self._scanner is not None:
+                self._scanner.forget(advert.address)
         else:
             self._read(advert)
 

@@ -1,6 +1,7 @@
 """Commercial sensors as BlueZ tells of them, which is not quite what is on the air."""
 
 import asyncio
+import json
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -15,10 +16,11 @@ from gateway.ble.service import Ble, BleOptions
 from gateway.clock import Clock
 from gateway.house import House
 from gateway.links.ble_adapter import BluezAdapter
+from gateway.links.ble_gatt import SERVICE
 from gateway.model import Event, Readings, Sample, Value
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
-from tests.support.bluez.adverts import FLAGS, MANUFACTURER, NAME, Heard, structure
+from tests.support.bluez.adverts import FLAGS, MANUFACTURER, NAME, Heard, on_air, structure
 from tests.support.bluez.bleak_end import let_go_of_the_bus
 from tests.support.bluez.bluetoothd import Bluetoothd
 from tests.support.bluez.bus import PrivateBus
@@ -30,6 +32,8 @@ SPEED = 40.0
 
 ENOUGH_S = 1200.0
 """For what hangs, also on a loop whose time runs faster."""
+
+HANG_S = 30.0
 
 ADVERT_S = 0.5
 
@@ -50,6 +54,8 @@ class Sensors:
     status: Status = field(default_factory=Status)
     read: list[Mapping[str, Value]] = field(default_factory=list)
     """The values of each sample, by key."""
+    mail: set[str] = field(default_factory=set)
+    """Devices for which commands wait."""
     _came: asyncio.Event = field(default_factory=asyncio.Event)
 
     def accept(self, _link: str, events: list[Event]) -> None:
@@ -89,6 +95,7 @@ async def a_gateway(
         accept=sensors.accept,
         forget_link=lambda _name: None,
         on_change=lambda: None,
+        has_mail=lambda device: device in sensors.mail,
     )
     ble = Ble(BleOptions(folder / "joined.json", is_passive=is_passive), house)
     async with asyncio.TaskGroup() as tasks:
@@ -190,3 +197,26 @@ async def test_who_is_connected_or_paired_is_not_forgotten(
         await adapter.forget(heard.address)
 
     assert bluetoothd.calls["RemoveDevice"] == 1
+
+
+@pytest.mark.parametrize("is_passive", [False, True], ids=["active", "passive"])
+async def test_a_board_that_says_the_same_whenever_it_wakes_gets_its_mail(
+    bluetoothd: Bluetoothd, tmp_path: Path, *, is_passive: bool
+) -> None:
+    address = "AA:BB:CC:00:00:02"
+    told = structure(FLAGS, b"\x06") + structure(MANUFACTURER, b"\xff\xff\0\3")
+    awake = Heard(address, -60, told + structure(0x07, on_air(SERVICE)))
+    (tmp_path / "joined.json").write_text(json.dumps({"joined": [], "boards": {address: "gate"}}))
+
+    async with a_gateway(bluetoothd, tmp_path, Clock(), is_passive=is_passive) as sensors:
+        async with asyncio.timeout(HANG_S):
+            await bluetoothd.until(lambda: bluetoothd.listens)
+            bluetoothd.hear(awake)
+            if is_passive:
+                await bluetoothd.until(lambda: bluetoothd.calls["RemoveDevice"] > 0)
+            sensors.mail.add("gate")
+            while not bluetoothd.calls["Connect"]:
+                bluetoothd.hear(awake)
+                await asyncio.sleep(0.02)
+
+    assert bluetoothd.calls["RemoveDevice"] == is_passive
