@@ -2,10 +2,11 @@
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
+from gateway.births import STATES_DELAY_S, Births, Renewal
 from gateway.cadence import Cadences, Habit
 from gateway.device import Device
 from gateway.model import Value
@@ -13,7 +14,7 @@ from gateway.mqtt import topics
 from gateway.mqtt.homeassistant.device import device_components, device_payload
 from gateway.mqtt.homeassistant.naming import Site
 from gateway.mqtt.homeassistant.own_device import gateway_payload
-from gateway.mqtt.incoming import Handler, Incoming
+from gateway.mqtt.incoming import Handler
 from gateway.status import Status
 from gateway.timekeeper import TimeKeeper
 
@@ -28,18 +29,11 @@ AT_A_TIME: Final = 20
 TURN_S: Final = 0.01
 """Devices announced in one turn of the loop, and after what time the others wait for the next: a
 payload takes 0.1 ms, one with 512 sensors 9 ms."""
-BIRTH_DELAY_S: Final = (5.0, 15.0)
-"""From Home Assistant's birth to the announcements, at random: it is busy then, and there may be
-other gateways."""
-STATES_DELAY_S: Final = 5.0
-"""From announcements to the states, so that it has subscribed to them."""
-RENEWED_AT_A_TIME: Final = 50
 MAX_ANNOUNCED: Final = 5_000
 """Devices, of 3 kB each in memory and in Home Assistant; further ones are on MQTT all the same."""
 MAX_REMOVED: Final = 64
 """Entities a device once had that are still told to be removed, in case Home Assistant was away."""
 
-_BIRTH = b"online"
 _ENTITIES = "entities"
 _HABITS = "habits"
 
@@ -111,7 +105,6 @@ class Announcer:
         self._site = site
         self._is_enabled = is_enabled
         self._health_interval_s = health_interval_s
-        self._rng = rng or random.Random()  # noqa: S311 - it spreads load, and guards nothing
         self._cadences = Cadences(self._mark)
         self._most = most
         self._told: dict[str, _Told] = {}
@@ -120,10 +113,9 @@ class Announcer:
         """Whether it was said that there are too many."""
         self._due: dict[str, float] = {}
         self._states_due: dict[str, float] = {}
-        self._birth_s: float | None = None
-        self._states_s: float | None = None
-        self._to_renew: list[tuple[Callable[[Iterable[str]], None], str]] = []
-        board.subscribe([site.birth_topic], self._hear_birth)
+        rng = rng or random.Random()  # noqa: S311 - it spreads load, and guards nothing
+        self._births = Births(self._clock, rng, self._announcements, self._states)
+        board.subscribe([site.birth_topic], self._births.hear)
 
     def start(self) -> None:
         """Announce the gateway itself; before the registry is filled."""
@@ -172,7 +164,7 @@ class Announcer:
         """
         before, was_enabled = self._site, self._is_enabled
         if prefix != before.prefix:
-            self._board.subscribe([replace(before, prefix=prefix).birth_topic], self._hear_birth)
+            self._board.subscribe([replace(before, prefix=prefix).birth_topic], self._births.hear)
         self._site = replace(before, prefix=prefix)
         self._is_enabled = is_enabled
         if was_enabled and (not is_enabled or before.prefix != prefix):
@@ -198,7 +190,7 @@ class Announcer:
             del self._states_due[key]
             if (device := self._devices.get(key)) is not None:
                 self._board.renew_states([topics.state(device.level)])
-        self._renew(now_s)
+        self._births.tick()
 
     # ---- devices ----
 
@@ -264,38 +256,21 @@ class Announcer:
 
     # ---- Home Assistant's birth ----
 
-    def _hear_birth(self, message: Incoming) -> None:
-        message.done()
-        # A retained birth is an old one: with each connection everything is published anyway.
-        if message.payload.strip() == _BIRTH and not message.is_retained and self._is_enabled:
-            self._birth_s = self._clock.monotonic_s() + self._rng.uniform(*BIRTH_DELAY_S)
-            self._states_s = None
-            self._to_renew.clear()
+    def _announcements(self) -> Iterator[Renewal]:
+        if self._is_enabled:
+            for key in ["", *self._told]:  # the gateway first: devices hang on it
+                yield self._board.renew, self._site.discovery_topic(key)
 
-    def _renew(self, now_s: float) -> None:
-        if self._birth_s is not None and now_s >= self._birth_s:
-            self._birth_s, self._states_s = None, now_s + STATES_DELAY_S
-            renew, site = self._board.renew, self._site
-            # The last first: devices hang on the gateway.
-            self._to_renew = [(renew, site.discovery_topic(key)) for key in [*self._told, ""]]
-        if self._states_s is not None and now_s >= self._states_s and not self._to_renew:
-            self._states_s = None
-            self._to_renew = [
-                each
-                for key in self._told
-                if (device := self._devices.get(key)) is not None
-                for each in self._renewals(device)
-            ]
-            self._to_renew.append((self._board.renew, self._site.topic(topics.HEALTH)))
-        for _ in range(min(RENEWED_AT_A_TIME, len(self._to_renew))):
-            publish_again, topic = self._to_renew.pop()
-            publish_again([topic])
-
-    def _renewals(self, device: Device) -> Iterable[tuple[Callable[[Iterable[str]], None], str]]:
-        """Return what says how a device is, in the order opposite to that of publishing."""
-        yield self._board.renew_states, topics.state(device.level)
-        for suffix in device.documents:
-            yield self._board.renew, self._site.topic(f"{device.level}/{suffix}")
+    def _states(self) -> Iterator[Renewal]:
+        if not self._is_enabled:
+            return
+        yield self._board.renew, self._site.topic(topics.HEALTH)
+        for key in self._told:
+            if (device := self._devices.get(key)) is None:
+                continue
+            for suffix in device.documents:
+                yield self._board.renew, self._site.topic(f"{device.level}/{suffix}")
+            yield self._board.renew_states, topics.state(device.level)
 
 
 def _ready(due: Mapping[str, float], now_s: float) -> list[str]:

@@ -1,6 +1,8 @@
 """The picture of the layers in CONTRIBUTING.md, checked."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +32,7 @@ HEIGHT = {
     "supervise": 4,
     "house": 4,
     "announcer": 4,
+    "births": 4,
     "diagnostics": 4,
     "device": 4,
     "devices": 4,
@@ -46,6 +49,7 @@ HEIGHT = {
     "ble": 4,
     "commands": 4,
     "admin": 4,
+    "doctor": 4,
     "cli": 5,
     "__main__": 5,
 }
@@ -72,7 +76,7 @@ OWNERS = {
         "simulate/radio/bleak_backend.py",
     },
     "bleak_retry_connector": {"links/ble_connecting.py"},
-    "dbus_fast": {"links/ble_adapter.py"},
+    "dbus_fast": {"links/ble_adapter.py", "links/ble_look.py"},
     "bumble": {"simulate/radio/*"},
     "sqlite3": {"store/database.py", "store/state_database.py"},
     "cryptography": {"cli/certificates.py", "simulate/radio/advertisers.py"},
@@ -139,3 +143,12 @@ def test_settings_are_read_at_the_top_only(path: Path) -> None:
 
 def test_every_module_has_a_height() -> None:
     assert {package_of(path) for path in MODULES} <= set(HEIGHT)
+
+
+def test_nothing_of_the_radio_is_imported_before_there_is_one() -> None:
+    radio = "{'bleak', 'bleak_retry_connector', 'dbus_fast', 'bthome_ble', 'cryptography'}"
+    script = f"import sys, gateway.cli.run; sys.exit(' '.join({radio} & set(sys.modules)) or 0)"
+
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+
+    assert (done.returncode, done.stderr) == (0, b"")

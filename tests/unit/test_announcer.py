@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.announcer import BIRTH_DELAY_S, SETTLE_S, STATES_DELAY_S, Announcer
+from gateway.announcer import SETTLE_S, Announcer
+from gateway.births import BIRTH_DELAY_S, STATES_DELAY_S
 from gateway.clock import Clock
 from gateway.device import Declared
 from gateway.devices import Devices
@@ -344,7 +345,7 @@ def test_a_birth_has_everything_announced_again_and_then_the_states(house: House
     assert early == []
     assert announced == [OWN, CONFIG]
     states = house.broker.again[2:]
-    assert states[-1] == "edge/attic/greenhouse/state"
+    assert states[-1] == "edge/attic/greenhouse/state"  # the newest last
     assert "edge/attic/greenhouse/availability" in states
     assert "edge/attic/greenhouse/pump/state" in states
 

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
-from gateway.announcer import BIRTH_DELAY_S, MAX_REMOVED, STATES_DELAY_S
+from gateway.announcer import MAX_REMOVED
+from gateway.births import BIRTH_DELAY_S, STATES_DELAY_S
 from gateway.cadence import MISSED, RUNGS_S
 from gateway.clock import SLEWED_S, Clock, TimeBase, TimeQuality
 from gateway.commands.letter import End
