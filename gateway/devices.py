@@ -76,6 +76,9 @@ class Writer(Protocol):
     def save(self, key: str) -> None:
         """Keep a device as it will be in a moment, or forget it."""
 
+    async def wait_written(self) -> None:
+        """Wait until all is on the disk; raises StoreError if it is not within some seconds."""
+
 
 class Devices:
     """All devices, by key; synchronous, called in the loop's thread.
@@ -316,6 +319,15 @@ class Devices:
         if device is not None:
             device.learned = dict(learned)
             self._save(key)
+
+    async def wait_kept(self) -> None:
+        """Wait until all that is known now is on the disk.
+
+        Raises:
+            StoreError: it is not within some seconds.
+        """
+        if self._writer is not None:
+            await self._writer.wait_written()
 
     def reconfigure(self, declared: Mapping[str, Declared]) -> None:
         """Take up another configuration of the devices, also what is made of what they say."""

@@ -33,8 +33,9 @@ class BoardRequests:
         device = self._find(request.device)
         told: dict[str, Any] = {"device": device.key}
         if request.interval_ms:
-            end = await self._intervals.set(device, request.interval_ms, BOARD_S)
+            end, kept_so = await self._intervals.set(device, request.interval_ms, BOARD_S)
             told["applied"] = end is not None and end.outcome is Outcome.DONE
+            told["kept"] = kept_so
             if not told["applied"] and any(each for each in request.interval_ms.values()):
                 why = "it is not there now" if end is None else _WORDS[end.outcome]
                 told["reason"] = f"{why}; it is told when it comes the next time"

@@ -7,7 +7,7 @@ from typing import Any
 from gateway.clock import TimeFormat
 from gateway.device import Device
 from gateway.devices import Devices
-from gateway.errors import RequestError
+from gateway.errors import RequestError, StoreError
 from gateway.model import Actuator, Sensor
 from gateway.requests.admin import DeviceRequest, DevicesRequest, RemoveRequest, RenameRequest
 from gateway.requests.reading import printable
@@ -67,7 +67,8 @@ class DeviceRequests:
     async def rename(self, request: RenameRequest) -> dict[str, Any]:
         """Give a device another name, and with it other topics."""
         device = self._devices.rename(self.find(request.device).key, request.to)
-        return {"device": device.key, "level": device.level, "name": device.title}
+        told = {"device": device.key, "level": device.level, "name": device.title}
+        return {**told, "kept": await is_kept(self._devices)}
 
     async def remove(self, request: RemoveRequest) -> dict[str, Any]:
         """Forget a device, with all that is retained of it."""
@@ -79,7 +80,8 @@ class DeviceRequests:
             )
         self._devices.remove(device.key)
         self._forget_radio(device.description.address)
-        return {"device": device.key, "level": device.level}
+        told = {"device": device.key, "level": device.level}
+        return {**told, "kept": await is_kept(self._devices)}
 
     def find(self, name: str) -> Device:
         """Return the device that is meant by its name in topics, or by its key.
@@ -119,6 +121,15 @@ class DeviceRequests:
         if not monotonic_s:
             return None
         return self._times.text(monotonic_s + self._timekeeper.base().offset_s)
+
+
+async def is_kept(devices: Devices) -> bool:
+    """Wait until what was changed is on the disk; say whether it is."""
+    try:
+        await devices.wait_kept()
+    except StoreError:
+        return False
+    return True
 
 
 def _sensor(sensor: Sensor) -> dict[str, Any]:

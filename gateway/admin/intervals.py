@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final, NoReturn, Protocol
 
+from gateway.admin.device_requests import is_kept
 from gateway.commands.letter import End
 from gateway.device import Device
 from gateway.devices import Devices
@@ -87,11 +88,12 @@ class Intervals:
 
     async def set(
         self, device: Device, wanted: Mapping[str, int | None], within_s: float
-    ) -> End | None:
-        """Set intervals for good; None is the board's own again. Return what the board said.
+    ) -> tuple[End | None, bool]:
+        """Set intervals for good; None is the board's own again.
 
-        What it refuses is not kept; what it does not answer is told it when it comes the next
-        time. Without anything to tell it, or if it is away, nothing is returned.
+        Return what the board said, and whether it is on the disk. What it refuses is not kept; what
+        it does not answer is told it when it comes the next time. Without anything to tell it, or
+        if it is away, it said None.
 
         Raises:
             RequestError: the board refuses them, or cannot have any.
@@ -120,7 +122,7 @@ class Intervals:
             else:
                 self._told.pop(device.key, None)
         self._devices.set_options(device.key, {**device.options, _OPTION: merged})
-        return end
+        return end, await is_kept(self._devices)
 
     async def _tell(self, device: Device, life: str) -> None:
         try:

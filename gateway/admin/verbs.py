@@ -17,8 +17,11 @@ from gateway.status import Status
 RELOAD_S: Final = 60.0
 """A radio that is begun anew ends its connections first."""
 
-MARGIN_S: Final = 4.0
-"""The journal of commands may take as long on a slow disk."""
+DISK_S: Final = 8.0
+"""What is changed is answered once it is on the disk, or 5 s later if that fails."""
+
+MARGIN_S: Final = 15.0
+"""The journal of commands may take so long on a slow disk, and the registry after that."""
 
 FILE_S: Final = 10.0
 """Diagnostics that become a file wait for the disk."""
@@ -49,8 +52,8 @@ def make_verbs(  # noqa: PLR0913 - the composition root names each
     return {
         "devices": Verb(devices.list_all, changes_something=False),
         "device": Verb(devices.show, changes_something=False),
-        "rename": Verb(devices.rename),
-        "remove": Verb(devices.remove),
+        "rename": Verb(devices.rename, longest_s=DISK_S),
+        "remove": Verb(devices.remove, longest_s=DISK_S),
         "permit_join": Verb(permit),
         "options": Verb(boards.options, longest_s=BOARD_S + MARGIN_S),
         "restart": Verb(boards.restart, longest_s=BOARD_S + MARGIN_S),

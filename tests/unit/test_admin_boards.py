@@ -110,7 +110,12 @@ def bench() -> Bench:
 async def test_an_interval_is_told_the_board_and_kept(bench: Bench) -> None:
     told = await bench.set(climate=5000)
 
-    assert told == {"device": BOARD, "applied": True, "interval_ms": {"climate": 5000}}
+    assert told == {
+        "device": BOARD,
+        "applied": True,
+        "kept": True,
+        "interval_ms": {"climate": 5000},
+    }
     assert bench.boards.asked == [(BOARD, "interval", {"climate": 5000})]
     assert bench.kept() == {"climate": 5000}
 
@@ -123,7 +128,7 @@ async def test_intervals_add_up_and_null_takes_one_back(bench: Bench) -> None:
     assert bench.boards.asked[1] == (BOARD, "interval", {"battery": 30_000})
 
     told = await bench.set(battery=None)
-    assert told == {"device": BOARD, "applied": False, "interval_ms": {}}
+    assert told == {"device": BOARD, "applied": False, "kept": True, "interval_ms": {}}
     assert len(bench.boards.asked) == 2, "the board has its own again from its next boot on"
 
 

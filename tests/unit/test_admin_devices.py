@@ -1,6 +1,6 @@
 """What is asked about devices, and what is answered."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -8,7 +8,7 @@ from gateway.admin.device_requests import DeviceRequests
 from gateway.clock import Clock
 from gateway.device import Declared
 from gateway.devices import Devices
-from gateway.errors import RequestError
+from gateway.errors import RequestError, StoreError
 from gateway.model import Actuator, Description, Sample, Sensor
 from gateway.mqtt.names import Names
 from gateway.requests.admin import DeviceRequest, DevicesRequest, RemoveRequest, RenameRequest
@@ -16,14 +16,35 @@ from gateway.status import Status
 from gateway.timekeeper import TimeKeeper
 from tests.support.shelf import Shelf
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.store.registry import Entry
+
 NOW_S = 1000.0
 UNIX_S = 1_795_330_800.0  # 2026-11-22T07:00:00Z
+
+
+class Disk:
+    """Keeps nothing if it fails."""
+
+    def __init__(self) -> None:
+        self.is_failing = False
+        self.entry_of: Callable[[str], Entry | None] = lambda _key: None
+
+    def save(self, key: str) -> None:
+        """Take note."""
+
+    async def wait_written(self) -> None:
+        if self.is_failing:
+            raise StoreError("not on the disk within 5 s")
 
 
 class Bench:
     """A gateway with three boards, one of which is named in the configuration."""
 
     def __init__(self) -> None:
+        self.disk = Disk()
         self.shelf = Shelf()
         self.status = Status()
         self.forgotten: list[str] = []
@@ -33,6 +54,7 @@ class Bench:
             Names(),
             self.status,
             timekeeper,
+            writer=self.disk,
             declared={"board_3": Declared(name="Cellar")},
         )
         for number in (2, 3, 1):
@@ -131,7 +153,12 @@ async def test_what_is_measured_is_not_told(bench: Bench) -> None:
 async def test_a_rename_moves_what_is_retained(bench: Bench) -> None:
     told = await bench.requests.rename(RenameRequest(device="board_1", to="Green House"))
 
-    assert told == {"device": "board_1", "level": "green_house", "name": "Green House"}
+    assert told == {
+        "device": "board_1",
+        "level": "green_house",
+        "name": "Green House",
+        "kept": True,
+    }
     assert bench.shelf.retained["green_house/availability"] == b"online"
     assert bench.shelf.retained["board_1/availability"] == b""
     again = await bench.requests.show(DeviceRequest(device="green_house"))
@@ -162,10 +189,20 @@ async def test_a_rename_that_cannot_be_changes_nothing(
 async def test_a_removed_device_leaves_nothing_and_may_join_anew(bench: Bench) -> None:
     told = await bench.requests.remove(RemoveRequest(device="board_1"))
 
-    assert told == {"device": "board_1", "level": "board_1"}
+    assert told == {"device": "board_1", "level": "board_1", "kept": True}
     assert bench.forgotten == ["ADDRESS-1"]
     assert {payload for topic, payload in bench.shelf.retained.items() if "board_1" in topic} == {
         b""
     }
     with pytest.raises(RequestError, match="there is no device"):
         await bench.requests.show(DeviceRequest(device="board_1"))
+
+
+async def test_what_the_disk_has_not_is_told_so(bench: Bench) -> None:
+    bench.disk.is_failing = True
+
+    renamed = await bench.requests.rename(RenameRequest(device="board_1", to="shed"))
+    removed = await bench.requests.remove(RemoveRequest(device="board_2"))
+
+    assert (renamed["level"], renamed["kept"]) == ("shed", False)
+    assert (removed["level"], removed["kept"]) == ("board_2", False)

@@ -73,6 +73,9 @@ class Disk:
         self.entries: dict[str, str] = {}
         self.changes = 0
 
+    async def wait_written(self) -> None:
+        """It writes at once."""
+
     def save(self, key: str) -> None:
         self.changes += 1
         entry = self.entry_of(key)
