@@ -4,15 +4,17 @@ import asyncio
 import logging
 import secrets
 from dataclasses import replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from gateway.ble.service import Ble, BleOptions
 from gateway.drivers.base import OnCommandEnd
 from gateway.house import House
-from gateway.links.ble_connection import BleLink
-from gateway.links.serial_port import SerialLink
 from gateway.ports import Ports, PortsOptions
 from gateway.protocol.requests import Order
+
+if TYPE_CHECKING:  # bleak is imported when there is an adapter
+    from gateway.links.ble_connection import BleLink
+    from gateway.links.serial_port import SerialLink
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class AllLinks:
         if self._ble is not None:
             self._ble.hold(paused=paused)
 
-    def link(self, name: str) -> SerialLink | BleLink | None:
+    def link(self, name: str) -> "SerialLink | BleLink | None":
         """Return the link of that name, if there is one."""
         if (link := self._ports.link(name)) is not None or self._ble is None:
             return link
