@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from gateway.births import STATES_DELAY_S, Births, Renewal
-from gateway.cadence import Cadences, Habit
+from gateway.cadence import RUNGS_S, Cadences, Habit
 from gateway.device import Device
 from gateway.model import Value
 from gateway.mqtt import topics
@@ -238,8 +238,9 @@ class Announcer:
         told.entities = {**dict(removed), **present}
         self._note(device, habits, told.entities)
         self._board.retain_at(site.discovery_topic(key), payload)
-        if is_change:
-            # Home Assistant sets entities up anew: those that expire wait for their next value.
+        if is_change and any((habit.silence_s or 0) > RUNGS_S[0] for habit in habits.values()):
+            # Home Assistant sets entities up anew: those that expire wait for their next value,
+            # and here that may take a while.
             self._states_due.setdefault(key, self._clock.monotonic_s() + STATES_DELAY_S)
 
     def _note(

@@ -208,17 +208,23 @@ def test_a_rhythm_that_is_learned_makes_the_sensor_expire(house: House) -> None:
     assert house.broker.writes[CONFIG] == 2
 
 
-def test_after_a_change_the_state_comes_again(house: House) -> None:
+@pytest.mark.parametrize(
+    ("every_s", "comes_again"), [(30, ["edge/attic/greenhouse/state"]), (1, [])]
+)
+def test_after_a_change_the_state_comes_again_where_the_next_is_far(
+    house: House, every_s: float, comes_again: list[str]
+) -> None:
     house.see(BOARD)
-    house.wait(3)
-    first = list(house.broker.again)
+    house.hear("greenhouse", {"air": 21.5}, times=8, every_s=every_s)
+    house.wait(10)
+    house.broker.again.clear()
     house.see(replace(BOARD, firmware="2.0"))
     house.wait(SETTLE_S + 0.5)
     soon = list(house.broker.again)
     house.wait(STATES_DELAY_S + 0.5)
 
-    assert first == soon == []
-    assert house.broker.again == ["edge/attic/greenhouse/state"]
+    assert soon == []
+    assert house.broker.again == comes_again
 
 
 def test_a_restarted_gateway_announces_the_same(house: House) -> None:
