@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "ports": ("gateway.cli.ports", "list what is plugged in, and what speaks"),
     "scan": ("gateway.cli.scan", "list who is heard on the Bluetooth radio, and what they say"),
     "check-config": ("gateway.cli.check_config", "list everything wrong with a configuration"),
+    "doctor": ("gateway.cli.doctor", "say what is wrong in words, and what mends it"),
     "config-schema": ("gateway.cli.config_schema", "print the JSON Schema of the configuration"),
     "request": ("gateway.cli.request", "ask a running gateway for something, over MQTT"),
     "certs": ("gateway.cli.certs", "make certificates: an authority, the broker's, the clients'"),

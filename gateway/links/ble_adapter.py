@@ -36,17 +36,17 @@ OFF_S: Final = 2.0
 BUS_ERRORS: Final = (DBusFastError, OSError, EOFError, TimeoutError)
 """What a connection to the bus may raise."""
 
-_BLUEZ = "org.bluez"
-_ADAPTER = "org.bluez.Adapter1"
+BLUEZ = "org.bluez"
+ADAPTER = "org.bluez.Adapter1"
 _DEVICE = "org.bluez.Device1"
-_PROPERTIES = "org.freedesktop.DBus.Properties"
-_OBJECTS = "org.freedesktop.DBus.ObjectManager"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+OBJECTS = "org.freedesktop.DBus.ObjectManager"
 _DAEMON = "org.freedesktop.DBus"
 
 _SIGNALS = (
-    f"sender='{_DAEMON}',interface='{_DAEMON}',member='NameOwnerChanged',arg0='{_BLUEZ}'",
-    f"sender='{_BLUEZ}',interface='{_OBJECTS}',member='InterfacesRemoved'",
-    f"sender='{_BLUEZ}',interface='{_PROPERTIES}',member='PropertiesChanged',arg0='{_ADAPTER}'",
+    f"sender='{_DAEMON}',interface='{_DAEMON}',member='NameOwnerChanged',arg0='{BLUEZ}'",
+    f"sender='{BLUEZ}',interface='{OBJECTS}',member='InterfacesRemoved'",
+    f"sender='{BLUEZ}',interface='{PROPERTIES}',member='PropertiesChanged',arg0='{ADAPTER}'",
 )
 """What says that a scan has ended: neither adverts nor connections are among it."""
 
@@ -69,10 +69,10 @@ class BluezAdapter:
                 ended.set_result(reason)
 
         try:
-            async with _system_bus() as bus:
+            async with system_bus() as bus:
                 bus.add_message_handler(take)
                 for signal in _SIGNALS:
-                    await _listen(bus, signal)
+                    await listen(bus, signal)
                 found = await self._adapters(bus)  # what happened before, no signal told
                 if not any(_is_powered(properties) for _, properties in found):
                     return "the adapter went as the scan began"
@@ -98,18 +98,18 @@ class BluezAdapter:
     async def forget(self, address: str) -> None:
         """Have BlueZ forget what it heard of a device, unless it is connected or paired."""
         try:
-            async with _system_bus() as bus:
+            async with system_bus() as bus:
                 path, _ = await self._find(bus)
                 device = f"{path}/dev_{address.replace(':', '_')}"
-                reply = await _call(bus, _BLUEZ, device, _PROPERTIES, "GetAll", "s", [_DEVICE])
+                reply = await call(bus, BLUEZ, device, PROPERTIES, "GetAll", "s", [_DEVICE])
                 its: dict[str, Variant] = reply.body[0]
                 if not any(name in its and its[name].value for name in ("Connected", "Paired")):
-                    await _call(bus, _BLUEZ, path, _ADAPTER, "RemoveDevice", "o", [device])
+                    await call(bus, BLUEZ, path, ADAPTER, "RemoveDevice", "o", [device])
         except (LinkError, *BUS_ERRORS) as exc:
             _log.debug("bluetooth: %s is not forgotten: %s", address, exc)
 
     async def _power_cycle(self) -> None:
-        async with _system_bus() as bus:
+        async with system_bus() as bus:
             path, properties = await self._find(bus)
             if _is_powered(properties):
                 await _set_powered(bus, path, is_on=False)
@@ -122,7 +122,7 @@ class BluezAdapter:
             from bluetooth_auto_recovery import recover_adapter  # noqa: PLC0415  # optional, slow
         except ImportError:
             return False
-        async with _system_bus() as bus:
+        async with system_bus() as bus:
             path, properties = await self._find(bus)
         number, address = _HCI.search(path), properties.get("Address")
         if number is None or address is None:
@@ -141,12 +141,12 @@ class BluezAdapter:
 
     async def _adapters(self, bus: MessageBus) -> list[tuple[str, dict[str, Variant]]]:
         """Return those that may be meant, with their properties, by path."""
-        reply = await _call(bus, _BLUEZ, "/", _OBJECTS, "GetManagedObjects")
+        reply = await call(bus, BLUEZ, "/", OBJECTS, "GetManagedObjects")
         objects: dict[str, dict[str, dict[str, Variant]]] = reply.body[0]
         return [
-            (path, objects[path][_ADAPTER])
+            (path, objects[path][ADAPTER])
             for path in sorted(objects)
-            if _ADAPTER in objects[path] and self._is_it(path)
+            if ADAPTER in objects[path] and self._is_it(path)
         ]
 
     def _is_it(self, path: str) -> bool:
@@ -158,11 +158,11 @@ class BluezAdapter:
             return ""
         body: list[Any] = message.body
         match message.member:
-            case "NameOwnerChanged" if body[0] == _BLUEZ:
+            case "NameOwnerChanged" if body[0] == BLUEZ:
                 return "bluetoothd ended" if not body[2] else "bluetoothd started anew"
-            case "InterfacesRemoved" if _ADAPTER in body[1] and self._is_it(body[0]):
+            case "InterfacesRemoved" if ADAPTER in body[1] and self._is_it(body[0]):
                 return "the adapter is gone"
-            case "PropertiesChanged" if body[0] == _ADAPTER and self._is_it(message.path or ""):
+            case "PropertiesChanged" if body[0] == ADAPTER and self._is_it(message.path or ""):
                 powered = body[1].get("Powered")
                 if powered is not None and not powered.value:
                     return "the adapter was switched off"
@@ -170,7 +170,8 @@ class BluezAdapter:
 
 
 @asynccontextmanager
-async def _system_bus() -> AsyncIterator[MessageBus]:
+async def system_bus() -> AsyncIterator[MessageBus]:
+    """Connect to the system bus for the length of the block."""
     bus = MessageBus(bus_type=BusType.SYSTEM)
     try:
         async with asyncio.timeout(CALL_S):
@@ -192,17 +193,18 @@ async def _closed(bus: MessageBus) -> None:
         _log.debug("bluetooth: D-Bus: %s", exc)
 
 
-async def _listen(bus: MessageBus, signal: str) -> None:
+async def listen(bus: MessageBus, signal: str) -> None:
+    """Have the bus send us a kind of signal."""
     rule = [f"type='signal',{signal}"]
-    await _call(bus, _DAEMON, "/org/freedesktop/DBus", _DAEMON, "AddMatch", "s", rule)
+    await call(bus, _DAEMON, "/org/freedesktop/DBus", _DAEMON, "AddMatch", "s", rule)
 
 
 async def _set_powered(bus: MessageBus, path: str, *, is_on: bool) -> None:
     value = Variant("b", is_on)
-    await _call(bus, _BLUEZ, path, _PROPERTIES, "Set", "ssv", [_ADAPTER, "Powered", value])
+    await call(bus, BLUEZ, path, PROPERTIES, "Set", "ssv", [ADAPTER, "Powered", value])
 
 
-async def _call(  # noqa: PLR0913, PLR0917  # the parts of a D-Bus call
+async def call(  # noqa: PLR0913, PLR0917  # the parts of a D-Bus call
     bus: MessageBus,
     destination: str,
     path: str,
@@ -211,6 +213,11 @@ async def _call(  # noqa: PLR0913, PLR0917  # the parts of a D-Bus call
     signature: str = "",
     body: list[Any] | None = None,
 ) -> Message:
+    """Return the answer to a call.
+
+    Raises:
+        LinkError: it is an error; TimeoutError: there is none.
+    """
     message = Message(
         destination=destination,
         path=path,

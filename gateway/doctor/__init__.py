@@ -1,0 +1,1 @@
+"""Says in words what is wrong with a gateway and what it stands on, and what would mend it."""

@@ -1,0 +1,364 @@
+"""Can the broker be found, reached and trusted, does it let us in, and write what must be written?
+
+Nothing is harmed. The client id is one of our own; where a broker might take the user's name for
+it, and the gateway is connected, there is no second login, for it would expel the gateway. Written
+is only what stands on the gateway's status topic already, or, where nothing does, that it is
+offline, which is true then and is taken away again.
+"""
+
+import asyncio
+import re
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from enum import Enum
+from functools import partial
+from pathlib import Path
+
+from gateway.doctor.case import Case
+from gateway.doctor.connected import is_connected
+from gateway.doctor.finding import Tell, error, ok, warning
+from gateway.doctor.processes import gateways
+from gateway.errors import LinkError
+from gateway.links.threads import Call
+from gateway.mqtt import topics
+from gateway.mqtt.client_lock import ClientLock
+from gateway.mqtt.connection import FIRST_FAILURE, Ack, Connection, refusal_text
+from gateway.mqtt.failures import NO_QOS_1, NO_RETAIN, REFUSALS, explain
+from gateway.mqtt.incoming import Incoming, Listener
+from gateway.mqtt.settings import BrokerSettings
+
+WHERE = "broker"
+
+_RESOLVE_S = 6.0
+_CONNECT_S = 5.0
+_ANSWER_S = 5.0
+_ECHO_S = 1.0
+"""How long what the broker sends us after its answer is waited for: it comes at once, or never."""
+_OFFLINE = b'{"state":"offline"}'
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+_PERSISTENCE = re.compile(r"^\s*persistence\s+(true|false)\s*$", re.MULTILINE)
+
+
+async def look(case: Case, tell: Tell) -> None:
+    """Go the way to the broker step by step; the first that fails ends it."""
+    settings = case.broker
+    if settings is None:
+        check = f"edge-gateway check-config {case.file}"
+        tell(warning(WHERE, "not looked at: the configuration cannot be read", check))
+        return
+    where = f"{WHERE} {settings.address}"
+    addresses = await _resolve(case, settings, where, tell)
+    if not addresses or not await _reach(settings, where, tell):
+        return
+    if case.no_password:
+        tell(
+            warning(
+                where, "it answers; not logged in, for want of a secret", "sudo " + _again(case)
+            )
+        )
+        return
+    is_held, is_connected_here = await Call(partial(_gateway, case, settings, addresses)).result()
+    if is_connected_here and _has_a_name(settings):
+        tell(
+            ok(
+                where,
+                "the gateway is connected; there was no second login, for a broker may take the "
+                f"user's name for the client id (stop the gateway, then {_again(case)}, for more)",
+            )
+        )
+        return
+    if await _visit(case, settings, where, tell, is_held=is_held):
+        await Call(partial(_look_at_persistence, case, settings, where, tell)).result()
+
+
+async def _resolve(case: Case, settings: BrokerSettings, where: str, tell: Tell) -> Sequence[str]:
+    ask = partial(socket.getaddrinfo, settings.host, settings.port, type=socket.SOCK_STREAM)
+    mend = f"getent hosts {settings.host}    # else set host in [mqtt] of {case.file} to an address"
+    if settings.host.endswith(".local"):
+        mend = f"sudo apt install libnss-mdns    # {settings.host} is told by mDNS; or an address"
+    try:
+        async with asyncio.timeout(_RESOLVE_S):
+            found = await Call(ask).result()
+    except (OSError, UnicodeError) as exc:
+        tell(error(where, explain(exc, settings.host), mend, got=str(exc)))
+        return []
+    except TimeoutError:
+        tell(error(where, "no name server answers", "resolvectl status; ip route"))
+        return []
+    return sorted({str(each[4][0]) for each in found})
+
+
+async def _reach(settings: BrokerSettings, where: str, tell: Tell) -> bool:
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            _, writer = await asyncio.open_connection(settings.host, settings.port)
+    except ConnectionRefusedError as exc:
+        here = settings.host in _THIS_MACHINE
+        mend = (
+            "sudo systemctl enable --now mosquitto    # or: sudo apt install mosquitto"
+            if here
+            else f"ssh {settings.host} sudo systemctl status mosquitto    # it also needs a line "
+            f"`listener {settings.port}`: without, mosquitto 2 listens to its own machine only"
+        )
+        tell(error(where, explain(exc, settings.host), mend))
+        return False
+    except (OSError, TimeoutError) as exc:
+        what = f"cannot be reached: {explain(exc, settings.host)}"
+        mend = f"ping -c 3 {settings.host}; ip route    # a firewall, or the wrong host?"
+        tell(error(where, what, mend))
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+def _gateway(case: Case, settings: BrokerSettings, addresses: Sequence[str]) -> tuple[bool, bool]:
+    """Return whether a gateway of this client id runs on this machine, and is connected."""
+    proc = case.machine.proc
+    lock = ClientLock(settings.address, settings.client_id)
+    if not lock.is_held(proc / "net" / "unix"):
+        return False, False
+    users = set()
+    for each in gateways(proc):
+        with suppress(OSError):
+            users.add((proc / str(each.pid)).stat().st_uid)
+    return True, is_connected(addresses, settings.port, users, proc)
+
+
+def _has_a_name(settings: BrokerSettings) -> bool:
+    """Tell whether a broker could take another thing than our client id for our name.
+
+    mosquitto's `use_username_as_clientid`, which `mosquitto-acl` sets, makes of two clients with
+    the credentials of one user one client, of which the second expels the first.
+    """
+    return any((settings.username, settings.password, settings.cert_file))
+
+
+async def _visit(
+    case: Case, settings: BrokerSettings, where: str, tell: Tell, *, is_held: bool
+) -> bool:
+    """Log in, try, and leave; tell whether we got in."""
+    ours = replace(
+        settings,
+        client_id=f"{settings.client_id}-doctor-{secrets.token_hex(3)}",
+        connect_timeout_s=_CONNECT_S,
+    )
+    post = _Post()
+    try:
+        connection = await Connection.open(ours, ours.client_id, None, Listener(post.take))
+    except LinkError as exc:
+        reason = str(exc)
+        tell(error(where, reason, _mend(case, settings, reason)))
+        return False
+    connection.on_acks = post.acked
+    connection.lost.add_done_callback(lambda _lost: post.wake())
+    try:
+        how = "with TLS" if settings.uses_tls else "without TLS"
+        whom = f"as {settings.username!r}" if settings.username else "without a user name"
+        tell(ok(where, f"lets us in {whom}, {how}"))
+        topic = f"{settings.base_topic}/{topics.STATUS}"
+        reason, mend = await _Trial(connection, post, topic).trouble(is_held=is_held)
+        if reason and connection.lost.done():
+            reason, mend = f"the broker ended it: {connection.lost.result()}", _Mend.LOG
+        if reason:
+            tell(error(f"{WHERE} {topic}", reason, _command(case, settings, mend)))
+        else:
+            tell(ok(f"{WHERE} {topic}", "may be written and read, and is retained"))
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_S):
+                await connection.leave()
+        connection.close()
+    return True
+
+
+class _Post:
+    """What comes from the broker."""
+
+    def __init__(self) -> None:
+        self.retained: bytes | None = None
+        """The newest message of our topic that was there before."""
+        self.echoes: list[bytes] = []
+        """Those that were published meanwhile."""
+        self._codes: dict[int, int] = {}
+        self._moved = asyncio.Event()
+
+    def take(self, message: Incoming) -> None:
+        """Take a message of the status topic."""
+        message.done()
+        if message.is_retained:
+            self.retained = message.payload
+        else:
+            self.echoes.append(message.payload)
+        self._moved.set()
+
+    def acked(self, acks: Sequence[Ack]) -> None:
+        """Take answers."""
+        self._codes.update(acks)
+        self._moved.set()
+
+    def wake(self) -> None:
+        """Have whoever waits look again."""
+        self._moved.set()
+
+    async def answer(self, connection: Connection, packet_id: int) -> int | None:
+        """Return the reason code of a PUBACK; None if there is none in time."""
+        await self.until(lambda: packet_id in self._codes or connection.lost.done(), _ANSWER_S)
+        return self._codes.get(packet_id)
+
+    async def until(self, claim: Callable[[], bool], for_s: float) -> bool:
+        """Wait until a claim holds; tell whether it does."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(for_s):
+                while not claim():
+                    self._moved.clear()
+                    await self._moved.wait()
+        return claim()
+
+
+class _Mend(Enum):
+    """What mends it, where the broker lets us in."""
+
+    NOTHING = ""
+    PERMIT = (
+        "edge-gateway mosquitto-acl {file} --part acl    # on the broker: append it to its access "
+        "list, then sudo systemctl reload mosquitto"
+    )
+    RETAIN = "ssh {host} grep -rn retain_available /etc/mosquitto    # true, or no such line"
+    LOG = "ssh {host} journalctl -u mosquitto -n 50"
+
+
+def _command(case: Case, settings: BrokerSettings, mend: _Mend) -> str:
+    return mend.value.format(file=case.file, host=settings.host)
+
+
+class _Trial:
+    """Reads our status, writes it, and sees it come back."""
+
+    def __init__(self, connection: Connection, post: _Post, topic: str) -> None:
+        self._connection = connection
+        self._post = post
+        self._topic = topic
+
+    async def trouble(self, *, is_held: bool) -> tuple[str, _Mend]:
+        """Return what is wrong, and what mends it; `is_held`: the gateway runs here."""
+        if await self._connection.subscribe([self._topic]):
+            return "the broker's access list forbids to subscribe to it", _Mend.PERMIT
+        await self._post.until(lambda: self._post.retained is not None, _ECHO_S)
+        before = self._post.retained
+        if before is None and is_held:  # to write that it is offline would be a lie
+            what = (
+                "the gateway runs here, and its status is not to be read: forbidden, or not there"
+            )
+            return what, _Mend.PERMIT
+        reason, mend = await self._write(before or _OFFLINE)
+        if not reason and before is None and not await self._retains():
+            return "the broker does not retain what it is asked to", _Mend.RETAIN
+        return reason, mend
+
+    async def _write(self, payload: bytes) -> tuple[str, _Mend]:
+        """Return what is wrong with writing, and with reading what was written."""
+        code = await self._publish(payload, retain=False)
+        if code is None:
+            return "the broker does not answer to what is written", _Mend.LOG
+        if code >= FIRST_FAILURE:
+            return f"may not be written: {refusal_text(code)}", _Mend.PERMIT
+        if not await self._post.until(lambda: bool(self._post.echoes), _ECHO_S):
+            what = "what is written does not come back: the access list forbids to write or to read"
+            return what, _Mend.PERMIT
+        return "", _Mend.NOTHING
+
+    async def _retains(self) -> bool:
+        """Tell whether what is to be retained comes again with another subscription."""
+        try:
+            await self._publish(_OFFLINE, retain=True)
+            await self._connection.subscribe([self._topic])
+            return await self._post.until(lambda: self._post.retained is not None, _ECHO_S)
+        finally:
+            await self._publish(b"", retain=True)
+
+    async def _publish(self, payload: bytes, *, retain: bool) -> int | None:
+        """Return the broker's answer; None if there is none."""
+        if self._connection.lost.done():
+            return None
+        packet_id = self._connection.publish(self._topic, payload, retain=retain)
+        return await self._post.answer(self._connection, packet_id)
+
+
+def _mend(case: Case, settings: BrokerSettings, reason: str) -> str:
+    """Return what mends why a broker that can be reached does not let us in."""
+    at = f"{settings.host}:{settings.port}"
+    certificate = f"openssl s_client -connect {at} -showcerts </dev/null"
+    table = (
+        ("clock right", "sudo timedatectl set-ntp true"),
+        (
+            "expired on",
+            f"edge-gateway certs --force --host {settings.host}    # where ca.key is",
+        ),
+        ("mqtt.ca_file to", f"{certificate}    # who signed it; then ca_file in {case.file}"),
+        ("connect to a name", f"{certificate} | openssl x509 -noout -ext subjectAltName"),
+        (
+            "client certificate",
+            f"edge-gateway certs --client {settings.client_id}    # where ca.key is",
+        ),
+        ("does not speak TLS", f"sudoedit {case.file}    # port, and tls, in [mqtt]"),
+        ("speak TLS on this port", f"sudoedit {case.file}    # port, and tls, in [mqtt]"),
+        (REFUSALS[134], _password(case, settings)),
+        (REFUSALS[135], _password(case, settings)),
+        (REFUSALS[132], f'sudoedit {case.file}    # version in [mqtt]: "5" or "3.1.1"'),
+        (REFUSALS[133], f"sudoedit {case.file}    # client_id in [mqtt]"),
+        (REFUSALS[NO_RETAIN], "sudoedit /etc/mosquitto/mosquitto.conf    # retain_available true"),
+        (REFUSALS[NO_QOS_1], "sudoedit /etc/mosquitto/mosquitto.conf    # max_qos 2"),
+        ("is it an MQTT", f"sudoedit {case.file}    # port in [mqtt]: 1883, or 8883 with TLS"),
+        ("connection lost", f"sudoedit {case.file}    # port, and tls, in [mqtt]: 8883 speaks TLS"),
+        ("does not answer as MQTT", f"sudoedit {case.file}    # port, and version, in [mqtt]"),
+        (".pem", f"ls -l {settings.ca_file or ''} {settings.cert_file or ''}"),
+    )
+    return next(
+        (mend for words, mend in table if words in reason),
+        f"ssh {settings.host} journalctl -u mosquitto -n 50",
+    )
+
+
+def _password(case: Case, settings: BrokerSettings) -> str:
+    if settings.username is None and settings.cert_file is None:
+        return f"sudoedit {case.file}    # username and password_file in [mqtt]"
+    name = settings.username or settings.client_id
+    return (
+        f"sudo mosquitto_passwd /etc/mosquitto/passwords {name}    # on the broker; the same in "
+        "mqtt.password_file here"
+    )
+
+
+def _look_at_persistence(case: Case, settings: BrokerSettings, where: str, tell: Tell) -> None:
+    """Look whether a mosquitto of this machine remembers over a restart; others do not tell."""
+    folder = case.machine.etc / "mosquitto"
+    if settings.host not in _THIS_MACHINE:
+        return
+    said = ""
+    for path in (folder / "mosquitto.conf", *sorted(folder.glob("conf.d/*.conf"))):
+        with suppress(OSError):
+            said = next(reversed(_PERSISTENCE.findall(_text(path))), said)
+    if said != "true" and (folder / "mosquitto.conf").exists():
+        tell(
+            warning(
+                where,
+                "it forgets what is retained, and what waits for others, when it is restarted",
+                "echo 'persistence true' | sudo tee /etc/mosquitto/conf.d/persistence.conf && sudo "
+                "systemctl restart mosquitto",
+                expected="persistence true",
+                got=f"persistence {said or 'not set'}",
+            )
+        )
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace")
+
+
+def _again(case: Case) -> str:
+    return f"edge-gateway doctor --config {case.file}"

@@ -1,0 +1,32 @@
+"""Can the configuration be used, and does it keep its secrets?"""
+
+from gateway.doctor.case import Case
+from gateway.doctor.finding import Tell, error, ok, warning
+
+WHERE = "configuration"
+
+
+def look(case: Case, tell: Tell) -> None:
+    """Tell what `check-config` would, and which secrets everybody can read."""
+    for problem in case.problems:
+        tell(
+            error(WHERE, problem, f"sudoedit {case.file} && edge-gateway check-config {case.file}")
+        )
+    for remark in case.remarks:
+        what, _, mend = remark.rpartition(": ")
+        tell(error(WHERE, what, f"sudo {mend}"))
+    if case.no_password:
+        tell(warning(WHERE, case.no_password, _as_the_service(case)))
+    if case.problems or case.remarks:
+        return
+    tell(ok(WHERE, f"{case.config} has no problems" if case.config else "none: all defaults"))
+
+
+def _as_the_service(case: Case) -> str:
+    """Return how to examine with the credentials systemd gives the service."""
+    credentials = case.unit.credentials if case.unit else ()
+    given = "".join(f"-p LoadCredential={each} " for each in credentials or ("NAME:FILE",))
+    return (
+        f"sudo systemd-run --pipe --wait {given}$(command -v edge-gateway) doctor "
+        f"--config {case.file}"
+    )

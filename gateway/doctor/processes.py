@@ -1,0 +1,49 @@
+"""Which programs run, as /proc tells everybody; reads files, so call it from a thread."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_OURS = frozenset({"run", "demo"})
+"""The commands that read ports and publish."""
+
+
+class Running(NamedTuple):
+    """A process."""
+
+    pid: int
+    program: str
+    words: tuple[str, ...]
+    """Its command line."""
+
+    @property
+    def is_gateway(self) -> bool:
+        """Whether it is a gateway that reads ports, rather than one of the other commands."""
+        for index, word in enumerate(self.words):
+            if word.rpartition("/")[2] == "edge-gateway" or (
+                word == "gateway" and self.words[index - 1] == "-m"
+            ):
+                return any(each in _OURS for each in self.words[index + 1 : index + 2])
+        return False
+
+
+def running(proc: Path) -> Iterator[Running]:
+    """Yield all processes that can be seen."""
+    for entry in proc.iterdir():
+        if entry.name.isdecimal() and (found := process(proc, int(entry.name))):
+            yield found
+
+
+def process(proc: Path, pid: int) -> Running | None:
+    """Return one process; None if it has ended, or is hidden."""
+    try:
+        program = (proc / str(pid) / "comm").read_text(errors="replace").strip()
+        words = (proc / str(pid) / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return None
+    return Running(pid, program, tuple(words.split("\0")[:-1]))
+
+
+def gateways(proc: Path) -> list[Running]:
+    """Return the gateways that run here."""
+    return [each for each in running(proc) if each.is_gateway]

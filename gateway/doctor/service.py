@@ -1,0 +1,165 @@
+"""Does systemd run the gateway, and has it had to start it again?"""
+
+import grp
+import re
+from pathlib import Path
+
+from gateway.doctor.case import Case, Machine, Unit, Who
+from gateway.doctor.finding import Tell, error, ok, warning
+from gateway.doctor.tools import answer
+
+UNIT = "edge-gateway"
+WHERE = "service"
+
+_PROPERTIES = (
+    "LoadState ActiveState SubState UnitFileState Result ExecMainStatus NRestarts User Group "
+    "SupplementaryGroups DynamicUser StateDirectory ExecStart LoadCredential"
+)
+_CONFIG = re.compile(r"--config[ =](\S+)")
+_NOBODY = 65_534
+"""Stands for the user that systemd makes up when the service starts."""
+_MOST_RESTARTS = 3
+"""Restarts since it was started that may be an accident."""
+_LAST_LINES = 3
+_USAGE = 2
+"""Exit status of a gateway whose configuration cannot be used."""
+
+
+async def find(machine: Machine, name: str = UNIT) -> tuple[bool, Unit | None]:
+    """Return whether there is a systemd, and the service, if it knows it."""
+    properties = ",".join(_PROPERTIES.split())
+    text = await answer([machine.systemctl, "show", f"{name}.service", f"--property={properties}"])
+    return (False, None) if text is None else (True, parse(name, text))
+
+
+def parse(name: str, text: str) -> Unit | None:
+    """Return the service that `systemctl show` tells of; None if it is not installed."""
+    told: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition("=")
+        told.setdefault(key, []).append(value)
+    one = {key: values[-1] for key, values in told.items()}
+    if one.get("LoadState") != "loaded":
+        return None
+    groups = (*one.get("SupplementaryGroups", "").split(), one.get("Group", ""))
+    return Unit(
+        name=name,
+        active=one.get("ActiveState", ""),
+        sub=one.get("SubState", ""),
+        enabled=one.get("UnitFileState", ""),
+        result=one.get("Result", ""),
+        exit_status=_number(one.get("ExecMainStatus", "")),
+        restarts=_number(one.get("NRestarts", "")),
+        groups=tuple(group for group in groups if group),
+        user=one.get("User", ""),
+        is_dynamic=one.get("DynamicUser") == "yes",
+        state_folder=one.get("StateDirectory", "").partition(" ")[0],
+        command=one.get("ExecStart", ""),
+        credentials=tuple(
+            each for value in told.get("LoadCredential", ()) for each in value.split()
+        ),
+    )
+
+
+def config_of(unit: Unit | None) -> Path | None:
+    """Return the configuration the service is started with."""
+    found = _CONFIG.search(unit.command) if unit else None
+    return Path(found[1]) if found else None
+
+
+def who_of(unit: Unit | None) -> Who | None:
+    """Return whose rights the service has; None where it has ours, or root's.
+
+    A user of its own has the groups of its unit; those of /etc/group are not looked up.
+    """
+    if unit is None or not (unit.is_dynamic or unit.user not in {"", "root"}):
+        return None
+    numbers = set()
+    for name in unit.groups:
+        try:
+            numbers.add(int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid)
+        except KeyError:
+            continue
+    numbers |= {each.gr_gid for each in grp.getgrall() if unit.user and unit.user in each.gr_mem}
+    return Who(f"the service {unit.name}", _NOBODY, frozenset(numbers))
+
+
+async def look(case: Case, tell: Tell) -> None:
+    """Tell whether the service runs, and how it ended."""
+    unit = case.unit
+    if unit is None:
+        why = "no service of that name" if case.has_systemd else "no systemd here"
+        tell(ok(WHERE, f"not looked at: {why}"))
+        return
+    start = f"sudo systemctl enable --now {unit.name}"
+    if unit.active == "failed":
+        tell(
+            error(
+                WHERE,
+                f"it failed, and is not started again{await _last_words(case, unit)}",
+                _mend_failure(case, unit),
+                expected="active (running)",
+                got=f"failed ({unit.result}, exit status {unit.exit_status})",
+            )
+        )
+    elif unit.active in {"active", "reloading"}:
+        tell(ok(WHERE, f"{unit.active} ({unit.sub})"))
+    elif unit.active == "activating" and unit.sub == "auto-restart":
+        tell(
+            error(
+                WHERE,
+                f"it ends again and again{await _last_words(case, unit)}",
+                _mend_failure(case, unit),
+                expected="active (running)",
+                got=f"{unit.result}, exit status {unit.exit_status}, {unit.restarts} restarts",
+            )
+        )
+        return
+    else:
+        tell(
+            warning(
+                WHERE, "it is not running", start, expected="active", got=unit.active or "unknown"
+            )
+        )
+    if unit.enabled == "disabled":
+        tell(
+            warning(
+                WHERE, "it will not be there after a reboot", f"sudo systemctl enable {unit.name}"
+            )
+        )
+    if unit.active != "failed" and unit.restarts >= _MOST_RESTARTS:
+        tell(
+            warning(
+                WHERE,
+                f"systemd had to start it again {unit.restarts} times"
+                f"{await _last_words(case, unit)}",
+                f"journalctl -u {unit.name} --since -1d -p warning",
+                got=f"last result: {unit.result}",
+            )
+        )
+
+
+def _mend_failure(case: Case, unit: Unit) -> str:
+    if unit.exit_status == _USAGE:
+        return (
+            f"edge-gateway check-config {case.file}    # then: sudo systemctl restart {unit.name}"
+        )
+    if unit.result == "oom-kill":
+        return f"systemctl show -p MemoryMax {unit.name}    # it, or the machine, has too little"
+    return f"journalctl -u {unit.name} -n 50    # then: sudo systemctl restart {unit.name}"
+
+
+async def _last_words(case: Case, unit: Unit) -> str:
+    """Return what the journal has of it, if it can be read."""
+    text = await answer(
+        [
+            *(case.machine.journalctl, "-u", unit.name, "-p", "err", "-o", "cat", "--no-pager"),
+            *("-q", "-n", str(_LAST_LINES), "--since", "-1d"),
+        ]
+    )
+    lines = [line for line in (text or "").splitlines() if line.strip()][-_LAST_LINES:]
+    return f"; its last words: {' / '.join(line[:200] for line in lines)}" if lines else ""
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
