@@ -227,6 +227,14 @@ def test_after_a_change_the_state_comes_again_where_the_next_is_far(
     assert house.broker.again == comes_again
 
 
+def test_of_devices_nobody_knows_nothing_is_learned(house: House) -> None:
+    house.hear("greenhouse", {"air": 21.5}, times=6, every_s=30)
+    house.see(BOARD)
+    house.wait(3)
+
+    assert "expire_after" not in house.said()["components"]["sensor_air"]
+
+
 def test_a_restarted_gateway_announces_the_same(house: House) -> None:
     house.see(BOARD)
     house.see(MAST, "port-2")
