@@ -124,7 +124,7 @@ class Announcer:
             self._board.retain_at(self._site.discovery_topic(), payload)
 
     def heard(self, device: str, values: Mapping[str, Value], now_s: float) -> None:
-        """Note a sample as it is published, of a device there is; called for each, so it is quick."""
+        """Note a sample that is about to be published; called for each, so it is quick."""
         if self._is_enabled and device in self._told:
             self._cadences.hear(device, values, now_s)
 
