@@ -101,7 +101,10 @@ class BleSettings(BaseModel):
         default=120.0,
         ge=1,
         le=3600,
-        description="Seconds for which a window stays open; SIGUSR1 to the gateway opens it.",
+        description=(
+            "Seconds for which a window stays open; `edge-gateway request permit_join`, or SIGUSR1 to "
+            "the gateway, opens it."
+        ),
     )
     device: tuple[BleDeviceSettings, ...] = Field(
         default=(), max_length=1000, description="Sensors and boards that are known."
