@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, Signals
 
 import pytest
 
@@ -16,7 +16,9 @@ from tests.support.remarks import remarks
 from tests.support.site import BASE, Plan, Site
 from tests.support.stubborn_client import StubbornClient
 
-SEED = 5
+SEED = 11
+NAMES = ("gateway", "broker", "board", "power")
+"""Who is killed; `power` stands for the gateway and all boards at once."""
 ENDS = {"done", "failed", "expired", "unknown"}
 
 
@@ -38,8 +40,17 @@ async def test_whoever_is_killed_each_command_is_done_at_most_once_and_ends(
     async with Site.running(plan) as site, asyncio.TaskGroup() as tasks:
         client = StubbornClient(site.broker.host, site.broker.port, BASE, site.witness.heard)
         victims = site.victims()
+
+        def all_but_the_broker(number: Signals) -> None:
+            victims["gateway"](number)
+            for _ in site.boards:
+                victims["board"](number)
+
         longest_s = 2.0 if soak else 1.2
-        blows = Blows(process_events(list(victims), SEED, longest_s=longest_s), victims)
+        blows = Blows(
+            process_events([*victims, "power"], SEED, longest_s=longest_s),
+            {**victims, "power": all_but_the_broker},
+        )
         giving = tasks.create_task(client.run())
         try:
             await site.witness.wait_for(
@@ -65,7 +76,7 @@ async def test_whoever_is_killed_each_command_is_done_at_most_once_and_ends(
         await site.stop_gateway()
 
     statuses = {int(number): results[0]["status"] for number, results in client.results.items()}
-    figures("killed: gateway, broker, board", _deaths(blows))
+    figures("killed: " + ", ".join(NAMES), _deaths(blows))
     figures("commands: " + ", ".join(sorted(ENDS)), _counts(statuses))
     assert statuses.keys() == set(range(count))
     assert set(statuses.values()) <= ENDS
@@ -76,12 +87,11 @@ async def test_whoever_is_killed_each_command_is_done_at_most_once_and_ends(
         # Told before it was on the disk, because that took seconds: what is not known any more.
         assert {each["status"] for each in others} <= {first["status"], "unknown"}, (first, others)
     assert Counter(statuses.values())["done"] > count / 10
-    assert all(blows.dealt[Blow(name, SIGKILL)] for name in victims)
+    assert all(blows.dealt[Blow(name, SIGKILL)] for name in NAMES)
 
 
 def _deaths(blows: Blows) -> str:
-    names = ("gateway", "broker", "board")
-    return ", ".join(str(blows.dealt[Blow(name, SIGKILL)]) for name in names)
+    return ", ".join(str(blows.dealt[Blow(name, SIGKILL)]) for name in NAMES)
 
 
 def _counts(statuses: dict[int, str]) -> str:
