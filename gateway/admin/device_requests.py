@@ -1,9 +1,11 @@
 """What is asked about devices: which there are, what they are called, that one is to go."""
 
+import json
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+from gateway.admin.diagnostics import MAX_ANSWER_BYTES
 from gateway.clock import TimeFormat
 from gateway.device import Device
 from gateway.devices import Devices
@@ -35,7 +37,14 @@ class DeviceRequests:
     async def list_all(self, request: DevicesRequest) -> dict[str, Any]:
         """Return the devices after the one that is named, as many as fit into an answer."""
         keys = sorted(device.key for device in self._devices if device.key > request.after)
-        listed = [self._summary(self._known(key)) for key in islice(keys, request.limit)]
+        listed: list[dict[str, Any]] = []
+        left_bytes = MAX_ANSWER_BYTES
+        for key in islice(keys, request.limit):
+            summary = self._summary(self._known(key))
+            left_bytes -= len(json.dumps(summary, ensure_ascii=False).encode("utf-8", "replace"))
+            if left_bytes < 0:
+                break
+            listed.append(summary)
         return {
             "devices": listed,
             "total": len(self._devices),

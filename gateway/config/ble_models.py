@@ -102,8 +102,8 @@ class BleSettings(BaseModel):
         ge=1,
         le=3600,
         description=(
-            "Seconds for which a window stays open; `edge-gateway request permit_join`, or SIGUSR1 to "
-            "the gateway, opens it."
+            "Seconds for which a window stays open; `edge-gateway request permit_join`, or SIGUSR1 "
+            "to the gateway, opens it."
         ),
     )
     device: tuple[BleDeviceSettings, ...] = Field(

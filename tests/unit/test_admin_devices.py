@@ -10,6 +10,7 @@ from gateway.device import Declared
 from gateway.devices import Devices
 from gateway.errors import RequestError, StoreError
 from gateway.model import Actuator, Description, Sample, Sensor
+from gateway.mqtt import payloads
 from gateway.mqtt.names import Names
 from gateway.requests.admin import DeviceRequest, DevicesRequest, RemoveRequest, RenameRequest
 from gateway.status import Status
@@ -117,6 +118,23 @@ async def test_many_devices_come_in_several_answers(bench: Bench) -> None:
     assert (first["more"], first["total"]) == (True, 3)
     assert [each["device"] for each in rest["devices"]] == ["board_3"]
     assert rest["more"] is False
+
+
+async def test_an_answer_stays_below_what_brokers_take(bench: Bench) -> None:
+    for number in range(190):
+        bench.devices.seen("l" * 64, described(f"{number:03}{'k' * 61}", "A"))
+        bench.devices.rename(f"{number:03}{'k' * 61}", f"{number:03} {'ü' * 60}")
+
+    keys: list[str] = []
+    is_more = True
+    while is_more:
+        told = await bench.requests.list_all(DevicesRequest(after=keys[-1] if keys else ""))
+        assert 0 < len(payloads.answer("x" * 64, told)) < 64_000
+        keys += [each["device"] for each in told["devices"]]
+        is_more = told["more"]
+
+    assert keys == sorted(device.key for device in bench.devices)
+    assert len(keys) == 193
 
 
 @pytest.mark.parametrize("name", ["board_3", "cellar"])

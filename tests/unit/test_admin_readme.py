@@ -161,6 +161,7 @@ def test_the_numbers_of_the_text_are_those_of_the_code() -> None:
     assert f"wait up to {BOARD_S:g} s for the board" in PROSE
     assert f"the newest {KEPT} are kept" in PROSE
     assert f"above {MAX_ANSWER_BYTES:,} bytes" in PROSE
+    assert f"fit into {MAX_ANSWER_BYTES:,} bytes" in PROSE
     own = (FOLDER / "admin" / "README.md").read_text(encoding="utf-8")
     assert f"{AT_ONCE} at a time" in own
     assert f"the last {MAX_LINES} lines of the log" in own
