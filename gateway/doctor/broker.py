@@ -35,7 +35,7 @@ WHERE = "broker"
 _RESOLVE_S = 6.0
 _CONNECT_S = 5.0
 _ANSWER_S = 5.0
-_ECHO_S = 1.0
+_ECHO_S = 2.0
 """How long what the broker sends us after its answer is waited for: it comes at once, or never."""
 _OFFLINE = b'{"state":"offline"}'
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -256,7 +256,8 @@ class _Trial:
             )
             return what, _Mend.PERMIT
         reason, mend = await self._write(before or _OFFLINE)
-        if not reason and before is None and not await self._retains():
+        # What is retained comes before what is written: nothing there is overwritten.
+        if not reason and self._post.retained is None and not await self._retains():
             return "the broker does not retain what it is asked to", _Mend.RETAIN
         return reason, mend
 
@@ -315,7 +316,7 @@ def _mend(case: Case, settings: BrokerSettings, reason: str) -> str:
         (REFUSALS[NO_QOS_1], "sudoedit /etc/mosquitto/mosquitto.conf    # max_qos 2"),
         ("is it an MQTT", f"sudoedit {case.file}    # port in [mqtt]: 1883, or 8883 with TLS"),
         ("connection lost", f"sudoedit {case.file}    # port, and tls, in [mqtt]: 8883 speaks TLS"),
-        ("does not answer as MQTT", f"sudoedit {case.file}    # port, and version, in [mqtt]"),
+        ("does not answer as MQTT", f"sudoedit {case.file}    # port, tls and version in [mqtt]"),
         (".pem", f"ls -l {settings.ca_file or ''} {settings.cert_file or ''}"),
     )
     return next(
