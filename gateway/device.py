@@ -76,6 +76,7 @@ def entry_of(device: Device) -> dict[str, object]:
     """Return what is kept of a device."""
     return {
         "level": device.own_level,
+        "last_level": device.level,
         "name": device.own_name,
         "link": device.link,
         "description": document_of(lasting(device.said)),
@@ -98,7 +99,7 @@ def device_of(key: str, document: Mapping[str, Any]) -> Device:
         said = description_of(document["description"])
         return Device(
             key=key,
-            level=key,
+            level=slug(str(document.get("last_level", document["level"]))),
             said=said,
             description=said,
             own_level=slug(str(document["level"])),

@@ -381,17 +381,22 @@ class Devices:
         declared = self._declared.get(key, Declared())
         device.name, device.is_enabled = declared.name or device.own_name, declared.is_enabled
         wanted = _level_of(declared.name, key) if declared.name else device.own_level
-        device.level = self._names.free_level(key, wanted)
+        last_level, device.level = device.level, self._names.free_level(key, wanted)
         self._names.put(key, device.level)
         if device.said.driver not in SELF_DESCRIBING:
             device.awaited = {sensor.key for sensor in device.said.sensors}
         device.description = self._describe(device.said)
-        for actuator in device.description.actuators:
-            device.documents[_state_of(actuator)] = None
-        device.documents["availability"] = None
+        if device.level == last_level:
+            device.documents["availability"] = None
+            for actuator in device.description.actuators:
+                device.documents[_state_of(actuator)] = None
+        else:  # what is there now was said of somebody else
+            self._shelf.retain(topics.state(device.level), None)
         self._devices[key] = device
         self._due[key] = now_s + max(GRACE_S, device.quiet_s)
         device.documents["info"] = _info(device, is_current=False)
+        if device.level != last_level:
+            self._save(key)
         if device.is_enabled:
             entry = self._status.device(key)
             entry.name, entry.driver = device.title, device.description.driver

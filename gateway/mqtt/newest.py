@@ -50,14 +50,17 @@ class NewestStates:
 
     def move(self, topic: str, to_topic: str) -> None:
         """Have what is known of a topic published on another."""
-        self._due.pop(topic, None)
-        if (payload := self._payloads.pop(topic, None)) is not None:
+        payload = self._payloads.get(topic)
+        self.drop(topic)
+        self.drop(to_topic)  # what was sent there was of somebody else, or of another time
+        if payload is not None:
             self._payloads[to_topic] = payload
             self._due[to_topic] = None
 
     def drop(self, topic: str) -> None:
         """Forget a topic."""
-        for known in (self._payloads, self._due, self._in_flight):
+        self._payloads.pop(topic, None)
+        for known in (self._sent, self._due, self._in_flight):
             known.pop(topic, None)
 
     def answered(self, topic: str) -> None:

@@ -31,6 +31,8 @@ class Shelf:
         self.retained: dict[str, bytes] = {}
         self.claimed: set[str] = set()
         self.cleared: set[str] = set()
+        self.emptied: set[str] = set()
+        """Topics that were cleared at any time, though something may be there again."""
         self.loaded: list[str] = []
 
     def retain(self, subtopic: str, payload: bytes | None) -> None:
@@ -38,6 +40,7 @@ class Shelf:
             self.retained.pop(subtopic, None)
             self.claimed.discard(subtopic)
             self.cleared.add(subtopic)
+            self.emptied.add(subtopic)
         else:
             self.retained[subtopic] = payload
             self.cleared.discard(subtopic)
@@ -297,6 +300,20 @@ def test_the_configuration_names_devices_and_has_the_last_word() -> None:
     bench.restart(board_1=Declared())
     assert bench.info("board_1")["name"] == "Greenhouse"
     assert bench.info("attic_2")["device"] == "attic"
+
+
+def test_what_one_device_left_is_not_taken_over_by_the_next_of_its_name() -> None:
+    bench = Bench(board_1=Declared("Attic"))
+    bench.seen("board_1", actuators=(RELAY,))
+    bench.seen("board_2", actuators=(RELAY,))
+
+    bench.restart(board_1=Declared("Cellar"), board_2=Declared("Attic"))
+
+    assert bench.shelf.of("attic") == bench.shelf.of("cellar") == {"info", "state"}
+    assert {"attic/state", "cellar/state"} <= bench.shelf.emptied
+    bench.restart()
+    assert bench.shelf.of("attic") == {"info", "state", "availability", "relay/state"}
+    assert bench.shelf.emptied == set()
 
 
 def test_what_was_renamed_by_request_comes_back_when_the_configuration_lets_go() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.mqtt.documents import Documents, Post
+from gateway.mqtt.documents import EMPTIED_S, Documents, Post
 from gateway.mqtt.newest import NewestStates
 from gateway.mqtt.retained import Retained
 
@@ -70,21 +70,103 @@ def test_a_document_waits_until_its_topic_is_noted(
     assert taken(documents) == [("b/x/info", b"3")]
 
 
-def test_a_topic_leaves_the_ledger_when_the_broker_knows_that_it_is_empty(
+def test_a_topic_is_cleared_on_each_connection_and_leaves_the_ledger_by_and_by(
+    documents: Documents, ledger: PaperLedger
+) -> None:
+    """The broker may lose its power, and have again what it had when it last wrote its database."""
+    emptied(documents, ledger)
+
+    documents.look(1000.0)
+    documents.look(1000.0 + EMPTIED_S - 1)
+    assert documents.start_over() == 1
+    assert taken(documents) == [("b/x/info", b"")]
+    documents.acknowledged(Post("b/x/info", b"", retain=True))
+    assert ledger.forgotten == []
+
+    documents.look(1000.0 + EMPTIED_S)
+    assert ledger.forgotten == ["b/x/info"]
+    assert documents.start_over() == 0
+    documents.retain("b/x/info", b"again")
+    assert list(ledger.asked) == ["b/x/info"]
+
+
+@pytest.mark.parametrize("is_claimed", [False, True])
+def test_what_is_retained_again_on_a_cleared_topic_stays(
+    documents: Documents, retained: Retained, ledger: PaperLedger, is_claimed: bool
+) -> None:
+    emptied(documents, ledger)
+
+    if is_claimed:
+        retained.claim("b/x/info")
+        documents.claimed("b/x/info")
+    else:
+        documents.retain("b/x/info", b"again")
+    documents.start_over()
+
+    assert taken(documents) == ([] if is_claimed else [("b/x/info", b"again")])
+    documents.look(0.0)
+    documents.look(EMPTIED_S)
+    assert ledger.forgotten == []
+
+
+def test_a_claim_while_a_topic_is_cleared_once_more_survives_a_lost_connection(
+    documents: Documents, retained: Retained, ledger: PaperLedger
+) -> None:
+    emptied(documents, ledger)
+    documents.start_over()
+    taken(documents)
+    retained.claim("b/x/info")
+    documents.claimed("b/x/info")
+    assert not retained.keeps("b/x/info")  # the empty message is under way
+
+    documents.start_over()
+
+    assert taken(documents) == []
+    assert retained.is_claimed("b/x/info")
+
+
+def test_a_clearing_that_the_broker_refuses_is_tried_once_a_connection(
     documents: Documents, ledger: PaperLedger
 ) -> None:
     documents.retain("b/x/info", b"1")
     ledger.commit()
-    taken(documents)
-
     documents.retain("b/x/info", None)
-    assert taken(documents) == [("b/x/info", b"")]
-    assert ledger.forgotten == []
-    documents.acknowledged(Post("b/x/info", b"", retain=True))
 
-    assert ledger.forgotten == ["b/x/info"]
-    documents.retain("b/x/info", b"again")
-    assert list(ledger.asked) == ["b/x/info"]
+    for _ in range(2):
+        documents.start_over()
+        assert taken(documents) == [("b/x/info", b"")]
+        documents.refused(Post("b/x/info", b"", retain=True))
+        assert taken(documents) == []
+    assert ledger.forgotten == []
+
+
+def test_a_device_that_is_removed_twice_while_the_broker_is_away_is_gone(
+    documents: Documents, retained: Retained, ledger: PaperLedger
+) -> None:
+    retained.claim("b/x/state")
+    ledger.commit()
+    documents.retain("b/x/state", None)
+    retained.claim("b/x/state")
+    documents.claimed("b/x/state")
+
+    documents.retain("b/x/state", None)
+    assert taken(documents) == [("b/x/state", b"")]
+    documents.acknowledged(Post("b/x/state", b"", retain=True))
+
+    assert not retained.keeps("b/x/state")
+    documents.look(0.0)
+    documents.look(EMPTIED_S)
+    assert ledger.forgotten == ["b/x/state"]
+
+
+def emptied(documents: Documents, ledger: PaperLedger) -> None:
+    """Have a document that was removed, and of which the broker knows that."""
+    documents.retain("b/x/info", b"1")
+    ledger.commit()
+    documents.retain("b/x/info", None)
+    taken(documents)
+    documents.acknowledged(Post("b/x/info", b"", retain=True))
+    ledger.asked.clear()
 
 
 def test_a_topic_that_is_written_again_before_the_answer_stays_in_the_ledger(
@@ -154,7 +236,7 @@ async def test_a_broker_that_refuses_to_clear_holds_up_nobody(
     retained.clear("b/x/state")
     retained.claim("b/x/state")
 
-    retained.cleared("b/x/state", is_taken=False)
+    retained.cleared("b/x/state")
 
     assert retained.keeps("b/x/state")
     assert ledger.forgotten == []
@@ -218,6 +300,16 @@ def test_a_state_moves_to_the_new_name_of_its_device() -> None:
 
     assert newest.take_due(is_ready) == ("b", b"of a")
     assert len(newest) == 1
+
+
+def test_a_state_moves_back_to_where_one_was_sent_before() -> None:
+    newest = states("a")
+    newest.move("a", "b")
+    assert newest.take_due(is_ready) == ("b", b"of a")
+
+    newest.move("b", "a")
+
+    assert newest.take_due(is_ready) == ("a", b"of a")
 
 
 def test_a_state_moves_when_its_new_topic_is_noted() -> None:
