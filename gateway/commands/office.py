@@ -10,7 +10,7 @@ from gateway.clock import Clock
 from gateway.commands import paper
 from gateway.commands.letter import End, Letter, ReplyTo, Stage
 from gateway.commands.mailbox import Mailbox
-from gateway.commands.past import Past, Remembered
+from gateway.commands.past import Moment, Past, Remembered
 from gateway.commands.reception import Directory, Reception
 from gateway.commands.results import Outlet, Results
 from gateway.drivers.base import OnCommandEnd
@@ -228,6 +228,10 @@ class Office:
         """Return a command of the last day, by what a repetition of it is known by."""
         return self._past.find(device, transaction, packet)
 
+    def forget_packet(self, packet_id: int) -> None:
+        """Note that the broker uses that number for another message by now."""
+        self._past.forget_packet(str(packet_id))
+
     def take_again(
         self, known: Remembered, wanted_at: ReplyTo | None, done: Callable[[], None]
     ) -> None:
@@ -276,7 +280,7 @@ class Office:
             letter.transaction,
             letter.packet,
             asked_for,
-            now.unix_s,
+            now,
             letter.is_plain,
             letter,
         )
@@ -369,7 +373,7 @@ class Office:
             change += journal.end(letter.number, answer, is_told=not is_expected)
         else:
             change += journal.drop([letter.number])
-        if old := self._past.forget_old(self._clock.unix_s()):
+        if old := self._past.forget_old(self._now()):
             change += journal.drop(old)
         self._unsettled.append((self._clock.monotonic_s() + SETTLE_S, letter))
         self._submit(change, partial(self._on_end_noted, letter))
@@ -430,11 +434,9 @@ class Office:
         self._due.update(dict.fromkeys(devices))
         self.on_work()
 
-    def _now(self) -> paper.Moment:
+    def _now(self) -> Moment:
         clock = self._clock
-        return paper.Moment(
-            clock.monotonic_s(), clock.unix_s(), clock.boot_id, clock.is_synchronised()
-        )
+        return Moment(clock.monotonic_s(), clock.unix_s(), clock.boot_id, clock.is_synchronised())
 
 
 def _ignore() -> None:

@@ -1,24 +1,13 @@
 """Letters as the journal keeps them: values to JSON and back; pure."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.commands.letter import End, Letter, ReplyTo
-from gateway.commands.past import Remembered
+from gateway.commands.past import Moment, Remembered
 from gateway.protocol.fields import Json
 from gateway.requests.command import Transaction
 from gateway.store.journal import Entry
-
-
-class Moment(NamedTuple):
-    """Now, by all of the machine's clocks."""
-
-    monotonic_s: float
-    unix_s: float
-    boot_id: str
-    """The boot of the machine in which `monotonic_s` counts."""
-    is_synchronised: bool
-    """Whether somebody vouches for `unix_s`."""
 
 
 def answer_of(end: End) -> dict[str, Json]:
@@ -40,8 +29,6 @@ def entry_of(letter: Letter, past: Remembered, now: Moment) -> Entry:
         "id": letter.command_id,
         "name": letter.name,
         "arguments": letter.arguments,
-        "boot": now.boot_id,
-        "received_s": letter.received_s,
         "expires_s": letter.expires_s,
         "expires_unix_s": now.unix_s + letter.expires_s - now.monotonic_s,
         "reply_to": _reply_fields(letter.reply_to),
@@ -69,7 +56,7 @@ def past_of(entry: Entry) -> Remembered:
         transaction=_transaction(fields["transaction"]),
         packet=entry.packet,
         fingerprint=str(fields["fingerprint"]),
-        received_unix_s=float(fields["received_unix_s"]),
+        received=_received(fields),
         is_plain=bool(fields["is_plain"]),
         answer=None if entry.answer is None else dict(entry.answer),
     )
@@ -87,8 +74,9 @@ def reply_of(entry: Entry) -> ReplyTo | None:
 def letter_of(entry: Entry, now: Moment) -> Letter:
     """Return a letter of an earlier run, with what is left of its time. Raises as `past_of`."""
     fields = entry.letter
-    received_s, expires_s = float(fields["received_s"]), float(fields["expires_s"])
-    if fields["boot"] != now.boot_id:
+    received = _received(fields)
+    received_s, expires_s = received.monotonic_s, float(fields["expires_s"])
+    if received.boot_id != now.boot_id:
         left_s = _left_s(fields, expires_s - received_s, now)
         received_s, expires_s = now.monotonic_s, now.monotonic_s + left_s
     return Letter(
@@ -118,13 +106,25 @@ def _left_s(fields: Mapping[str, Any], ttl_s: float, now: Moment) -> float:
     return min(max(0.0, float(fields["expires_unix_s"]) - now.unix_s), ttl_s)
 
 
+def _received(fields: Mapping[str, Any]) -> Moment:
+    return Moment(
+        float(fields["received_s"]),
+        float(fields["received_unix_s"]),
+        str(fields["boot"]),
+        bool(fields["is_synchronised"]),
+    )
+
+
 def _past_fields(past: Remembered) -> dict[str, object]:
     return {
         "device": past.device,
         "level": past.level,
         "transaction": past.transaction,
         "fingerprint": past.fingerprint,
-        "received_unix_s": past.received_unix_s,
+        "received_s": past.received.monotonic_s,
+        "received_unix_s": past.received.unix_s,
+        "boot": past.received.boot_id,
+        "is_synchronised": past.received.is_synchronised,
         "is_plain": past.is_plain,
     }
 

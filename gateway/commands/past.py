@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.commands.letter import Letter
 from gateway.protocol.fields import Json
@@ -14,6 +15,17 @@ REMEMBERED_S = 86_400.0
 """How long one is remembered: a transaction that comes again later is another command."""
 
 
+class Moment(NamedTuple):
+    """A time, by all of the machine's clocks."""
+
+    monotonic_s: float
+    unix_s: float
+    boot_id: str
+    """The boot of the machine in which `monotonic_s` counts."""
+    is_synchronised: bool
+    """Whether somebody vouches for `unix_s`."""
+
+
 @dataclass(slots=True)
 class Remembered:
     """A command that came within the last day."""
@@ -23,9 +35,11 @@ class Remembered:
     level: str
     transaction: Transaction | None
     packet: str
+    """The broker's number of the message, a dot, and what tells its content; empty if there is no
+    number, or it means nothing any more."""
     fingerprint: str
     """Tells what was asked for."""
-    received_unix_s: float
+    received: Moment
     is_plain: bool = False
     """Whether it came as a plain `set`: nobody listens for a result but at its response topic."""
     letter: Letter | None = None
@@ -51,13 +65,15 @@ class Past:
         if entry.transaction is not None:
             self._transactions[entry.device, entry.transaction] = entry
         if entry.packet:
-            self._packets[entry.packet] = entry
+            self.forget_packet(_id_of(entry.packet))
+            self._packets[_id_of(entry.packet)] = entry
 
     def find(self, device: str, transaction: Transaction | None, packet: str) -> Remembered | None:
         """Return the command of that transaction; without one, the one that came as `packet`."""
         if transaction is not None:
             return self._transactions.get((device, transaction))
-        return self._packets.get(packet)
+        entry = self._packets.get(_id_of(packet))
+        return entry if entry is not None and entry.packet == packet else None
 
     def get(self, number: int) -> Remembered:
         """Return a command that was added and not forgotten."""
@@ -70,8 +86,14 @@ class Past:
             key = entry.device, entry.transaction
             if self._transactions.get(key) is entry:
                 del self._transactions[key]
-        if self._packets.get(entry.packet) is entry:
-            del self._packets[entry.packet]
+        if self._packets.get(_id_of(entry.packet)) is entry:
+            del self._packets[_id_of(entry.packet)]
+
+    def forget_packet(self, packet_id: str) -> None:
+        """Note that the broker uses that id for another message by now."""
+        entry = self._packets.pop(packet_id, None)
+        if entry is not None:
+            entry.packet = ""
 
     def forget_packets(self) -> bool:
         """Know none by its packet any more; False if there was none."""
@@ -81,16 +103,28 @@ class Past:
         self._packets.clear()
         return had_some
 
-    def forget_old(self, now_unix_s: float) -> list[int]:
+    def forget_old(self, now: Moment) -> list[int]:
         """Forget what is too old or too much; return their numbers."""
         old: list[int] = []
         surplus = len(self._all) - MAX_REMEMBERED
         for number, entry in self._all.items():
             if entry.letter is None:
-                is_old = now_unix_s - entry.received_unix_s > REMEMBERED_S
+                is_old = _age_s(entry.received, now) > REMEMBERED_S
                 if not is_old and len(old) >= surplus:
                     break
                 old.append(number)
         for number in old:
             self.forget(number)
         return old
+
+
+def _age_s(then: Moment, now: Moment) -> float:
+    """Return how long ago something was, as far as that is known: people set clocks."""
+    if then.boot_id == now.boot_id:
+        return now.monotonic_s - then.monotonic_s
+    return now.unix_s - then.unix_s if then.is_synchronised and now.is_synchronised else 0.0
+
+
+def _id_of(packet: str) -> str:
+    """Return the broker's number of a packet."""
+    return packet.partition(".")[0]

@@ -74,6 +74,9 @@ class Desk(Protocol):
     def find(self, device: str, transaction: Transaction | None, packet: str) -> Remembered | None:
         """Return a command of the last day."""
 
+    def forget_packet(self, packet_id: int) -> None:
+        """Note that the broker uses that number for another message by now."""
+
     def take_again(
         self, known: Remembered, wanted_at: ReplyTo | None, done: Callable[[], None]
     ) -> None:
@@ -130,6 +133,8 @@ class Reception:
             message.done()
             return
         self._counts["commands_received"] += 1
+        if message.packet_id and not message.is_again:
+            self._desk.forget_packet(message.packet_id)
         if message.is_retained:
             self._refuse_retained(message)
             return
@@ -175,7 +180,7 @@ class Reception:
         asked_for = packet = ""
         if asked.transaction is not None:
             asked_for = fingerprint(message.payload)
-        elif message.packet_id:
+        if message.packet_id:
             what = digest(message.topic.encode(), message.payload)
             packet = f"{message.packet_id}.{what}"
         key = asked.device.key

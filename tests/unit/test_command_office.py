@@ -11,7 +11,7 @@ from gateway.clock import Clock
 from gateway.commands.letter import End, Letter
 from gateway.commands.mailbox import MAX_FOR_DEVICE
 from gateway.commands.office import Office
-from gateway.commands.past import MAX_REMEMBERED, Past, Remembered
+from gateway.commands.past import MAX_REMEMBERED, Moment, Past, Remembered
 from gateway.commands.reception import MAX_REFUSED
 from gateway.drivers.base import OnCommandEnd
 from gateway.model import Actuator, Description
@@ -29,6 +29,8 @@ from tests.support.command_office import (
 
 PUMP = Actuator("pump", "Pump", "switch")
 ON = {"set": {"pump": True}}
+DAY_S = 86_401.0
+THEN = Moment(100.0, 1000.0, "a", is_synchronised=True)
 RESULT = f"{BASE}/shed/command/result"
 
 
@@ -606,15 +608,58 @@ def test_plain_sets_that_have_no_packet_leave_nothing_behind(post: Post) -> None
 def test_at_most_so_many_commands_are_remembered_and_those_under_way_always() -> None:
     past = Past()
     for number in range(MAX_REMEMBERED + 5):
-        past.add(Remembered(number, "shed", "shed", number, "", "", received_unix_s=1000.0))
+        past.add(Remembered(number, "shed", "shed", number, "", "", THEN))
     waiting = Letter(0, "id", "shed", "set", None, 0.0, 1.0)
     past.get(0).letter = waiting
 
-    forgotten = past.forget_old(now_unix_s=1001.0)
+    forgotten = past.forget_old(THEN)
 
     assert forgotten == [1, 2, 3, 4, 5]
     assert past.find("shed", 0, "") is past.get(0)
     assert past.find("shed", 1, "") is None
+
+
+@pytest.mark.parametrize(
+    ("now", "is_forgotten"),
+    [
+        (THEN._replace(monotonic_s=100.0 + DAY_S), True),
+        (THEN._replace(unix_s=1000.0 + 2 * DAY_S), False),  # somebody set the clock
+        (THEN._replace(unix_s=1000.0 + 2 * DAY_S, boot_id="b"), True),
+        (THEN._replace(unix_s=1000.0 + 2 * DAY_S, boot_id="b", is_synchronised=False), False),
+    ],
+)
+@pytest.mark.parametrize("was_synchronised", [True, False])
+def test_a_day_is_told_by_a_clock_that_nobody_sets(
+    now: Moment, *, is_forgotten: bool, was_synchronised: bool
+) -> None:
+    past = Past()
+    received = THEN._replace(is_synchronised=was_synchronised)
+    past.add(Remembered(1, "shed", "shed", "a", "", "", received))
+
+    forgotten = past.forget_old(now)
+
+    is_known = was_synchronised or now.boot_id == THEN.boot_id
+    assert forgotten == ([1] if is_forgotten and is_known else [])
+
+
+def test_a_packet_id_is_of_the_last_message_that_had_it(post: Post) -> None:
+    post.ready()
+
+    for payload, is_again in ((b"ON", False), (b"OFF", False), (b"ON", True), (b"ON", True)):
+        post.say("shed/pump/set", payload, packet_id=1, is_again=is_again)
+        for order in list(post.handed):
+            if order.command_id in post.on_end:
+                post.answer(order)
+    post.say("shed/command", {"transaction": "a", **ON}, packet_id=1)
+    post.answer(post.handed[-1])
+    post.say("shed/pump/set", b"ON", packet_id=1, is_again=True)
+    post.answer(post.handed[-1])
+    post.say("shed/pump/set", b"sideways", packet_id=1)
+    post.say("shed/pump/set", b"ON", packet_id=1, is_again=True)
+
+    assert [order.arguments for order in post.handed] == [
+        {"pump": is_on} for is_on in (True, False, True, True, True, True)
+    ]
 
 
 def told(ends: list[End]) -> Callable[[End], None]:
