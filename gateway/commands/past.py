@@ -65,7 +65,6 @@ class Past:
         if entry.transaction is not None:
             self._transactions[entry.device, entry.transaction] = entry
         if entry.packet:
-            self.forget_packet(_id_of(entry.packet))
             self._packets[_id_of(entry.packet)] = entry
 
     def find(self, device: str, transaction: Transaction | None, packet: str) -> Remembered | None:
