@@ -25,6 +25,11 @@ _ENTRY_BYTES = 200
 MAX_ANSWERS = 1000
 """Answers that wait for the broker; then a further one is refused."""
 
+EMPTIED_S = 7200.0
+"""So long a topic is published empty again on each connection, after the broker had taken that: one
+that loses its power has again what it had half an hour ago. (mosquitto writes its database each
+`autosave_interval`, 1,800 s by default.)"""
+
 
 class Post(NamedTuple):
     """One message that is no record."""
@@ -59,6 +64,8 @@ class Documents:
         self._documents: dict[str, bytes] = {}
         self._size_bytes = 0
         self._changed: dict[str, None] = {}
+        self._emptied: dict[str, float | None] = {}
+        """Topics the broker knows to be empty, and since when; None until the next look."""
         self._posts: deque[Post] = deque()
         self._answers: deque[Post] = deque()
         self._is_post_next = False
@@ -74,7 +81,7 @@ class Documents:
         """Note the document of a topic, None to remove it; tell whether it has changed."""
         known = self._documents.get(topic)
         document = payload or b""  # an empty retained message removes the topic
-        if known == document:
+        if known == document and (document or not self._retained.is_claimed(topic)):
             return False
         size_bytes = len(document) - len(known or b"")
         if known is None:
@@ -88,6 +95,7 @@ class Documents:
                 return False
         self._size_bytes += size_bytes
         self._documents[topic] = document
+        self._emptied.pop(topic, None)
         if document:
             self._retained.not_cleared(topic)
             self._retained.note(topic)
@@ -98,8 +106,8 @@ class Documents:
         return True
 
     def noted(self, topic: str) -> None:
-        """Publish what was held back."""
-        if topic in self._documents:
+        """Publish what was held back; what is removed was not."""
+        if self._documents.get(topic):
             self._changed[topic] = None
 
     def post(self, topic: str, payload: bytes) -> None:
@@ -118,6 +126,11 @@ class Documents:
 
     def start_over(self) -> int:
         """Mark all documents to be published again; return how many there are."""
+        for topic in [*self._emptied]:
+            if self._retained.is_claimed(topic):
+                self._drop(topic)
+            else:
+                self._retained.clear(topic)
         self._changed = {topic: None for topic in self._documents if self._is_due(topic)}
         return len(self._changed)
 
@@ -141,17 +154,42 @@ class Documents:
         return None
 
     def acknowledged(self, post: Post) -> None:
-        """Forget a removed document once the broker knows that it is removed."""
+        """Note that the broker has something.
+
+        A removed document is forgotten by and by; at once if something else is to be there.
+        """
         if post.retain and not post.payload and self._documents.get(post.topic) == b"":
-            del self._documents[post.topic]
             self._changed.pop(post.topic, None)
-            self._size_bytes -= len(post.topic) + _ENTRY_BYTES
+            self._emptied.setdefault(post.topic, None)
+            if self._retained.is_claimed(post.topic):
+                self._drop(post.topic)
             self._retained.cleared(post.topic)
+
+    def claimed(self, topic: str) -> None:
+        """Note that something that is no document is to be retained on a topic."""
+        if topic in self._emptied and not self._retained.is_clearing(topic):
+            self._drop(topic)
+
+    def look(self, now_s: float) -> None:
+        """Forget what was removed long ago; call it now and then."""
+        for topic, since_s in [*self._emptied.items()]:
+            if since_s is None:
+                self._emptied[topic] = now_s
+            elif now_s >= since_s + EMPTIED_S:
+                self._drop(topic)
+                self._retained.forget(topic)
+
+    def _drop(self, topic: str) -> None:
+        """Forget a removed document."""
+        del self._documents[topic]
+        del self._emptied[topic]
+        self._changed.pop(topic, None)
+        self._size_bytes -= len(topic) + _ENTRY_BYTES
 
     def refused(self, post: Post) -> None:
         """Note that the broker does not take a document; it is tried on the next connection."""
         if post.retain and not post.payload:
-            self._retained.cleared(post.topic, is_taken=False)
+            self._retained.cleared(post.topic)
 
     def returned(self, post: Post) -> None:
         """Put a remark or an answer back in front; return several newest first."""

@@ -13,8 +13,10 @@ class OwnStatus:
     """Listens to our own status topic; subscribed to before the birth message is published.
 
     What comes before the birth message tells only that the broker had a status of ours. If nothing
-    does, the broker is a new one, or has lost what was retained there. What comes afterwards and is
-    not ours is the late will of an earlier connection, to be corrected, or another gateway's.
+    does, the broker is a new one, or has lost what was retained there. If our birth message of an
+    earlier connection does, the broker never published our will: it went down itself, and may have
+    come up with what it had long before. What comes afterwards and is not ours is the late will of
+    an earlier connection, to be corrected, or another gateway's.
     """
 
     def __init__(self, online: bytes, rivalry: Rivalry) -> None:
@@ -22,14 +24,15 @@ class OwnStatus:
         self.is_stale = False
         """Whether something else stands there than what we said; whoever corrects it clears it."""
         self.on_retained_lost: Callable[[], None] | None = None
-        """Called on each connection to a broker that had no status of ours."""
+        """Called on each connection to a broker that had no status of ours, or an old one."""
         self._online = online
         self._rivalry = rivalry
         self._had_one = self._is_born = False
+        self._was_down = False
 
     def connecting(self) -> None:
         """Begin anew: a connection is about to be opened."""
-        self._had_one = self._is_born = self.is_stale = False
+        self._had_one = self._is_born = self.is_stale = self._was_down = False
 
     def hear(self, message: Incoming) -> None:
         """Take what arrived on the topic."""
@@ -40,7 +43,9 @@ class OwnStatus:
                 self.is_stale = True
         elif is_ours and not message.is_retained:
             self._is_born = True
-            if not self._had_one and self.on_retained_lost is not None:
+            has_all = self._had_one and not self._was_down
+            if not has_all and self.on_retained_lost is not None:
                 self.on_retained_lost()
         else:
             self._had_one |= message.is_retained
+            self._was_down |= is_ours and message.is_retained

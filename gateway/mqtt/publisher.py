@@ -132,11 +132,12 @@ class Publisher:
     def claim(self, subtopic: str) -> None:
         """Let something be retained on a topic that is no document: states, or an earlier run's."""
         if topic := self._checked(subtopic):
-            self._retained.claim(topic)
+            self.claim_at(topic)
 
     def claim_at(self, topic: str) -> None:
         """Do as `claim` on a whole topic, which need not be below the base."""
         self._retained.claim(topic)
+        self._documents.claimed(topic)
 
     def renew(self, topics_to_renew: Iterable[str]) -> None:
         """Publish documents of whole topics again, as they are; those that are none are left."""
@@ -158,7 +159,7 @@ class Publisher:
         """
         topic, to_topic = self._checked(subtopic), self._checked(to_subtopic)
         if topic and to_topic:
-            self._retained.claim(to_topic)
+            self.claim_at(to_topic)
             self._shipments.newest.move(topic, to_topic)
             self.retain_at(topic, None)
 
@@ -381,6 +382,7 @@ class Publisher:
             await asyncio.sleep(TICK_S)
             channel.connection.tick()
             self._shipments.tick()
+            self._documents.look(self._clock.monotonic_s())
             if channel.waited_s() > self._settings.ack_timeout_s:
                 channel.connection.give_up(
                     f"acknowledged nothing for {self._settings.ack_timeout_s:g} s"

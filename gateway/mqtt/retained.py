@@ -60,16 +60,23 @@ class Retained:
         self._claimed.discard(topic)
         self._clearing.add(topic)
 
-    def cleared(self, topic: str, *, is_taken: bool = True) -> None:
-        """Note what the broker said to the empty message."""
+    def cleared(self, topic: str) -> None:
+        """Note that the broker has answered to the empty message, whatever it said."""
         self._clearing.discard(topic)
-        if is_taken and topic not in self._claimed and topic in self._noted:
-            self._noted.discard(topic)
-            if self._ledger is not None:
-                self._ledger.forget(topic)
         if topic in self._noted:
             self.on_noted(topic)
         self._changed.set()
+
+    def is_clearing(self, topic: str) -> bool:
+        """Tell whether an empty message is under way."""
+        return topic in self._clearing
+
+    def forget(self, topic: str) -> None:
+        """Let a topic leave the ledger: the broker holds nothing there, and will not again."""
+        if topic in self._noted and topic not in self._claimed:
+            self._noted.discard(topic)
+            if self._ledger is not None:
+                self._ledger.forget(topic)
 
     def not_cleared(self, topic: str) -> None:
         """Note that a document takes the place of the empty message."""

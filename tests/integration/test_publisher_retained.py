@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import json
+import os
 import random
+import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from gateway.backoff import Backoff
 from gateway.clock import Clock
@@ -131,7 +134,7 @@ async def test_what_waits_of_a_removed_device_is_delivered_and_not_retained(brok
 
     (message,) = [each for each in subscriber.messages if each.payload]
     assert (message.topic, message.retain, message.json()["id"]) == ("e/x/state", False, "x/1/1")
-    assert bench.ledger.topics == {"e/status"}
+    assert bench.ledger.topics == {"e/status", "e/x/state"}, "the broker may yet lose its power"
 
 
 async def test_a_device_that_is_back_before_its_state_was_cleared_has_its_new_state(
@@ -199,8 +202,6 @@ async def test_the_state_of_a_renamed_device_moves(broker: Broker) -> None:
         bench.publisher.move_state("x/state", "attic/state")
 
         await bench.until_retained({"e/attic/state": 1})
-        while bench.ledger.topics != {"e/status", "e/attic/state"}:  # noqa: ASYNC110 - a set
-            await asyncio.sleep(0.01)
 
 
 async def test_what_an_earlier_run_left_is_cleared_unless_somebody_claims_it(
@@ -220,5 +221,26 @@ async def test_what_an_earlier_run_left_is_cleared_unless_somebody_claims_it(
     bench.publisher.load_retained(earlier.ledger.topics)
     async with bench.running():
         await bench.until_retained({"e/x/state": 1})
-        while bench.ledger.topics != {"e/status", "e/x/state"}:  # noqa: ASYNC110 - a set
-            await asyncio.sleep(0.01)
+
+
+async def test_a_broker_that_lost_its_power_has_no_ghosts_and_no_old_states(
+    mosquitto_bin: Path, tmp_path: Path
+) -> None:
+    with Broker.running(mosquitto_bin, tmp_path, persistence=True) as broker:
+        bench = Bench(broker)
+        async with bench.running():
+            for device in ("x", "y"):
+                bench.publisher.claim(f"{device}/state")
+                bench.put(device, 1)
+            await bench.until_retained({"e/x/state": 1, "e/y/state": 1})
+            os.kill(broker.pid, signal.SIGUSR1)  # it writes its database, as it does now and then
+            while not (tmp_path / "mosquitto.db").exists():  # noqa: ASYNC110 - a file
+                await asyncio.sleep(0.01)
+
+            bench.publisher.retain("x/state", None)
+            bench.put("y", 2)
+            await bench.until_retained({"e/y/state": 2})
+            await asyncio.to_thread(broker.kill)
+            await asyncio.to_thread(broker.start)
+
+            await bench.until_retained({"e/y/state": 2})

@@ -1,5 +1,6 @@
 """What arrives from the broker: whose it is, and what it tells of our own status."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 
@@ -95,15 +96,26 @@ def own_status(lost: list[str]) -> OwnStatus:
     return status
 
 
-@pytest.mark.parametrize("before", [b'{"state":"offline","session":"earlier"}', ONLINE])
-def test_a_broker_that_still_had_our_status_has_lost_nothing(before: bytes) -> None:
+@pytest.mark.parametrize("session", ["earlier", "mine"])
+def test_a_broker_that_still_had_our_last_status_has_lost_nothing(session: str) -> None:
     lost: list[str] = []
     status = own_status(lost)
 
+    before = json.dumps({"state": "offline", "session": session}).encode()
     status.hear(message("e/status", before, is_retained=True))
     status.hear(message("e/status", ONLINE))
 
     assert (lost, status.is_stale) == ([], False)
+
+
+def test_a_broker_that_never_published_our_will_went_down_and_may_have_lost_much() -> None:
+    lost: list[str] = []
+    status = own_status(lost)
+
+    status.hear(message("e/status", ONLINE, is_retained=True))
+    status.hear(message("e/status", ONLINE))
+
+    assert (lost, status.is_stale) == (["lost"], False)
 
 
 def test_a_broker_without_our_status_has_lost_what_was_retained() -> None:
@@ -122,11 +134,16 @@ def test_each_connection_is_looked_at_anew() -> None:
     status = own_status(lost)
     status.hear(message("e/status", ONLINE, is_retained=True))
     status.hear(message("e/status", ONLINE))
+    offline = b'{"state":"offline","session":"mine"}'
+
+    status.connecting()
+    status.hear(message("e/status", offline, is_retained=True))
+    status.hear(message("e/status", ONLINE))
+    assert lost == ["lost"]
 
     status.connecting()
     status.hear(message("e/status", ONLINE))
-
-    assert lost == ["lost"]
+    assert lost == ["lost", "lost"]
 
 
 def test_a_will_that_comes_after_our_birth_makes_the_status_stale() -> None:
