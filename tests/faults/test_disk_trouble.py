@@ -62,7 +62,9 @@ class Scene:
 
     async def until_health(self, reached: Callable[[dict[str, Any]], object]) -> None:
         """Return once the newest health document is as wanted."""
-        await self.subscriber.wait_for(lambda _: reached(self.health()), timeout_s=30)
+        await self.subscriber.wait_for(
+            lambda _: (health := self.health()) and reached(health), timeout_s=30
+        )
 
     def health(self) -> dict[str, Any]:
         found = self.subscriber.on("edge/test/health")
