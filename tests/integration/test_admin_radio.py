@@ -57,6 +57,9 @@ async def test_a_reload_begins_the_radio_anew_and_a_request_lets_a_sensor_join(
                 assert not subscriber.on("edge/test/+/state")
                 opened = await requester.ask("permit_join", seconds=60)
                 await subscriber.wait_for(lambda _: subscriber.on("edge/test/+/state"))
+                config.write_text(f"{config.read_text()}\nturn_s = 31.0\n")
+                again = await requester.ask("reload")
+                await subscriber.wait_for(lambda _: len(subscriber.on("edge/test/+/state")) > 1)
 
                 assert daemon.log().count("ttyA: found") == 1
             sensor.cancel()
@@ -70,6 +73,9 @@ async def test_a_reload_begins_the_radio_anew_and_a_request_lets_a_sensor_join(
         "needs_restart": [],
         "reopened": ["ble"],
     }
+    assert again.data["changed"] == ["ble.turn_s"]
+    first, second = (message.json() for message in subscriber.on("edge/test/+/state")[:2])
+    assert first["id"] != second["id"], "the sensor's samples are numbered from 0 again"
     assert (closed.data, opened.data) == ({"seconds": 0.0}, {"seconds": 60.0})
 
 
