@@ -46,14 +46,25 @@ def _look_at_store(case: Case, tell: Tell, path: Path) -> None:
     is_ours = case.who is None or os.geteuid() == 0
     trouble = obstacle(path, path.with_suffix(".ledger")) if is_ours else ""
     if trouble:
-        owner = case.unit.user if case.unit and case.unit.user else "$(id -un)"
-        tell(error(STORE, trouble, f"sudo chown -R {owner} {folder}"))
+        tell(error(STORE, trouble, clear_the_way(case, path, trouble)))
         return
     put_aside = sorted(path.parent.glob(f"{path.name}*damaged*")) if path.parent.exists() else []
     for each in put_aside[:1]:
         what = f"{each.name} is what was damaged once: what could be read was salvaged"
         tell(warning(STORE, what, f"rm {each}    # once nobody wants to look into it"))
     tell(ok(STORE, f"{_mega(sum(sizes))} of at most {_mega(case.max_bytes)} in {path.parent}"))
+
+
+def clear_the_way(case: Case, path: Path, trouble: str) -> str:
+    """Return what removes an obstacle; what it is stands first in the words for it."""
+    for words in (" is a folder, ", " is a file, "):
+        if words in trouble:
+            return f"mv {trouble.partition(words)[0]} ~/"
+    owner = case.unit.user if case.unit and case.unit.user else "$(id -un)"
+    inside = trouble.partition(" may not be ")[0]
+    if Path(inside).is_dir():
+        return f"sudo install -d -o {owner} {path.parent}"
+    return f"sudo chown {owner} {inside}"
 
 
 def _look_at_space(case: Case, tell: Tell, folder: Path, space: Space, growth_bytes: int) -> None:
