@@ -122,8 +122,8 @@ def _sensor(entity: Mapping[str, Any], rules: Mapping[str, Any]) -> Iterator[str
 
 
 def _number(entity: Mapping[str, Any], _rules: Mapping[str, Any]) -> Iterator[str]:
-    if entity["min"] > entity["max"]:
-        yield "min above max"
+    if entity["min"] >= entity["max"]:
+        yield "min not below max"
     if entity.get("step", 1) < RULES["number"]["least_step"]:
         yield "step too small"
 
@@ -135,7 +135,7 @@ def _select(entity: Mapping[str, Any], _rules: Mapping[str, Any]) -> Iterator[st
 
 def _text(entity: Mapping[str, Any], _rules: Mapping[str, Any]) -> Iterator[str]:
     longest = RULES["text"]["longest"]
-    if not 0 <= entity.get("min", 0) <= entity.get("max", longest) <= longest:
+    if not 0 <= entity.get("min", 0) < entity.get("max", longest) <= longest:
         yield "no length of a text"
 
 

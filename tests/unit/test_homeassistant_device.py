@@ -258,6 +258,23 @@ def test_each_actuator_is_an_entity(
     assert "retain" not in entity
 
 
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "said"), [(4, 4, {"max": 4}), (0, 0, {}), (5, 4, {}), (4, 300, {})]
+)
+def test_a_text_of_one_length_only_is_taken_by_home_assistant(
+    minimum: int, maximum: int, said: dict[str, int]
+) -> None:
+    pin = Actuator("pin", "PIN", "text", minimum, maximum)
+
+    entity = announced(board(actuators=(pin,)))["components"]["text_pin"]
+
+    assert {key: value for key, value in entity.items() if key in ("min", "max")} == said
+
+
+def test_a_number_without_room_is_taken_by_home_assistant() -> None:
+    announced(board(actuators=(Actuator("dose", "Dose", "number", 1, 1),)))
+
+
 def test_a_step_is_never_finer_than_home_assistant_takes() -> None:
     fine = Actuator("dose", "Dose", "number", 0, 1, step=0.0001)
 

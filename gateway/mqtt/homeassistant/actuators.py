@@ -67,7 +67,7 @@ def _component(actuator: Actuator, topic: str) -> Component | None:
 
 def _number(state: Component, actuator: Actuator) -> Component:
     low, high = actuator.minimum, actuator.maximum
-    if low is None or high is None or low > high:
+    if low is None or high is None or low >= high:  # older releases refuse equal ends
         low, high = -WIDEST, WIDEST
     number: Component = {"platform": "number", **state, "min": _plain(low), "max": _plain(high)}
     if high == WIDEST:
@@ -101,8 +101,10 @@ def _lengths(actuator: Actuator) -> Component:
     lengths: Component = {}
     if actuator.minimum is not None and actuator.maximum is not None:
         low, high = round(actuator.minimum), round(actuator.maximum)
-        if 0 <= low <= high <= templates.MAX_STATE:
+        if 0 <= low < high <= templates.MAX_STATE:
             lengths = {"min": low, "max": high}
+        elif 0 < low == high <= templates.MAX_STATE:
+            lengths = {"max": high}  # Home Assistant refuses equal ends; the gateway looks, too
     return lengths
 
 
