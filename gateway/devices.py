@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from gateway.device import Declared, Device, Listener, device_of, entry_of, with_awaited
 from gateway.errors import RequestError
-from gateway.model import RESERVED_DEVICES, Actuator, Description, Gone, slug
+from gateway.model import MAX_SLUG, RESERVED_DEVICES, Actuator, Description, Gone, slug
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.names import Names
 from gateway.newcomers import Newcomers
@@ -334,15 +334,18 @@ class Devices:
         before, self._declared = self._declared, dict(declared)
         self.disabled.clear()
         self.disabled.update(key for key, each in declared.items() if not each.is_enabled)
-        for key in [*(before.keys() | declared.keys())]:
+        self._make_way()
+        for key in sorted(before.keys() | declared.keys(), key=self._named_first):
             if before.get(key) == declared.get(key):
                 continue
             if (device := self._devices.get(key)) is not None:
-                self._apply(device, declared.get(key, Declared()))
-                continue
-            self._names.drop(key)
-            if key in declared:
-                self._reserve(key, declared[key])
+                self._apply(device)
+            else:
+                self._names.drop(key)
+                self._reserve(key)
+        for device in [*self._devices.values()]:
+            if device.level != self._wanted_level(device):
+                self._apply(device)  # who made way, or may have its name again
         for device in self._devices.values():
             description = self._describe(device.said)
             if description != device.description:
@@ -380,9 +383,7 @@ class Devices:
         key = device.key
         declared = self._declared.get(key, Declared())
         device.name, device.is_enabled = declared.name or device.own_name, declared.is_enabled
-        wanted = _level_of(declared.name, key) if declared.name else device.own_level
-        last_level, device.level = device.level, self._names.free_level(key, wanted)
-        self._names.put(key, device.level)
+        last_level, device.level = device.level, self._take_level(device)
         if device.said.driver not in SELF_DESCRIBING:
             device.awaited = {sensor.key for sensor in device.said.sensors}
         device.description = self._describe(device.said)
@@ -458,11 +459,46 @@ class Devices:
         useless = next((each for each in offline if not each.is_proven), None)
         return useless or max(offline, key=lambda each: each.added_unix_s, default=None)
 
-    def _reserve(self, key: str, declared: Declared) -> None:
+    def _configured_level(self, key: str) -> str:
+        """Return the level the configuration gives a device; empty if it gives none."""
+        name = self._declared.get(key, Declared()).name
+        return _level_of(name, key) if name else ""
+
+    def _named_first(self, key: str) -> tuple[bool, str]:
+        return not self._configured_level(key), key
+
+    def _wanted_level(self, device: Device) -> str:
+        return self._configured_level(device.key) or device.own_level
+
+    def _take_level(self, device: Device) -> str:
+        """Give a device the level it is to have, or one like it, and return which."""
+        level = self._wanted_level(device)
+        if not self._names.keep(device.key, level):
+            level = self._names.free_level(device.key, level)
+            self._names.keep(device.key, level)
+        return level
+
+    def _reserve(self, key: str) -> None:
         """Keep the name of a device of the configuration for it, whoever comes first."""
-        if declared.name:
-            level = self._names.free_level(key, _level_of(declared.name, key))
-            self._names.put(key, level)
+        if level := self._configured_level(key):
+            self._names.keep(key, level)
+
+    def _make_way(self) -> None:
+        """Let go of levels that the configuration gives to others, so that names can be exchanged.
+
+        Where they go is for a moment only; it is nobody's wish.
+        """
+        given = {self._configured_level(key): key for key in self._declared}
+        for device in [*self._devices.values()]:
+            if given.get(device.level, device.key) == device.key:
+                continue
+            level = self._names.free_level(device.key)
+            while level in given:
+                level = self._names.free_level(device.key, f"{level[: MAX_SLUG - 4]}_way")
+            self._move(device, level)
+        for key in self._declared:
+            if key not in self._devices and given.get(self._names.level(key), key) != key:
+                self._names.drop(key)
 
     def _level_for(self, key: str, name: str) -> str:
         """Return the level of a name.
@@ -480,14 +516,14 @@ class Devices:
             raise RequestError(f"{level!r} is the name of another device, {owner}")
         return level
 
-    def _apply(self, device: Device, declared: Declared) -> None:
+    def _apply(self, device: Device) -> None:
         """Bring a device to what the configuration says now."""
+        declared = self._declared.get(device.key, Declared())
         device.name = declared.name or device.own_name
-        wanted = _level_of(declared.name, device.key) if declared.name else device.own_level
         if device.is_enabled and not declared.is_enabled:
             self._take_down(device)
         device.is_enabled = declared.is_enabled
-        self._move(device, self._names.free_level(device.key, wanted))
+        self._move(device, self._take_level(device))
 
     def _move(self, device: Device, level: str) -> None:
         old, is_moved = device.level, device.level != level
@@ -497,7 +533,7 @@ class Devices:
                 self._shelf.move_state(topics.state(old), topics.state(level))
                 for suffix in device.documents:
                     self._shelf.retain(f"{old}/{suffix}", None)
-            self._names.put(device.key, level)
+            self._names.keep(device.key, level)
             device.level = level
         is_current = device.heard_s > 0.0
         device.documents["info"] = _info(device, is_current=is_current)
@@ -550,8 +586,7 @@ class Devices:
         del self._devices[device.key]
         self._due.pop(device.key, None)
         self._names.drop(device.key)
-        if (declared := self._declared.get(device.key)) is not None:
-            self._reserve(device.key, declared)
+        self._reserve(device.key)
         entry = self._status.devices.get(device.key)
         if entry is not None and not entry.online:
             del self._status.devices[device.key]

@@ -58,9 +58,20 @@ class Names:
         """
         if not self.is_free(level, device):
             raise ValueError(f"{level!r} is the name of another device, or of the gateway's own")
+        self.keep(device, level)
+
+    def keep(self, device: str, level: str) -> bool:
+        """Give a device a level that is its own by right: as it was, or as it is configured.
+
+        It may be the key of another device, which is called otherwise then. False if another has it
+        already, or the gateway itself.
+        """
+        if self._devices.get(level, device) != device or level in RESERVED_DEVICES:
+            return False
         self._devices.pop(self._levels.get(device, ""), None)
         self._levels[device] = level
         self._devices[level] = device
+        return True
 
     def drop(self, device: str) -> None:
         """Forget a device; harmless if nobody knows it."""

@@ -302,6 +302,71 @@ def test_the_configuration_names_devices_and_has_the_last_word() -> None:
     assert bench.info("attic_2")["device"] == "attic"
 
 
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["reload", "restart"])
+def test_names_of_the_configuration_can_be_exchanged(is_restarted: bool) -> None:
+    bench = Bench(board_1=Declared("Attic"), board_2=Declared("Cellar"))
+    for key in ("board_1", "board_2", "cellar"):
+        bench.seen(key)
+    exchanged = {"board_1": Declared("Cellar"), "board_2": Declared("Attic")}
+
+    if is_restarted:
+        bench.restart(**exchanged)
+    else:
+        bench.devices.reconfigure(exchanged)
+
+    assert bench.info("cellar")["device"] == "board_1"
+    assert bench.info("attic")["device"] == "board_2"
+    assert bench.info("cellar_2")["device"] == "cellar"
+    assert len({topic.partition("/")[0] for topic in bench.shelf.retained}) == 3
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["reload", "restart"])
+def test_a_board_is_replaced_by_another_of_its_name(is_restarted: bool) -> None:
+    bench = Bench(old=Declared("Kitchen"))
+    bench.seen("old")
+    bench.declared = {}
+
+    if is_restarted:
+        bench.restart(new=Declared("Kitchen"))
+    else:
+        bench.devices.reconfigure({"new": Declared("Kitchen")})
+    bench.seen("new")
+
+    assert bench.info("kitchen")["device"] == "new"
+    assert bench.info("old")["device"] == "old"
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["reload", "restart"])
+def test_the_configuration_may_give_away_what_another_is_called(is_restarted: bool) -> None:
+    bench = Bench()
+    bench.seen("board_1")
+    bench.seen("board_2")
+    declared = {"board_1": Declared("board_2")}
+
+    if is_restarted:
+        bench.restart(**declared)
+    else:
+        bench.devices.reconfigure(declared)
+
+    assert bench.info("board_2")["device"] == "board_1"
+    assert bench.info("board_2_2")["device"] == "board_2"
+    bench.devices.reconfigure({})
+    assert bench.info("board_2")["device"] == "board_2"
+    assert bench.info("board_1")["device"] == "board_1"
+
+
+def test_a_name_outlasts_a_board_that_is_called_so_by_itself() -> None:
+    bench = Bench()
+    bench.seen("zboard")
+    bench.devices.rename("zboard", "Kitchen")
+    bench.seen("kitchen")
+
+    bench.restart()
+
+    assert bench.info("kitchen")["device"] == "zboard"
+    assert bench.info("kitchen_2")["device"] == "kitchen"
+
+
 def test_what_one_device_left_is_not_taken_over_by_the_next_of_its_name() -> None:
     bench = Bench(board_1=Declared("Attic"))
     bench.seen("board_1", actuators=(RELAY,))

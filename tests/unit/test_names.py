@@ -62,6 +62,18 @@ def test_people_mean_the_level_where_it_is_a_key_too() -> None:
     assert names.find("nobody") is None
 
 
+def test_what_is_a_devices_own_may_be_the_key_of_another_but_not_its_level() -> None:
+    names = Names()
+    names.put("attic", "attic_2")
+    names.put("board_2", "cellar")
+
+    assert names.keep("board_1", "attic")
+    assert not names.keep("board_1", "cellar")
+    assert not names.keep("board_1", "health")
+
+    assert (names.level("board_1"), names.device_of("attic")) == ("attic", "board_1")
+
+
 def test_a_number_is_added_within_the_longest_level() -> None:
     names = Names()
     longest = "x" * MAX_SLUG
