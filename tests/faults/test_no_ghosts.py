@@ -34,6 +34,7 @@ SETTLE_TIMEOUT_S = 20.0
 KEYS = ["board_1", "board_2", "attic"]
 NAMES = ["Attic", "attic 2", "Cellar", "board_2", ""]
 LEVELS = {"Attic": "attic", "attic 2": "attic_2", "Cellar": "cellar", "board_2": "board_2"}
+"""In topics; of other names it is the lower case."""
 BASES = ["edge/one", "edge/two", "house"]
 PREFIXES = ["homeassistant", "ha", ""]
 """Of discovery; the last stands for none."""
@@ -48,15 +49,20 @@ deeds = st.tuples(
 )
 
 
+def level_of(name: str, key: str) -> str:
+    """Return what a name is in topics."""
+    return LEVELS.get(name, name.lower()) or key
+
+
 def is_clear(declared: Mapping[str, tuple[str, bool]]) -> bool:
     """Tell whether a configuration passes: no two devices of it have the same topics."""
-    levels = {key: name.lower() or key for key, (name, _) in declared.items()}
+    levels = {key: level_of(name, key) for key, (name, _) in declared.items()}
     are_unique = len({*levels.values()}) == len(levels)
     return are_unique and all(each == key or each not in levels for key, each in levels.items())
 
 
 declarations = st.dictionaries(
-    keys, st.tuples(st.sampled_from(["", "Attic", "Cellar", "Roof"]), st.booleans()), max_size=2
+    keys, st.tuples(st.sampled_from(["", "Attic", "Cellar", "board_2"]), st.booleans()), max_size=2
 ).filter(is_clear)
 
 
@@ -69,6 +75,8 @@ class Board:
     own_name: str
     sensors: list[str]
     actuators: dict[str, bool]
+    own_level: str = ""
+    """Empty until it was asked for."""
     is_online: bool | None = True
     """None if this run of the gateway has not heard it."""
     newest: tuple[int, dict[str, float]] | None = None
@@ -216,16 +224,16 @@ class Ghosts(RuleBasedStateMachine):
             return
         why_not = self.gateway.ask("rename", key=key, name=name)
         declared_name, _ = self.declared.get(key, ("", True))
-        level = LEVELS.get(name, key)
+        level = level_of(name, key)
         taken = {each for b in self.boards.values() if b.key != key for each in (b.key, b.level)}
         for other, (given, _) in self.declared.items():
             if other != key and given:  # its place is kept, whether it is there or not
-                taken |= {other, LEVELS.get(given, given.lower())}
+                taken |= {other, level_of(given, other)}
         is_taken = level in taken
         if name:
             assert bool(why_not) == (bool(declared_name) or is_taken), why_not
         if not why_not:
-            self.take_up_names()
+            self.take_up_names(is_renamed=True)
 
     @rule(key=keys)
     def somebody_removes(self, key: str) -> None:
@@ -351,21 +359,31 @@ class Ghosts(RuleBasedStateMachine):
             self.take_up_names()
         board.sensors, board.actuators, board.is_online = sensors, actuators, True
 
-    def take_up_names(self) -> None:
-        """Ask the gateway who is called how; what it says must be possible."""
+    def take_up_names(self, *, is_renamed: bool = False) -> None:
+        """Ask the gateway who is called how, and compare with what must be.
+
+        A number in a name that is taken is the gateway's choice, but it stays.
+        """
         known = self.gateway.ask("known")
         assert set(known) == set(self.boards)
-        levels = {entry["level"] for entry in known.values()}
-        assert len(levels) == len(known)
+        assert len({entry["level"] for entry in known.values()}) == len(known)
+        given = {level_of(name, key): key for key, (name, _) in self.declared.items() if name}
         for key, entry in known.items():
-            level, own_name = entry["level"], entry["own_name"]
             board = self.boards[key]
+            level, own_level = entry["level"], entry["own_level"]
+            if level in given:
+                assert given[level] == key
+            else:
+                assert key not in given.values()
+                assert level == own_level or own_level in given
+            if board.own_level and not (is_renamed or self.is_vague):
+                assert (own_level, entry["own_name"]) == (board.own_level, board.own_name)
+            else:
+                wanted = level_of(entry["own_name"], key)
+                assert own_level == wanted or own_level.startswith(f"{wanted}_")
             if board.level != level:
                 self.forget(board)
-            board.level, board.own_name = level, own_name
-            wanted = self.declared.get(key, ("", True))[0] or own_name
-            level_wanted = LEVELS.get(wanted, wanted.lower()) or key
-            assert level == level_wanted or level.startswith(f"{level_wanted}_"), (key, level)
+            board.level, board.own_level, board.own_name = level, own_level, entry["own_name"]
 
     def declare(self, declared: dict[str, tuple[str, bool]]) -> None:
         for key, board in self.boards.items():

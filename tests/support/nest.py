@@ -209,6 +209,7 @@ class Deeds:
             device.key: {
                 "level": device.level,
                 "own_name": device.own_name,
+                "own_level": device.own_level,
                 "sensors": [each.key for each in device.description.sensors],
                 "actuators": {each.key: each.state for each in device.description.actuators},
             }
