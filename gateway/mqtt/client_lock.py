@@ -7,6 +7,7 @@ however that ends. Gateways of other machines, or in containers of their own, th
 Source: unix(7).
 """
 
+import errno
 import hashlib
 import os
 import pwd
@@ -37,16 +38,22 @@ class ClientLock:
         """Hold it; nothing happens if it is held here already.
 
         Raises:
-            LinkError: another process of this machine holds it; in words that say which.
+            LinkError: another process of this machine holds it; in words that say which. Or the
+                system gives no socket.
         """
         if self._socket is not None:
             return
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as exc:
+            raise LinkError(f"no socket to be had: {exc.strerror}") from exc
         try:
             claim.bind(self._name)
             claim.listen()  # so that others can ask who holds it
         except OSError as exc:
             claim.close()
+            if exc.errno != errno.EADDRINUSE:
+                raise LinkError(f"a unix socket cannot be bound: {exc.strerror}") from exc
             raise LinkError(
                 f"{self._holder()} on this machine is connected to {self._address} as "
                 f"{self._client_id!r}, and they would expel each other: stop one of them, or give "
@@ -89,13 +96,13 @@ def _ask(name: str) -> tuple[int, str]:
 
     Each question stays in a queue of the holder's, so it is asked once a rival, and may fail.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
             probe.connect(name)
             found = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        except OSError:
-            return 0, "another gateway"
+    except OSError:
+        return 0, "another gateway"
     process, user, _ = _CREDENTIALS.unpack(found)
     if process == 0:  # it is in a container, and has no number here
         return 0, "another gateway"

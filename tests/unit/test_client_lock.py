@@ -1,4 +1,5 @@
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,20 @@ def test_a_second_gateway_learns_who_has_the_client_id_until_that_one_is_killed(
     assert f"another gateway (process {holder.pid} of " in words
     assert f"{ADDRESS} as 'edge-gateway-attic'" in words
     assert "another client_id in [mqtt]" in words
+    lock.take()
+    lock.release()
+
+
+def test_a_process_without_a_descriptor_to_spare_says_so_and_tries_again() -> None:
+    lock = ClientLock(ADDRESS, "edge-gateway-attic")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(LinkError, match="no socket to be had: Too many open files"):
+            lock.take()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
     lock.take()
     lock.release()
 
