@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 
+from gateway.commands.replies import MAX_CORRELATION
 from gateway.errors import GatewayError, RequestError
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.incoming import Handler, Incoming
@@ -128,7 +129,7 @@ class Admin:
                 "remove it with an empty retained message"
             )
         request = read_admin(verb, message.payload)
-        if reason := self._refusal_of(message.response_topic):
+        if reason := self._refusal_of(message):
             raise RequestError(reason)
         if self._tasks is None:
             raise RequestError("not yet, or not any more: the gateway is starting or stopping")
@@ -172,10 +173,13 @@ class Admin:
         wanted = message.response_topic
         if wanted != topic:
             self._mail.send(topic, payload)
-        if wanted and not self._refusal_of(wanted):
+        if wanted and not self._refusal_of(message):
             self._mail.send(wanted, payload, correlation=message.correlation)
 
-    def _refusal_of(self, response_topic: str) -> str:
-        if not response_topic:
+    def _refusal_of(self, message: Incoming) -> str:
+        """Return why the sender cannot have the answer where it wants it; nothing if it can."""
+        if not message.response_topic:
             return ""
-        return refusal_of(response_topic, self._base, self._own_prefixes)
+        if len(message.correlation or b"") > MAX_CORRELATION:
+            return f"correlation data of more than {MAX_CORRELATION} bytes"
+        return refusal_of(message.response_topic, self._base, self._own_prefixes)

@@ -6,8 +6,13 @@ from typing import Final
 MAX_TOPIC: Final = 512
 """Longest response topic, in characters."""
 
-_FORBIDDEN = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Wildcards, and what MQTT 5 (1.5.4) says a topic should not or must not contain."""
+MAX_LEVELS: Final = 100
+"""mosquitto ends a connection on which somebody publishes to a topic of more than 200."""
+
+_NONCHARACTERS = "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
+_FORBIDDEN = re.compile(rf"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufeff{_NONCHARACTERS}]")
+"""Wildcards, and what MQTT 5 (1.5.4) says a topic should not or must not contain: a broker may end
+the connection of who publishes there. Of U+FEFF its clients make different things."""
 
 
 def refusal_of(topic: str, base: str, own: tuple[str, ...] = ()) -> str:
@@ -16,7 +21,8 @@ def refusal_of(topic: str, base: str, own: tuple[str, ...] = ()) -> str:
     What the gateway may write its requesters may not have it write: below `base` only the branch
     `response` is for answers, and the prefixes `own` (of discovery, for example) are not.
     """
-    if not topic or len(topic) > MAX_TOPIC or _FORBIDDEN.search(topic) or topic.startswith("$"):
+    is_too_much = len(topic) > MAX_TOPIC or topic.count("/") >= MAX_LEVELS
+    if not topic or is_too_much or _FORBIDDEN.search(topic) or topic.startswith("$"):
         return "the response topic is none to publish on"
     taken = (base, *own)
     if topic.startswith(f"{base}/response/"):

@@ -197,6 +197,14 @@ def test_what_is_typed_for_a_text_stays_text() -> None:
         ("a\x00b", False),
         ("", False),
         ("a" * 513, False),
+        ("a/" * 99 + "a", True),
+        ("a/" * 100 + "a", False),
+        ("grün/\U0001f41d", True),
+        ("a\ufeff", False),
+        ("a\ufdd0", False),
+        ("a\uffff", False),
+        ("a\U0010fffe", False),
+        ("a\ud800", False),
     ],
 )
 def test_nobody_has_the_gateway_write_its_own_topics(topic: str, is_fine: bool) -> None:

@@ -182,6 +182,15 @@ async def test_what_fails_is_told_as_it_was_said() -> None:
     assert sent.answer == answer
 
 
+async def test_correlation_data_that_is_too_long_is_not_carried_back() -> None:
+    async with admin({"reload": nothing}) as box:
+        box.bring("reload", response_topic="theirs", correlation=b"x" * 257)
+        (sent,) = await box.answers(1)
+
+    assert (sent.topic, sent.correlation) == ("edge/test/response/reload", None)
+    assert sent.answer["error"] == "correlation data of more than 256 bytes"
+
+
 async def test_a_bug_fails_its_request_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     async def act(request: PermitJoinRequest) -> float:
         return 1 / (request.seconds or 0)
