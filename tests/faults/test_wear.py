@@ -91,14 +91,19 @@ async def acked(boards: LightProcess, count: int) -> int:
     return safe
 
 
-async def measure(folder: Path, broker: Broker, durability: str) -> tuple[float, float]:
-    """Return bytes written for 10,000 samples: while it runs, and with the clean stop."""
+async def measure(
+    folder: Path, broker: Broker, durability: str, samples: int = SAMPLES
+) -> tuple[float, float]:
+    """Return bytes written for 10,000 samples: while it runs, and with the clean stop.
+
+    It looks at so many samples.
+    """
     (folder / "ports").mkdir()
     async with light_boards(folder / "ports", BOARDS, INTERVAL_S) as boards:
         with gateway(folder, broker, durability) as process:
             first = await acked(boards, BOARDS * 10)
             at_first = written_bytes(process.pid)
-            last = await acked(boards, first + SAMPLES)
+            last = await acked(boards, first + samples)
             at_last = written_bytes(process.pid)
             await boards.ask("drain")
             at_end = await asyncio.to_thread(stopped, process)
@@ -119,6 +124,6 @@ async def test_a_healthy_broker_spares_the_disk(
 async def test_the_price_of_always_is_told(
     broker: Broker, disk_folder: Path, figures: Figures
 ) -> None:
-    running, _ = await measure(disk_folder, broker, "always")
+    running, _ = await measure(disk_folder, broker, "always", SAMPLES if SOAK else SAMPLES // 2)
     figures("written for 10,000 samples, always", f"{running / 1024:.0f} KiB")
     assert running > BOUND_BYTES, "each sample is written"

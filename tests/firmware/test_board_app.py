@@ -279,7 +279,6 @@ def test_a_command_that_lay_unread_too_long_is_refused(bench: Bench) -> None:
     assert "ok" in answer
 
 
-@pytest.mark.alone
 def test_an_idle_board_needs_next_to_no_processor(bench: Bench) -> None:
     bench.configure(sensors=[{"kind": "heap", "interval_ms": 60_000}])
 

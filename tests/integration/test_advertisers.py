@@ -78,7 +78,6 @@ async def test_nobody_hears_what_nobody_listens_to() -> None:
         assert (sensor.heard, sensor.packets_heard) == (0, 0)
 
 
-@pytest.mark.alone
 async def test_fifty_sensors_cost_little(figures: Figures) -> None:
     async with VirtualRadio() as radio:
         addresses = [f"A4:C1:38:00:00:{number:02X}" for number in range(MANY)]
