@@ -7,6 +7,7 @@ somebody reads is left alone, the gateway's connection and its store are not tou
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,9 +23,10 @@ from gateway.config.broker_url import parse_broker
 from gateway.config.loader import exposed_secrets, load, read_password, with_credentials
 from gateway.config.models import Settings
 from gateway.doctor import service
-from gateway.doctor.case import Case, Machine
+from gateway.doctor.case import Case, Machine, Who
 from gateway.doctor.examine import examine
 from gateway.doctor.finding import Finding, Severity, worst
+from gateway.doctor.processes import gateway_of, rights_of
 from gateway.errors import ConfigError
 
 EPILOG = """\
@@ -125,8 +127,18 @@ def describe(
         outbox=outbox,
         state=state,
         max_bytes=_max_bytes(settings),
-        who=service.who_of(case.unit) if is_services else None,
+        who=_whose_rights(case, is_services=is_services),
     )
+
+
+def _whose_rights(case: Case, *, is_services: bool) -> Who | None:
+    """Return whose rights count: the running gateway's, or the service's; None for our own."""
+    proc = case.machine.proc
+    running = gateway_of(proc, case.config)
+    who = rights_of(proc, running) if running else None
+    if who is None and is_services:
+        who = service.who_of(case.unit)
+    return None if who is None or who.user == os.geteuid() else who
 
 
 def _max_bytes(settings: Settings) -> int:

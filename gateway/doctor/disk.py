@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gateway.doctor.case import Case, Space
 from gateway.doctor.finding import Tell, error, ok, warning
-from gateway.doctor.processes import gateways
+from gateway.doctor.processes import gateway_of
 from gateway.store.obstacles import obstacle
 
 WHERE = "disk"
@@ -16,6 +16,8 @@ _FULL_BYTES = 16 << 20
 """Below this SQLite soon has no room for what it must write before it can delete."""
 _MUCH_A_DAY = 5 << 30
 """An SD card of 32 GB is written through in a week; a gateway whose broker is there writes MB."""
+_TELLING_S = 3600.0
+"""A start writes more than an hour: a younger gateway counts as if it had been one."""
 _WORN = 0x0A
 """A life time estimate of 90 to 100 %. Source: JEDEC eMMC 5.1, DEVICE_LIFE_TIME_EST_TYP_A."""
 _ROOM = "sudo journalctl --vacuum-size=50M; sudo du -xh --max-depth=3 / | sort -h | tail"
@@ -96,7 +98,8 @@ def _look_at_wear(case: Case, tell: Tell) -> None:
         if max(estimates, default=0) >= _WORN:
             what = f"{each.parts[-3]} says that 90 % of its life or more is over"
             tell(error(WEAR, what, "sudo rpi-clone sda    # or dd: move to a new card soon"))
-    for gateway in gateways(case.machine.proc):
+    gateway = gateway_of(case.machine.proc, case.config)
+    if gateway is not None:
         rate = _written_a_day(case, gateway.pid)
         if rate is None:
             mend = f"sudo edge-gateway doctor --config {case.file}"
@@ -113,10 +116,11 @@ def _look_at_wear(case: Case, tell: Tell) -> None:
         else:
             tell(ok(WEAR, f"the gateway (process {gateway.pid}) writes {_mega(rate)} a day"))
         return
-    tell(ok(WEAR, "not known: no gateway is running here"))
+    tell(ok(WEAR, "not known: no gateway runs here with this configuration"))
 
 
 def _written_a_day(case: Case, pid: int) -> int | None:
+    """Return the bytes a process writes a day, counted since its start; None if that is hidden."""
     proc = case.machine.proc
     try:
         lines = (proc / str(pid) / "io").read_text(encoding="ascii").splitlines()
@@ -127,7 +131,7 @@ def _written_a_day(case: Case, pid: int) -> int | None:
         return None
     written = next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
     age_s = up_s - int(stat[19]) / os.sysconf("SC_CLK_TCK")
-    return round(written / max(age_s, 60.0) * 86_400)
+    return round(written / max(age_s, _TELLING_S) * 86_400)
 
 
 def _files(case: Case, path: Path) -> list[Path]:

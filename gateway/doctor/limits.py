@@ -2,10 +2,11 @@
 
 import re
 import resource
+from contextlib import suppress
 
 from gateway.doctor.case import Case
 from gateway.doctor.finding import Tell, error, ok, warning
-from gateway.doctor.processes import gateways
+from gateway.doctor.processes import gateway_of
 from gateway.links.serial_ports import find_ports
 
 MEMORY = "memory"
@@ -52,14 +53,13 @@ def _look_at_memory(case: Case, tell: Tell) -> None:
 def _look_at_descriptors(case: Case, tell: Tell) -> None:
     """Compare the hard limit, which a gateway makes its own, with what it needs."""
     limit, whose = resource.getrlimit(resource.RLIMIT_NOFILE)[1], "here"
-    for each in gateways(case.machine.proc)[:1]:
-        try:
-            text = (case.machine.proc / str(each.pid) / "limits").read_text(encoding="ascii")
-        except OSError:
-            continue
-        if (found := _MAX_FILES.search(text)) is not None:
-            limit = -1 if found[1] == "unlimited" else int(found[1])
-            whose = f"of the gateway (process {each.pid})"
+    gateway = gateway_of(case.machine.proc, case.config)
+    if gateway is not None:
+        with suppress(OSError):
+            text = (case.machine.proc / str(gateway.pid) / "limits").read_text(encoding="ascii")
+            if (found := _MAX_FILES.search(text)) is not None:
+                limit = -1 if found[1] == "unlimited" else int(found[1])
+                whose = f"of the gateway (process {gateway.pid})"
     ports = len(find_ports(case.ports.patterns, case.ports.exclude)) if case.ports else 0
     needed = ports + _BESIDE_PORTS
     if limit != resource.RLIM_INFINITY and limit < needed:

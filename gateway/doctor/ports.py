@@ -52,6 +52,9 @@ class _Seen:
 
     port: FoundPort
     is_allowed: bool
+    """Whether the gateway may open it."""
+    is_ours: bool
+    """Whether we may."""
     group: str
     """The group that would help; empty for none."""
     holder: Holder | None
@@ -109,6 +112,7 @@ def _see(case: Case, options: PortsOptions) -> list[_Seen]:
             _Seen(
                 port,
                 is_allowed,
+                _rights(port.device, None)[0],
                 group,
                 holder,
                 process(proc, holder.pid) if holder else None,
@@ -170,6 +174,10 @@ def _tell_of_missing(options: PortsOptions, found: list[FoundPort], tell: Tell) 
 
 async def _look_at(case: Case, options: PortsOptions, seen: _Seen, tell: Tell) -> None:
     """Tell of one port; it is opened if nobody has it, and left alone else."""
+    if seen.holder is not None and seen.program is not None and seen.program.is_gateway:
+        who = f"{seen.holder.program} (process {seen.holder.pid})"
+        tell(ok(seen.where, f"the gateway reads it: {who}; not listened to"))
+        return
     if not seen.is_allowed:
         _tell_of_rights(case, seen, tell)
         return
@@ -185,6 +193,10 @@ async def _look_at(case: Case, options: PortsOptions, seen: _Seen, tell: Tell) -
                 "out of the kernel's command line",
             )
         )
+    if not seen.is_ours:
+        what = "not listened to: this user may not open it"
+        tell(warning(seen.where, what, f"sudo edge-gateway doctor --config {case.file}"))
+        return
     rate = options.use_of(seen.port).options.baudrate
     try:
         heard = await listen(seen.port.path, rate, case.machine.listen_s)
@@ -229,9 +241,7 @@ def _tell_of_rights(case: Case, seen: _Seen, tell: Tell) -> None:
 
 def _tell_of_holder(case: Case, seen: _Seen, holder: Holder, tell: Tell) -> None:
     who = f"{holder.program} (process {holder.pid})"
-    if seen.program is not None and seen.program.is_gateway:
-        tell(ok(seen.where, f"the gateway reads it: {who}; not listened to"))
-    elif holder.program in _CULPRITS:
+    if holder.program in _CULPRITS:
         why, mend = _CULPRITS[holder.program]
         name = seen.port.device.rpartition("/")[2]
         tell(error(seen.where, f"{why}: {who} has it open", mend.format(name=name)))

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.doctor.case import Who
+
 _OURS = frozenset({"run", "demo"})
 """The commands that read ports and publish."""
 
@@ -42,6 +44,26 @@ def process(proc: Path, pid: int) -> Running | None:
     except OSError:
         return None
     return Running(pid, program, tuple(words.split("\0")[:-1]))
+
+
+def gateway_of(proc: Path, config: Path | None) -> Running | None:
+    """Return the gateway that runs with a configuration; None for none, or the defaults."""
+    for each in gateways(proc):
+        given = [word.removeprefix("--config=") for word in each.words if ".toml" in word]
+        if str(config) in given if config else not given:
+            return each
+    return None
+
+
+def rights_of(proc: Path, program: Running) -> Who | None:
+    """Return whose rights a process has. Source: proc_pid_status(5), Uid, Gid, Groups."""
+    try:
+        lines = (proc / str(program.pid) / "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    told = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+    groups = frozenset(int(each) for each in [*told["Groups"], told["Gid"][1]])
+    return Who(f"the gateway (process {program.pid})", int(told["Uid"][1]), groups)
 
 
 def gateways(proc: Path) -> list[Running]:

@@ -12,7 +12,7 @@ import pytest
 from gateway.cli.doctor import describe, plain
 from gateway.clock import Clock
 from gateway.doctor import clock, configuration, disk, limits, service
-from gateway.doctor.case import Case, Machine, Space, Unit, space_at
+from gateway.doctor.case import Case, Machine, Space, Unit, Who, space_at
 from gateway.doctor.examine import ROOMS, examine
 from gateway.doctor.finding import Finding, Severity, Tell, error, ok, warning, worst
 from gateway.doctor.processes import gateways
@@ -251,6 +251,21 @@ def test_a_gateway_that_may_open_too_few_files_is_told_with_its_limit(proc: Path
     assert accused.got == "48"
     assert "process 7" in accused.what
     assert "LimitNOFILE" in accused.mend
+
+
+def test_the_rights_that_count_are_those_of_the_gateway_with_this_configuration(
+    tmp_path: Path, proc: Path
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text("")
+    for pid, config in ((7, "/etc/other.toml"), (8, str(path))):
+        process(proc, pid, "edge-gateway", "/opt/bin/edge-gateway", "run", "--config", config)
+        status = f"Name:\tx\nUid:\t1\t{pid}\t1\t1\nGid:\t2\t5{pid}\t2\t2\nGroups:\t20 29 \n"
+        (proc / str(pid) / "status").write_text(status)
+
+    who = describe(Case(config=path, machine=Machine(proc=proc)), {}).who
+
+    assert who == Who("the gateway (process 8)", 8, frozenset({20, 29, 58}))
 
 
 def test_only_gateways_count_as_such(proc: Path) -> None:

@@ -271,6 +271,33 @@ async def test_a_port_that_nobody_may_open_is_told_with_a_group_to_give_it_to(
     assert accused.mend.startswith(f"sudo chgrp dialout {device} && sudo chmod g+rw ")
 
 
+async def test_what_the_gateway_may_open_and_we_may_not_is_not_listened_to(tmp_path: Path) -> None:
+    with plugged(tmp_path / "port0") as port:
+        os.chmod(port.device, 0)
+        examined = case(tmp_path, who=Who("the gateway", 0, frozenset()))
+        assert examined.ports is not None
+        there = replace(examined.ports, patterns=(port.device,))  # nobody may see the test's folder
+        with as_nobody():
+            told = await findings(look, replace(examined, ports=there))
+
+    accused = the_only(Severity.WARNING, told)
+    assert accused.what == "not listened to: this user may not open it"
+    assert accused.mend.startswith("sudo edge-gateway doctor")
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Drop root's right to open everything, where the tests have it."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 async def test_the_group_that_would_help_is_named_for_a_service_and_for_a_person(
     tmp_path: Path,
 ) -> None:
