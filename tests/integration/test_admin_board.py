@@ -47,8 +47,8 @@ async def test_an_interval_is_set_and_outlasts_a_restart_of_the_board(
         await subscriber.wait_for(lambda _: subscriber.on("edge/test/+/availability"))
         (listed,) = (await requester.ask("devices")).data["devices"]
         await requester.ask("rename", device=listed["device"], to="shed")
-        refused = await requester.ask("options", device="shed", interval_ms={"dmeo": 50})
-        set_so = await requester.ask("options", device="shed", interval_ms={"demo": 50})
+        refused = await requester.ask("options", device="shed", interval_ms={"dmeo": 20})
+        set_so = await requester.ask("options", device="shed", interval_ms={"demo": 20})
         await subscriber.wait_for(lambda _: samples(subscriber) > 5)
 
         restarted = await requester.ask("restart", device="shed")
@@ -62,4 +62,4 @@ async def test_an_interval_is_set_and_outlasts_a_restart_of_the_board(
     assert set_so.data["applied"] is True
     assert restarted.data == {"device": listed["device"]}
     assert board.endings[Ending.RESET] == 1
-    assert kept.data["options"] == {"interval_ms": {"demo": 50}}
+    assert kept.data["options"] == {"interval_ms": {"demo": 20}}
