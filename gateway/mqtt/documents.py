@@ -86,7 +86,8 @@ class Documents:
         size_bytes = len(document) - len(known or b"")
         if known is None:
             size_bytes += len(topic) + _ENTRY_BYTES
-            if self._size_bytes + size_bytes > MAX_DOCUMENTS_BYTES:
+            # What is removed is small, and would be a ghost.
+            if document and self._size_bytes + size_bytes > MAX_DOCUMENTS_BYTES:
                 if not self._counts["documents_dropped"]:
                     _log.error(
                         "too many retained documents; %s and further ones are left out", topic

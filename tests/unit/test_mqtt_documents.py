@@ -86,13 +86,15 @@ def test_removing_documents_gives_their_memory_back() -> None:
 def test_documents_are_bounded_and_the_old_ones_stay() -> None:
     counts: Counter[str] = Counter()
     documents = Documents(counts)
-    documents.retain("b/old/info", b"x" * (MAX_DOCUMENTS_BYTES - 1000))
+    documents.retain("b/old/info", b"x" * (MAX_DOCUMENTS_BYTES - 300))
 
     assert not documents.retain("b/new/info", b"x" * 1000)
+    assert documents.retain("b/removed/state", None), "it would be a ghost"
     assert documents.retain("b/old/info", b"still")
 
     assert counts["documents_dropped"] == 1
-    assert [post.topic for post in published(documents)] == ["b/old/info"]
+    topics = [post.topic for post in published(documents)]
+    assert topics == ["b/old/info", "b/removed/state"]
 
 
 def test_remarks_go_out_once_and_in_order() -> None:
