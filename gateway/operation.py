@@ -91,12 +91,12 @@ class Operation:
 
     async def run(self) -> NoReturn:
         """Have the tasks that requests begin, for ever."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
                 await asyncio.Event().wait()
-        finally:
-            self._tasks = None
+            finally:
+                self._tasks = None  # a group that ends takes no tasks
         raise AssertionError  # never reached
 
     def permit_join(self, for_s: float | None = None) -> float:
@@ -109,7 +109,7 @@ class Operation:
         """
         ble = self._reloader.settings.ble
         if not ble.enabled or ble.join != "window":
-            told = f'ble.join is "{ble.join}", not "window"' if ble.enabled else "ble.enabled is no"
+            told = f'ble.join is "{ble.join}", not "window"' if ble.enabled else "ble.enabled is false"
             raise RequestError(f"there is no window to open: {told}")
         if for_s is None:
             for_s = ble.window_s
