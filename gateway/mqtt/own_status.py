@@ -15,7 +15,8 @@ class OwnStatus:
     What comes before the birth message tells only that the broker had a status of ours. If nothing
     does, the broker is a new one, or has lost what was retained there. If our birth message of an
     earlier connection does, the broker never published our will: it went down itself, and may have
-    come up with what it had long before. What comes afterwards and is not ours is the late will of
+    come up with what it had long before. (Or it had not noticed yet that we were gone: then states
+    are published again for nothing.) What comes afterwards and is not ours is the late will of
     an earlier connection, to be corrected, or another gateway's.
     """
 
