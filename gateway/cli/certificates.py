@@ -139,7 +139,6 @@ class Authority:
         if left <= BACKDATED:
             raise ConfigError("the authority has expired; make a new one in another folder")
         key = ec.generate_private_key(ec.SECP256R1())
-        issuer_id = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
         usage = x509.KeyUsage(**{**_NO_USAGE, "digital_signature": True})
         lasts = min(timedelta(days=days), left)
         builder = (
@@ -150,14 +149,20 @@ class Authority:
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
             )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id.value),
-                critical=False,
-            )
+            .add_extension(self._own_id(), critical=False)
         )
         if names is not None:
             builder = builder.add_extension(names, critical=False)
         return _issued(builder.sign(self._key, hashes.SHA256()), key)
+
+    def _own_id(self) -> x509.AuthorityKeyIdentifier:
+        """Return by what certificates name the authority; one of somebody else's may have no id."""
+        extensions = self._certificate.extensions
+        try:
+            own_id = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            own_id = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_id)
 
 
 def _begun(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -204,6 +205,33 @@ def test_the_profile_is_what_libraries_agree_on() -> None:
     ]
     assert uses == [[ExtendedKeyUsageOID.SERVER_AUTH], [ExtendedKeyUsageOID.CLIENT_AUTH]]
     assert client.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "me"
+
+
+def test_an_authority_of_one_s_own_need_not_say_how_it_is_named(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "my own")])
+    now = datetime.now(UTC)
+    own = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=9))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    no_password = serialization.NoEncryption()
+    (tmp_path / "ca.pem").write_bytes(own.public_bytes(pem))
+    (tmp_path / "ca.key").write_bytes(key.private_bytes(pem, pkcs8, no_password))
+
+    code, said = certs(tmp_path, "--host", "localhost", "--client", "grafana")
+
+    assert code == 0, said
+    for name_of_file in ("server.pem", "grafana.pem"):
+        read(tmp_path / name_of_file).verify_directly_issued_by(own)
 
 
 def test_nothing_outlives_its_authority() -> None:
