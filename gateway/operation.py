@@ -22,7 +22,7 @@ from gateway.announcer import Announcer
 from gateway.commands.service import Commands
 from gateway.config.models import Settings
 from gateway.devices import Devices
-from gateway.errors import ConfigError, RequestError
+from gateway.errors import ConfigError, GatewayError, RequestError
 from gateway.health import HealthReport
 from gateway.links.threads import Call
 from gateway.processing.processor import Processor
@@ -109,7 +109,9 @@ class Operation:
         """
         ble = self._reloader.settings.ble
         if not ble.enabled or ble.join != "window":
-            told = f'ble.join is "{ble.join}", not "window"' if ble.enabled else "ble.enabled is false"
+            told = "ble.enabled is false"
+            if ble.enabled:
+                told = f'ble.join is "{ble.join}", not "window"'
             raise RequestError(f"there is no window to open: {told}")
         if for_s is None:
             for_s = ble.window_s
@@ -130,12 +132,13 @@ class Operation:
 
         Raises:
             ConfigError: it cannot be used; everything is as it was.
+            GatewayError: a part could not follow; the next reload tries it again.
         """
         assert self._tasks is not None  # noqa: S101 - whoever asks runs in it
         # In a task of its own: who asked may lose patience, and half a reload is none.
         reloading = self._tasks.create_task(self._reload(), name="reload")
         done = await asyncio.shield(reloading)
-        if isinstance(done, ConfigError):
+        if isinstance(done, GatewayError):
             raise done
         return done
 
@@ -144,14 +147,15 @@ class Operation:
         if self._tasks is not None:
             self._tasks.create_task(self._reload(), name="reload")
 
-    async def _reload(self) -> Reloaded | ConfigError:
+    async def _reload(self) -> Reloaded | GatewayError:
         """Do as `reload`, but return the error: raised in a task it would end the gateway."""
         try:
             done = await self._reloader.reload()
-        except ConfigError as exc:
+        except GatewayError as exc:
             for line in str(exc).split("\n"):
                 _log.error("reload: %s", line)
-            _log.error("reload: nothing was changed")
+            if isinstance(exc, ConfigError):
+                _log.error("reload: nothing was changed")
             return exc
         _log.info("reload: %s", ", ".join(done.changed) or "nothing has changed")
         if done.needs_restart:

@@ -62,6 +62,7 @@ class Reloader:
 
         Raises:
             ConfigError: it cannot be used; everything is as it was.
+            GatewayError: a part failed on its way; it and those behind it are to be tried again.
         """
         async with self._lock:
             fresh, password, acts = await Call(self._look).result()
@@ -69,9 +70,12 @@ class Reloader:
             needs_restart = [key for key in changed if key.partition(".")[0] not in self._parts]
             if password != self._password:
                 needs_restart.append("mqtt.password_file")
-            followed = {section: getattr(fresh, section) for section in self._parts}
-            self.settings = self.settings.model_copy(update=followed)
-            reopened = [name for act in acts.values() for name in await act()]
+            reopened: list[str] = []
+            for section in self._parts:
+                if section in acts:
+                    reopened += await acts[section]()
+                # Only now: should an act fail, the next reload finds the change again.
+                self.settings = self.settings.model_copy(update={section: getattr(fresh, section)})
             return Reloaded(changed, list(acts), needs_restart, reopened)
 
     def _look(self) -> tuple[Settings, str | None, dict[str, Act]]:

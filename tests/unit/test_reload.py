@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config.loader import load
 from gateway.config.models import Settings
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, LinkError
 from gateway.reload import Act, Reloader, changed_keys
 from gateway.wiring import backup_files, ble_options, ports_options, public_settings, secrets_of
 
@@ -24,6 +24,7 @@ class Part:
         self.followed: list[Settings] = []
         self.begun_anew = list(begun_anew)
         self.fails_with: Exception | None = None
+        self.act_fails_with: Exception | None = None
 
     def look(self, settings: Settings) -> Act | None:
         if self.fails_with is not None:
@@ -32,6 +33,8 @@ class Part:
             return None
 
         async def act() -> list[str]:
+            if self.act_fails_with is not None:
+                raise self.act_fails_with
             self.followed.append(settings)
             return self.begun_anew
 
@@ -91,6 +94,21 @@ async def test_what_no_part_follows_needs_a_restart_and_stays_as_it_is(site: Sit
 
     assert site.reloader.settings.mqtt.host == "localhost"
     assert site.reloader.settings.serial.rescan_s == 5.0
+
+
+async def test_a_part_that_fails_on_its_way_is_tried_again_by_the_next_reload(site: Site) -> None:
+    site.file = settings_of(serial={"baudrate": 9600}, log={"level": "debug"})
+    site.serial.act_fails_with = LinkError("can't start new thread")
+    with pytest.raises(LinkError, match="thread"):
+        await site.reloader.reload()
+    assert site.reloader.settings == settings_of()
+
+    site.serial.act_fails_with = None
+    done = await site.reloader.reload()
+
+    assert done.changed == ["serial.baudrate", "log.level"]
+    assert site.serial.followed[-1] == site.file
+    assert site.reloader.settings.serial.baudrate == 9600
 
 
 @pytest.mark.parametrize("where", ["file", "part"])
