@@ -1,7 +1,7 @@
 """Boards with our firmware: each that is heard gets a link of its own, within bounds."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
@@ -64,10 +64,13 @@ class Boards:
         house: House,
         backend: RadioBackend | None,
         known: Acquaintances,
+        hear_anew: Callable[[str, Callable[[], bool]], None] = lambda _address, _unless: None,
     ) -> None:
+        """`hear_anew` has the radio tell of a board also if it says the same; unless that holds."""
         self._house = house
         self._backend = backend
         self._known = known
+        self._tell_anew = hear_anew
         self._told: set[str] = set()
         """Strangers whose failure was told of."""
         self._turns = Turns(options.max_connections, options.turn_s, house.clock.monotonic_s)
@@ -93,22 +96,23 @@ class Boards:
         """Whether it is a board that may be connected to now, or later."""
         return SERVICE in advert.service_uuids or waiting_there(advert) is not None
 
-    def hear(self, advert: Advert, device: Connectable) -> bool:
-        """Take an advert of a board; say whether it is of interest also when it comes unchanged.
+    def hear(self, advert: Advert, device: Connectable) -> None:
+        """Take an advert of a board.
 
         One that tells what waits there is connected to when something does, there or here, or when
         nobody knows who it is. Later there may be something for it.
         """
         waiting = waiting_there(advert)
         if waiting is not None and not self._is_wanted(advert.address, waiting):
-            return waiting.is_connectable
+            if waiting.is_connectable:
+                self._hear_anew(advert.address)
+            return
         board = self._boards.get(advert.address) or self._meet(advert.address)
         if board is not None:
             if advert.rssi != NO_RSSI:
                 self._house.status.link(advert.address).rssi = advert.rssi
             is_brief = None if waiting is None else waiting.is_brief
             board.link.heard(device, advert.heard_s, is_brief=is_brief)
-        return False
 
     def link(self, name: str) -> BleLink | None:
         """Return the link of that name, its address, if there is one."""
@@ -150,6 +154,7 @@ class Boards:
             backend=self._backend,
             has_joined=is_known,
             on_joined=partial(self._note_joined, address),
+            on_missed=partial(self._hear_anew, address),
         )
         link.hold(paused=self._is_paused)
         backoff = Backoff(STRANGER_BACKOFF_S, STRANGER_BACKOFF_CAP_S)
@@ -160,6 +165,13 @@ class Boards:
         task: asyncio.Task[None] = self._tasks.create_task(serving, name=address)
         board = self._boards[address] = _Board(link, task, backoff)
         return board
+
+    def _hear_anew(self, address: str) -> None:
+        def is_busy() -> bool:
+            board = self._boards.get(address)
+            return board is not None and board.link.is_busy
+
+        self._tell_anew(address, is_busy)
 
     def _note_joined(self, address: str, device: str) -> None:
         self._known.note(address, device)

@@ -56,7 +56,7 @@ class Radio:
         self._unread: dict[str, Advert] = {}
         """The newest advert of each sensor that is heard meanwhile, by address."""
         self._known = Acquaintances(self._save_soon)
-        self._boards = Boards(options, house, self._backend, self._known)
+        self._boards = Boards(options, house, self._backend, self._known, self._hear_anew)
         self._has_to_save = asyncio.Event()
         self._saving: asyncio.TimerHandle | None = None
         self._policy = JoinPolicy(
@@ -134,8 +134,7 @@ class Radio:
             self._strangers += 1
             self._status.adverts_unknown = self._strangers
         elif is_board:
-            if self._boards.hear(advert, device) and self._scanner is not None:
-                self._scanner.forget(advert.address)
+            self._boards.hear(advert, device)
         else:
             self._read(advert)
 
@@ -160,6 +159,10 @@ class Radio:
             self._house.accept(LINK, events)
         if self._scanner is not None and self._sensors.is_muddled(advert):
             self._scanner.forget(advert.address)
+
+    def _hear_anew(self, address: str, unless: Callable[[], bool]) -> None:
+        if self._scanner is not None:
+            self._scanner.forget(address, unless)
 
     async def _load(self, family: Family) -> None:
         """Import a family's library, which takes up to a second; then read what came meanwhile."""

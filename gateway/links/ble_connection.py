@@ -35,6 +35,10 @@ _log = logging.getLogger(__name__)
 _WHO_ARE_YOU: Final = encode_frame(encode(HelloRequest()))
 """Said first: a board that believes its last session to go on would say nothing before its PING."""
 
+MISSED_S: Final = 10.0
+MISSED_CAP_S: Final = 600.0
+"""First and longest pause between two tries to hear a board again."""
+
 _BYE: Final = "bye"
 """The reason of a `Gone` of a board that goes to sleep."""
 
@@ -64,8 +68,12 @@ class BleLink:
         backend: RadioBackend | None = None,
         has_joined: bool = False,
         on_joined: Callable[[str], None] = lambda _device: None,
+        on_missed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`has_joined`: it did in an earlier run. `on_joined` is told which device is there."""
+        """`has_joined`: it did in an earlier run. `on_joined` is told which device is there.
+
+        `on_missed` is called while it is not heard, at first and then less and less often.
+        """
         self._address = address
         self._options = options or GattOptions()
         self._make_driver = make_driver
@@ -79,6 +87,7 @@ class BleLink:
             address, turns, self._options, self._note_disconnected, client_type
         )
         self._on_joined = on_joined
+        self._on_missed = on_missed
         self._progress: Callable[[], None] = lambda: None
         self._turn: Turn | None = None
         self._device: BLEDevice | None = None
@@ -176,12 +185,21 @@ class BleLink:
         return is_late and self.heard_s > self._missed_s
 
     async def _until_heard(self) -> None:
+        rests_until_s = self._clock.monotonic_s() + self._options.rest_s
+        pause_s = MISSED_S
         while self._device is None or not self._is_fresh():
+            if self._device is not None:
+                self._on_missed()
+            wait_s = pause_s
+            if self._resting:
+                wait_s = min(pause_s, rests_until_s - self._clock.monotonic_s())
             self._heard.clear()
             try:
-                async with asyncio.timeout(self._options.rest_s if self._resting else None):
+                async with asyncio.timeout(wait_s):
                     await self._heard.wait()
             except TimeoutError:
+                pause_s = min(2 * pause_s, MISSED_CAP_S)
+            if self._clock.monotonic_s() >= rests_until_s:
                 self._wake()
 
     async def _session(self, device: BLEDevice, turn: Turn) -> None:

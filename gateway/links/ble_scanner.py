@@ -43,6 +43,8 @@ TURN_S: Final = 0.005
 
 FORGET_S: Final = 1.0
 """Least pause between two devices that BlueZ is to forget."""
+MAX_TO_FORGET: Final = 16
+"""So many wait for it; who finds no room is named again later."""
 
 START_S: Final = 15.0
 STOP_S: Final = 10.0
@@ -125,7 +127,7 @@ class BleScanner:
         self._ladder = Ladder(options.mode, options.look_s, options.first_wait_s)
         self._waiting: deque[tuple[BLEDevice, AdvertisementData, float]] = deque(maxlen=MAX_WAITING)
         self._has_waiting = asyncio.Event()
-        self._to_forget = ""
+        self._to_forget: dict[str, Callable[[], bool]] = {}
         self._has_to_forget = asyncio.Event()
         self._heard_s = 0.0
         self._no_passive = ""
@@ -144,23 +146,29 @@ class BleScanner:
             await self._keep_scanning()
         raise AssertionError  # never reached
 
-    def forget(self, address: str) -> None:
-        """Have BlueZ forget what was heard of a device, where it keeps that beside what is heard.
+    def forget(self, address: str, unless: Callable[[], bool] = lambda: False) -> None:
+        """Have BlueZ forget what was heard of a device, so that it tells of it anew.
 
-        In a passive scan it does; in an active one it is asked not to.
+        In a passive scan it keeps all it heard, and tells what changes; in an active one it is
+        asked to tell everything. `unless` is asked when it comes to it, up to 16 s later.
         """
-        if self._adapter is not None and self._status.mode == "passive":
-            self._to_forget = address
+        if self._adapter is None or self._status.mode != "passive":
+            return
+        if address in self._to_forget or len(self._to_forget) < MAX_TO_FORGET:
+            self._to_forget[address] = unless
             self._has_to_forget.set()
 
     async def _forget(self) -> NoReturn:
-        """Forget one at a time, whoever was named last: the others are named again."""
+        """Forget one at a time, and not too fast: anybody may send adverts that lead here."""
         while True:
             await self._has_to_forget.wait()
-            self._has_to_forget.clear()
-            if self._adapter is not None:
-                await self._adapter.forget(self._to_forget)
-            await asyncio.sleep(FORGET_S)
+            address = next(iter(self._to_forget))
+            unless = self._to_forget.pop(address)
+            if not self._to_forget:
+                self._has_to_forget.clear()
+            if self._adapter is not None and not unless():
+                await self._adapter.forget(address)
+                await asyncio.sleep(FORGET_S)
 
     async def _keep_scanning(self) -> NoReturn:
         while True:

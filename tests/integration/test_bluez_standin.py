@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from bleak import BleakClient, BleakScanner
@@ -109,14 +110,17 @@ async def test_a_scan_reports_what_an_advertisement_says(bluetoothd: Bluetoothd)
     assert advert.manufacturer_data == {0xFFFF: b"\x05\x00"}
 
 
-async def test_each_repetition_of_an_advertisement_is_reported(bluetoothd: Bluetoothd) -> None:
+async def test_a_repetition_is_reported_if_its_strength_is_quite_another(
+    bluetoothd: Bluetoothd,
+) -> None:
     ear = Ear()
 
     async with BleakScanner(ear):
-        bluetoothd.hear(BOARD)
-        bluetoothd.hear(BOARD)
+        for rssi in (-60, -60, -67, -68):
+            bluetoothd.hear(replace(BOARD, rssi=rssi))
         reports = [await ear.next(), await ear.next()]
 
+    assert [advert.rssi for _, advert in reports] == [-60, -68]
     assert [advert.service_uuids for _, advert in reports] == [[SERVICE_UUID]] * 2
     assert bluetoothd.adapter is not None
     assert not bluetoothd.adapter.sessions

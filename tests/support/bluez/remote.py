@@ -23,6 +23,10 @@ ATT_HEADER_BYTES = 3
 """Of a write command or a notification. Core Specification, Vol 3, Part F, 3.4."""
 
 
+RSSI_THRESHOLD_DB = 8
+"""A smaller change is not told. BlueZ, src/device.c, device_set_rssi()."""
+
+
 class Host(Protocol):
     """What a device needs of bluetoothd."""
 
@@ -54,6 +58,12 @@ class _Exported:
     is_writing: bool = False
 
 
+def _is_as_before(name: str, known: Variant | None, fresh: Variant) -> bool:
+    if name == "RSSI" and known is not None:
+        return bool(abs(known.value - fresh.value) < RSSI_THRESHOLD_DB)
+    return known == fresh
+
+
 class RemoteDevice:
     """One device that was heard."""
 
@@ -77,7 +87,7 @@ class RemoteDevice:
         host.objects.add(self.path, {DEVICE: fresh | heard.properties()})
 
     def hear(self, heard: Heard, *, each_is_told: bool) -> None:
-        """Tell of another advertisement: of RSSI always, of what is as it was only if wanted.
+        """Tell of another advertisement: of what is as it was, only if that is wanted.
 
         That is DuplicateData, which also has BlueZ forget what was in the advertisement before.
         """
@@ -94,7 +104,7 @@ class RemoteDevice:
         told = {
             name: value
             for name, value in fresh.items()
-            if name == "RSSI" or each_is_told or known.get(name) != value
+            if each_is_told or not _is_as_before(name, known.get(name), value)
         }
         self._host.objects.change(self.path, DEVICE, told)
 
