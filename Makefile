@@ -15,6 +15,9 @@ define FOREGROUND
 if [ -t 0 ]; then exec bash -c 'set -m; "$$@"; exit $$?' -- $(1); else exec $(1); fi
 endef
 
+# In a fresh clone each of the workers would compile all tests: two do it first, half of them each.
+COMPILE = $(BIN)/pytest -q --collect-only $(1) > /dev/null 2>&1
+
 .PHONY: help venv demo parts check test soak bench clean
 .DEFAULT_GOAL := help
 
@@ -40,6 +43,7 @@ test: $(DEV_STAMP) parts ## the test suite; PYTEST_ARGS="-k name -x" narrows it
 ifdef PYTEST_ARGS
 	$(BIN)/pytest $(PYTEST_ARGS)
 else
+	@[ -d tests/unit/__pycache__ ] || { $(call COMPILE,tests/unit) & $(call COMPILE,tests/f* tests/i*); wait; }
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -m "not alone"
 	$(BIN)/pytest -m alone $$(grep -rl --include='test_*.py' 'mark\.alone' tests)
 endif
