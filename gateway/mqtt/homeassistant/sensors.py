@@ -109,6 +109,7 @@ def _event(sensor: Sensor) -> Component:
         **_named(sensor, ""),
         **({"device_class": "button"} if sensor.key.startswith("button") else {}),
         "event_types": [*EVENT_TYPES, OTHER_EVENT],
+        "qos": 1,  # what stands at the root of a payload no entity inherits
         "value_template": templates.event(sensor.key, EVENT_TYPES, OTHER_EVENT),
     }
 
