@@ -237,13 +237,15 @@ async def test_more_boards_than_slots_take_turns_and_none_is_gone(radio: Virtual
 
 async def test_a_board_that_rested_and_does_not_come_back_is_gone(radio: VirtualRadio) -> None:
     boards = [RadioBoard(radio.air, f"board-{number}", address(number)) for number in range(2)]
-    options = GattOptions(rest_s=0.5, connect_s=2.0)
+    options = GattOptions(rest_s=0.5, fresh_s=0.1)
 
     async with (
         boards_on_air(*boards),
-        central_on(radio.hci_address, slots=1, turn_s=0.1, options=options) as central,
+        central_on(radio.hci_address, slots=1, turn_s=0.5, options=options) as central,
     ):
-        await central.until(lambda: all(board.connections >= 2 for board in boards))
+        await central.until(lambda: all(board.connections for board in boards))
+        resting = central.status.link(boards[0].address)
+        await central.until(lambda: resting.state == "closed")
         boards[0].switch_off()
 
         await central.until(lambda: "board-0" in {gone.device for gone in central.gone})

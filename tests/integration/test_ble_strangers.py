@@ -53,7 +53,15 @@ class Neighbourhood:
             lambda: None,
             lambda device: device in self.mail,
         )
-        self.boards = Boards(BleOptions(Path("joined")), house, self.pump, self.known)
+        self.anew: list[str] = []
+        """Who was to be told of anew."""
+        self.boards = Boards(
+            BleOptions(Path("joined")), house, self.pump, self.known, self._note_anew
+        )
+
+    def _note_anew(self, who: str, unless: Callable[[], bool]) -> None:
+        assert not unless()
+        self.anew.append(who)
 
     def _forget_link(self, link: str) -> None:
         del self.status.links[link]
@@ -182,6 +190,18 @@ def test_strangers_take_no_known_boards_place_and_known_ones_take_theirs() -> No
     tried(known, life)
 
     assert counts == [50, MAX_BOARDS, MAX_BOARDS]
+
+
+def test_a_board_that_is_missed_is_asked_for_less_and_less() -> None:
+    async def life(its: Neighbourhood) -> None:
+        its.hear(address(1))
+        await asyncio.sleep(HOUR_S)
+
+    it = tried([address(1)], life)
+
+    assert it.pump.tried[address(1)]
+    assert 8 <= len(it.anew) <= 14  # after 0, 10, 20, 40, ... 600 s
+    assert set(it.anew) == {address(1)}
 
 
 def test_how_strong_a_board_is_heard_stands_in_the_status() -> None:
