@@ -2,6 +2,7 @@
 
 import json
 import platform
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -56,6 +57,7 @@ class Diagnostics:
     def __init__(self, folder: Path, gateway: str, sources: Sources) -> None:
         self._kept = KeptFiles(folder, f"diagnostics-{gateway}", ".json")
         self._sources = sources
+        self._writing = threading.Lock()
 
     async def gather(self, _request: DiagnosticsRequest) -> Mapping[str, object]:
         """Return all of it, or path, size and digest of the file it is in.
@@ -82,7 +84,8 @@ class Diagnostics:
         def fill(file: BinaryIO) -> None:
             file.write(content)
 
-        return self._kept.write(self._kept.begin(), fill)
+        with self._writing:  # to begin a file removes what is unfinished
+            return self._kept.write(self._kept.begin(), fill)
 
 
 def gather(sources: Sources) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """What is told of the gateway's health, and what never is."""
 
+import asyncio
 import json
 import logging
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from gateway.admin.checkup import MAX_NAMED, SLOW_LOOP_S, problems_of
 from gateway.admin.diagnostics import MAX_ANSWER_BYTES, Diagnostics, Sources
+from gateway.admin.kept_files import KEPT
 from gateway.admin.recent_log import MAX_CHARACTERS, MAX_LINES, RecentLog
 from gateway.errors import RequestError
 from gateway.requests.admin import DiagnosticsRequest
@@ -155,6 +157,17 @@ async def test_diagnostics_too_large_for_an_answer_are_a_file(tmp_path: Path) ->
     assert told["path"] == str(path)
     assert json.loads(path.read_bytes())["log"] == lines
     assert told["bytes"] > MAX_ANSWER_BYTES
+
+
+async def test_diagnostics_asked_for_at_once_are_a_file_each(tmp_path: Path) -> None:
+    bundles = diagnostics(tmp_path / "d", sound(), ["x" * MAX_ANSWER_BYTES])
+
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(bundles.gather(ASKED)) for _ in range(KEPT)]
+
+    made = {str(each.result()["path"]) for each in asked}
+    assert made == {str(path) for path in (tmp_path / "d").iterdir()}
+    assert len(made) == KEPT
 
 
 async def test_diagnostics_that_cannot_be_written_are_told_so(tmp_path: Path) -> None:
