@@ -389,6 +389,7 @@ class Devices:
         device.description = self._describe(device.said)
         if device.level == last_level:
             device.documents["availability"] = None
+            device.documents["diagnostics"] = None  # said again within seconds, and not before
             for actuator in device.description.actuators:
                 device.documents[_state_of(actuator)] = None
         else:  # what is there now was said of somebody else

@@ -23,6 +23,9 @@ TEMPERATURE = Sensor("temperature", "°C", "temperature", -2)
 HUMIDITY = Sensor("humidity", "%", "humidity")
 RELAY = Actuator("relay", "Relay", "switch", state=True)
 
+LASTING = {"info", "state", "availability", "diagnostics", "relay/state"}
+"""What the broker has of a device stays over a restart until there is something newer."""
+
 
 class Shelf:
     """The broker's retained messages, as they are once all is published."""
@@ -173,7 +176,7 @@ def test_known_devices_are_there_at_once_and_offline_after_a_grace() -> None:
     bench.restart()
 
     assert bench.told.events == ["board_1 is board_1", "board_2 is board_2"]
-    assert bench.shelf.of("board_1") == {"info", "state", "availability", "relay/state"}
+    assert bench.shelf.of("board_1") == LASTING
     assert set(bench.shelf.retained) == {"board_1/info", "board_2/info"}
     assert "boot" not in bench.info("board_1")
     assert [sensor["key"] for sensor in bench.info("board_1")["sensors"]] == ["temperature"]
@@ -377,7 +380,7 @@ def test_what_one_device_left_is_not_taken_over_by_the_next_of_its_name() -> Non
     assert bench.shelf.of("attic") == bench.shelf.of("cellar") == {"info", "state"}
     assert {"attic/state", "cellar/state"} <= bench.shelf.emptied
     bench.restart()
-    assert bench.shelf.of("attic") == {"info", "state", "availability", "relay/state"}
+    assert bench.shelf.of("attic") == LASTING
     assert bench.shelf.emptied == set()
 
 
@@ -467,7 +470,7 @@ def test_an_actuator_that_is_gone_leaves_nothing() -> None:
 
     bench.seen(actuators=(RELAY,))
 
-    assert bench.shelf.of("board_1") == {"info", "state", "availability", "relay/state"}
+    assert bench.shelf.of("board_1") == LASTING
     assert "board_1/fan/state" in bench.shelf.cleared
 
 
