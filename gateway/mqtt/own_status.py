@@ -13,11 +13,11 @@ class OwnStatus:
     """Listens to our own status topic; subscribed to before the birth message is published.
 
     What comes before the birth message tells only that the broker had a status of ours. If nothing
-    does, the broker is a new one, or has lost what was retained there. If our birth message of an
-    earlier connection does, the broker never published our will: it went down itself, and may have
-    come up with what it had long before. (Or it had not noticed yet that we were gone: then states
-    are published again for nothing.) What comes afterwards and is not ours is the late will of
-    an earlier connection, to be corrected, or another gateway's.
+    does, the broker is a new one, or has lost what was retained there. If something else than the
+    will of our last connection does, the broker never published that: it went down itself, and may
+    have come up with what it had long before. (Or it had not noticed yet that we were gone: then
+    states are published again for nothing.) What comes afterwards and is not ours is the late will
+    of an earlier connection, to be corrected, or another gateway's.
     """
 
     def __init__(self, online: bytes, rivalry: Rivalry) -> None:
@@ -30,10 +30,12 @@ class OwnStatus:
         self._rivalry = rivalry
         self._had_one = self._is_born = False
         self._was_down = False
+        self._last_will: bytes | None = None
 
-    def connecting(self) -> None:
-        """Begin anew: a connection is about to be opened."""
+    def connecting(self, last_will: bytes | None = None) -> None:
+        """Begin anew: a connection is about to be opened; what was the will of the last one?"""
         self._had_one = self._is_born = self.is_stale = self._was_down = False
+        self._last_will = last_will
 
     def hear(self, message: Incoming) -> None:
         """Take what arrived on the topic."""
@@ -47,6 +49,7 @@ class OwnStatus:
             has_all = self._had_one and not self._was_down
             if not has_all and self.on_retained_lost is not None:
                 self.on_retained_lost()
-        else:
-            self._had_one |= message.is_retained
-            self._was_down |= is_ours and message.is_retained
+        elif message.is_retained:
+            self._had_one = True
+            is_last = self._last_will is None or message.payload == self._last_will
+            self._was_down = is_ours or not is_last

@@ -66,16 +66,19 @@ class SamplePayloads:
         return objects
 
 
-def status(
+def status(  # noqa: PLR0913 - what it says
     state: Literal["online", "offline"],
     session: str,
     version: str,
     since: str,
     heartbeat_s: float = 60.0,
+    *,
+    connection: int | None = None,
 ) -> bytes:
     """Return the gateway's state; `since` is when this run of it began, in UTC.
 
-    The health topic is renewed every `heartbeat_s`: a subscriber may worry after two of them.
+    The health topic is renewed every `heartbeat_s`: a subscriber may worry after two of them. A
+    will has the number of its connection.
     """
     return _json(
         {
@@ -84,6 +87,7 @@ def status(
             "version": version,
             "since": since,
             "heartbeat_s": int(heartbeat_s) if heartbeat_s.is_integer() else heartbeat_s,
+            **({} if connection is None else {"connection": connection}),
         }
     )
 

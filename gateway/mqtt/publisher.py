@@ -89,7 +89,10 @@ class Publisher:
         since = TimeFormat().text(timekeeper.unix_s())
         said = (session, version, since, heartbeat_s)
         self._online = payloads.status("online", *said)
-        self._offline = payloads.status("offline", *said)
+        self._offline = partial(payloads.status, "offline", *said)
+        self._connections = 0
+        self._will: bytes | None = None
+        """Of the present connection, or the last one."""
         self._has_documents = asyncio.Event()
         self._retained = Retained(ledger)
         self._retained.on_noted = self._on_noted
@@ -226,19 +229,21 @@ class Publisher:
             except LinkError as exc:
                 self._status.broker.trouble = str(exc)
                 raise
-        will = (self._status_topic, self._offline)
+        will = self._offline(connection=self._connections + 1)
         await self._retained.wait_noted(self._status_topic)
-        self._own_status.connecting()
+        self._own_status.connecting(self._will)
         self._shipments.newest.connecting()
         try:
             connection = await Connection.open(
                 self._settings,
                 self._client_id,
-                will,
+                (self._status_topic, will),
                 Listener(self._inbox.take, self.on_new_session, self._inbox.drop),
             )
         except LinkError as exc:
             raise LinkError(f"{self._settings.address}: {exc}") from exc
+        self._connections += 1
+        self._will = will
         try:
             reason = await self._use(connection, progress)
         finally:
@@ -371,7 +376,8 @@ class Publisher:
         while is_announced and (post := self._documents.next()) is not None:
             await self._send_post(channel, post)
         if await channel.wait_answered():
-            farewell = Post(self._status_topic, self._offline, retain=True)
+            offline = self._offline(connection=self._connections)
+            farewell = Post(self._status_topic, offline, retain=True)
             await channel.send(farewell, lambda _reason_code: None)
             if await channel.wait_answered():
                 await channel.connection.leave()

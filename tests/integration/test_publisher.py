@@ -512,7 +512,7 @@ async def test_the_will_says_offline_when_the_gateway_is_cut_off(
 
     birth, will, rebirth = subscriber.messages[:3]
     assert will.retain
-    assert will.json() == {**birth.json(), "state": "offline"}
+    assert will.json() == {**birth.json(), "state": "offline", "connection": 1}
     assert rebirth.json() == birth.json()
     if "Sending DISCONNECT to gw" in broker.log():  # MQTT 3.1.1 and old brokers do not say why
         assert version == "5"

@@ -118,6 +118,21 @@ def test_a_broker_that_never_published_our_will_went_down_and_may_have_lost_much
     assert (lost, status.is_stale) == (["lost"], False)
 
 
+@pytest.mark.parametrize(("number", "told"), [(2, []), (1, ["lost"])], ids=["last", "older"])
+def test_a_broker_with_the_will_of_an_older_connection_has_lost_what_came_since(
+    number: int, told: list[str]
+) -> None:
+    lost: list[str] = []
+    status = own_status(lost)
+    wills = {each: json.dumps({"state": "offline", "connection": each}).encode() for each in (1, 2)}
+
+    status.connecting(wills[2])
+    status.hear(message("e/status", wills[number], is_retained=True))
+    status.hear(message("e/status", ONLINE))
+
+    assert (lost, status.is_stale) == (told, False)
+
+
 def test_a_broker_without_our_status_has_lost_what_was_retained() -> None:
     lost: list[str] = []
     status = own_status(lost)
