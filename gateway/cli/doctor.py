@@ -72,7 +72,7 @@ def execute(arguments: argparse.Namespace) -> int:
         shown = [asdict(each) | {"severity": each.severity.value} for each in findings]
         print(json.dumps({"verdict": verdict.value, "findings": shown}, ensure_ascii=False))
     elif sys.stdout.isatty():
-        _draw(findings)
+        draw(findings)
     else:
         print("\n".join(plain(findings)))
     return FAILED if verdict is Severity.ERROR else OK
@@ -160,21 +160,26 @@ def _lines(text: str) -> Iterator[str]:
 
 def plain(findings: Sequence[Finding]) -> Iterator[str]:
     """Yield lines for a pipe or a file."""
-    width = max((len(each.where) for each in findings), default=0)
+    width = max((len(_safe(each.where)) for each in findings), default=0)
     for each in findings:
-        yield f"{_SIGNS[each.severity]:7}  {each.where:{width}}  {each.what}"
+        yield f"{_SIGNS[each.severity]:7}  {_safe(each.where):{width}}  {_safe(each.what)}"
         indent = " " * (7 + 2 + width + 2)
         if each.expected or each.got:
             yield f"{indent}{_contrast(each)}"
         if each.mend:
-            yield f"{indent}mend: {each.mend}"
+            yield f"{indent}mend: {_safe(each.mend)}"
     yield ""
     yield _summary(findings)
 
 
 def _contrast(finding: Finding) -> str:
     parts = (("expected", finding.expected), ("got", finding.got))
-    return "; ".join(f"{word}: {text}" for word, text in parts if text)
+    return "; ".join(f"{word}: {_safe(text)}" for word, text in parts if text)
+
+
+def _safe(text: str) -> str:
+    """Return a text that does a terminal no harm: boards and processes say what they like."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def _summary(findings: Sequence[Finding]) -> str:
@@ -185,8 +190,8 @@ def _summary(findings: Sequence[Finding]) -> str:
     return f"nothing is wrong; {warnings} to look at, {fine} ok"
 
 
-def _draw(findings: Sequence[Finding]) -> None:
-    """Print a table in colours; commands can be copied from it, so none is cut."""
+def draw(findings: Sequence[Finding]) -> None:
+    """Print a table in colours; what is long goes on in the next line, and is not cut."""
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - only for terminals
     from rich.console import Console  # noqa: PLC0415 - as above
     from rich.table import Table  # noqa: PLC0415 - as above
@@ -194,13 +199,15 @@ def _draw(findings: Sequence[Finding]) -> None:
 
     table = Table("", "where", "what", box=SIMPLE_HEAD, pad_edge=False)
     for each in findings:
-        what = Text(each.what)
+        what = Text(_safe(each.what))
         if each.expected or each.got:
             what.append(f"\n{_contrast(each)}", "dim")
         if each.mend:
             what.append("\n$ ", "dim")
-            what.append(each.mend, "cyan")
-        table.add_row(Text(_SIGNS[each.severity], _COLOURS[each.severity]), Text(each.where), what)
+            what.append(_safe(each.mend), "cyan")
+        table.add_row(
+            Text(_SIGNS[each.severity], _COLOURS[each.severity]), Text(_safe(each.where)), what
+        )
     console = Console(width=max(60, shutil.get_terminal_size().columns))
     console.print(table)
     console.print(_summary(findings), markup=False, highlight=False)

@@ -7,11 +7,12 @@ offline, which is true then and is taken away again.
 """
 
 import asyncio
+import logging
 import re
 import secrets
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -20,10 +21,10 @@ from pathlib import Path
 from gateway.doctor.case import Case
 from gateway.doctor.connected import is_connected
 from gateway.doctor.finding import Tell, error, ok, warning
-from gateway.doctor.processes import gateways
+from gateway.doctor.processes import gateway_of, rights_of
 from gateway.errors import LinkError
 from gateway.links.threads import Call
-from gateway.mqtt import topics
+from gateway.mqtt import tls, topics
 from gateway.mqtt.client_lock import ClientLock
 from gateway.mqtt.connection import FIRST_FAILURE, Ack, Connection, refusal_text
 from gateway.mqtt.failures import NO_QOS_1, NO_RETAIN, REFUSALS, explain
@@ -55,9 +56,7 @@ async def look(case: Case, tell: Tell) -> None:
         return
     if case.no_password:
         tell(
-            warning(
-                where, "it answers; not logged in, for want of a secret", "sudo " + _again(case)
-            )
+            warning(where, "it answers; not logged in, for want of a secret", f"sudo {case.again}")
         )
         return
     is_held, is_connected_here = await Call(partial(_gateway, case, settings, addresses)).result()
@@ -66,7 +65,7 @@ async def look(case: Case, tell: Tell) -> None:
             ok(
                 where,
                 "the gateway is connected; there was no second login, for a broker may take the "
-                f"user's name for the client id (stop the gateway, then {_again(case)}, for more)",
+                f"user's name for the client id (stop the gateway, then {case.again}, for more)",
             )
         )
         return
@@ -122,10 +121,9 @@ def _gateway(case: Case, settings: BrokerSettings, addresses: Sequence[str]) -> 
     lock = ClientLock(settings.address, settings.client_id)
     if not lock.is_held(proc / "net" / "unix"):
         return False, False
-    users = set()
-    for each in gateways(proc):
-        with suppress(OSError):
-            users.add((proc / str(each.pid)).stat().st_uid)
+    gateway = gateway_of(proc, case.config) if case.config else None
+    rights = rights_of(proc, gateway) if gateway else None
+    users = {rights.user} if rights else set()  # else whoever is connected may be the gateway
     return True, is_connected(addresses, settings.port, users, proc)
 
 
@@ -149,7 +147,8 @@ async def _visit(
     )
     post = _Post()
     try:
-        connection = await Connection.open(ours, ours.client_id, None, Listener(post.take))
+        with _overheard() as remarks:
+            connection = await Connection.open(ours, ours.client_id, None, Listener(post.take))
     except LinkError as exc:
         reason = str(exc)
         tell(error(where, reason, _mend(case, settings, reason)))
@@ -160,12 +159,15 @@ async def _visit(
         how = "with TLS" if settings.uses_tls else "without TLS"
         whom = f"as {settings.username!r}" if settings.username else "without a user name"
         tell(ok(where, f"lets us in {whom}, {how}"))
+        for remark in remarks:
+            mend = f"edge-gateway certs --force --host {settings.host}    # where ca.key is"
+            tell(warning(where, remark, mend))
         topic = f"{settings.base_topic}/{topics.STATUS}"
-        reason, mend = await _Trial(connection, post, topic).trouble(is_held=is_held)
+        reason, how_to = await _Trial(connection, post, topic).trouble(is_held=is_held)
         if reason and connection.lost.done():
-            reason, mend = f"the broker ended it: {connection.lost.result()}", _Mend.LOG
+            reason, how_to = f"the broker ended it: {connection.lost.result()}", _Mend.LOG
         if reason:
-            tell(error(f"{WHERE} {topic}", reason, _command(case, settings, mend)))
+            tell(error(f"{WHERE} {topic}", reason, _command(case, settings, how_to)))
         else:
             tell(ok(f"{WHERE} {topic}", "may be written and read, and is retained"))
     finally:
@@ -174,6 +176,28 @@ async def _visit(
                 await connection.leave()
         connection.close()
     return True
+
+
+@contextmanager
+def _overheard() -> Iterator[list[str]]:
+    """Give what is remarked of the broker's certificate, and is no reason not to connect."""
+    remarks: list[str] = []
+
+    class _Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            remarks.append(record.getMessage())
+
+    log, keep = logging.getLogger(tls.__name__), _Keep()
+    level, propagates = log.level, log.propagate
+    log.setLevel(logging.WARNING)
+    log.propagate = False
+    log.addHandler(keep)
+    try:
+        yield remarks
+    finally:
+        log.removeHandler(keep)
+        log.setLevel(level)
+        log.propagate = propagates
 
 
 class _Post:
@@ -359,7 +383,3 @@ def _look_at_persistence(case: Case, settings: BrokerSettings, where: str, tell:
 
 def _text(path: Path) -> str:
     return path.read_text(errors="replace")
-
-
-def _again(case: Case) -> str:
-    return f"edge-gateway doctor --config {case.file}"

@@ -1,6 +1,7 @@
 """What is examined, and on which machine; pure."""
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,5 +113,10 @@ class Case:
 
     @property
     def file(self) -> str:
-        """The configuration, to be named in a command."""
-        return str(self.config or "/etc/edge-gateway/gateway.toml")
+        """The configuration, as a word of a command."""
+        return shlex.quote(str(self.config or "/etc/edge-gateway/gateway.toml"))
+
+    @property
+    def again(self) -> str:
+        """The command that examines this once more."""
+        return "edge-gateway doctor" + (f" --config {self.file}" if self.config else "")

@@ -33,7 +33,7 @@ def look(case: Case, tell: Tell) -> None:
         _look_at_store(case, tell, case.outbox)
     except PermissionError as exc:
         what = f"{exc.filename or case.outbox} could not be seen: only its user and root may look"
-        tell(warning(STORE, what, f"sudo edge-gateway doctor --config {case.file}"))
+        tell(warning(STORE, what, f"sudo {case.again}"))
 
 
 def _look_at_store(case: Case, tell: Tell, path: Path) -> None:
@@ -102,7 +102,7 @@ def _look_at_wear(case: Case, tell: Tell) -> None:
     if gateway is not None:
         rate = _written_a_day(case, gateway.pid)
         if rate is None:
-            mend = f"sudo edge-gateway doctor --config {case.file}"
+            mend = f"sudo {case.again}"
             what = f"what the gateway (process {gateway.pid}) writes a day only root may see"
             tell(warning(WEAR, what, mend))
         elif rate > _MUCH_A_DAY:

@@ -195,7 +195,7 @@ async def _look_at(case: Case, options: PortsOptions, seen: _Seen, tell: Tell) -
         )
     if not seen.is_ours:
         what = "not listened to: this user may not open it"
-        tell(warning(seen.where, what, f"sudo edge-gateway doctor --config {case.file}"))
+        tell(warning(seen.where, what, f"sudo {case.again}"))
         return
     rate = options.use_of(seen.port).options.baudrate
     try:

@@ -21,11 +21,12 @@ class Running(NamedTuple):
     @property
     def is_gateway(self) -> bool:
         """Whether it is a gateway that reads ports, rather than one of the other commands."""
-        for index, word in enumerate(self.words):
-            if word.rpartition("/")[2] == "edge-gateway" or (
-                word == "gateway" and self.words[index - 1] == "-m"
-            ):
-                return any(each in _OURS for each in self.words[index + 1 : index + 2])
+        names = [word.rpartition("/")[2] for word in self.words]
+        if not names or not names[0].startswith(("edge-gateway", "python")):
+            return False  # somebody who starts one, such as timeout
+        for index, name in enumerate(names):
+            if name == "edge-gateway" or (name == "gateway" and names[index - 1] == "-m"):
+                return any(each in _OURS for each in names[index + 1 : index + 2])
         return False
 
 
@@ -47,12 +48,25 @@ def process(proc: Path, pid: int) -> Running | None:
 
 
 def gateway_of(proc: Path, config: Path | None) -> Running | None:
-    """Return the gateway that runs with a configuration; None for none, or the defaults."""
+    """Return the gateway that runs with a configuration, or with the defaults, if there is one."""
+    wanted = config.resolve() if config else None
     for each in gateways(proc):
-        given = [word.removeprefix("--config=") for word in each.words if ".toml" in word]
-        if str(config) in given if config else not given:
+        is_told, given = _config_of(proc, each)
+        if is_told and given == wanted:
             return each
     return None
+
+
+def _config_of(proc: Path, program: Running) -> tuple[bool, Path | None]:
+    """Return whether it can be told which configuration a gateway was given, and the file."""
+    words = [each for word in program.words for each in word.partition("=") if each]
+    if "--config" not in words[:-1]:
+        return True, None
+    named = next(each for each in words[words.index("--config") + 1 :] if each != "=")
+    try:
+        return True, (proc / str(program.pid) / "cwd").readlink().joinpath(named).resolve()
+    except OSError:  # it is another user's
+        return Path(named).is_absolute(), Path(named).resolve()
 
 
 def rights_of(proc: Path, program: Running) -> Who | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cli.certificates import LEAF_DAYS
 from gateway.doctor.broker import look
 from gateway.doctor.case import Case, Machine
 from gateway.doctor.finding import Finding, Severity
@@ -300,6 +301,18 @@ async def test_a_certificate_out_of_its_time_is_told(  # noqa: PLR0913, PLR0917 
     accused = the_only(Severity.ERROR, told)
     assert words in accused.what
     assert accused.mend.startswith(mend)
+
+
+async def test_a_certificate_that_soon_expires_is_worth_a_look(
+    mosquitto_bin: Path, tmp_path: Path, pki: Pki
+) -> None:
+    lines = pki.server("aging", shifted=timedelta(days=20 - LEAF_DAYS, hours=12))
+    with Broker.running(mosquitto_bin, tmp_path, settings=lines) as broker:
+        told = await findings(look, case(broker.port, ca_file=pki.ca_file))
+
+    accused = the_only(Severity.WARNING, told)
+    assert accused.what.startswith("the broker's certificate expires on ")
+    assert accused.mend.startswith(f"edge-gateway certs --force --host {HOST}")
 
 
 # Beside a running gateway.

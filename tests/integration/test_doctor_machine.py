@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.doctor import describe, plain
+from gateway.cli.doctor import describe, draw, plain
 from gateway.clock import Clock
 from gateway.doctor import clock, configuration, disk, limits, service
 from gateway.doctor.case import Case, Machine, Space, Unit, Who, space_at
 from gateway.doctor.examine import ROOMS, examine
-from gateway.doctor.finding import Finding, Severity, Tell, error, ok, warning, worst
+from gateway.doctor.finding import Severity, Tell, error, ok, warning, worst
 from gateway.doctor.processes import gateways
 from gateway.errors import LinkError
 from gateway.simulate.faults.small_disk import tmpfs
@@ -258,7 +258,9 @@ def test_the_rights_that_count_are_those_of_the_gateway_with_this_configuration(
 ) -> None:
     path = tmp_path / "gateway.toml"
     path.write_text("")
-    for pid, config in ((7, "/etc/other.toml"), (8, str(path))):
+    (tmp_path / "link.toml").symlink_to(path)
+    given = ((6, "gateway.toml"), (7, "/etc/other.toml"), (8, f"{tmp_path}/link.toml"))
+    for pid, config in given:  # where the first one's folder is, only its user may see
         process(proc, pid, "edge-gateway", "/opt/bin/edge-gateway", "run", "--config", config)
         status = f"Name:\tx\nUid:\t1\t{pid}\t1\t1\nGid:\t2\t5{pid}\t2\t2\nGroups:\t20 29 \n"
         (proc / str(pid) / "status").write_text(status)
@@ -266,6 +268,10 @@ def test_the_rights_that_count_are_those_of_the_gateway_with_this_configuration(
     who = describe(Case(config=path, machine=Machine(proc=proc)), {}).who
 
     assert who == Who("the gateway (process 8)", 8, frozenset({20, 29, 58}))
+    (proc / "8" / "cmdline").write_bytes(b"/opt/bin/edge-gateway\0run\0--config=gateway.toml\0")
+    assert describe(Case(config=path, machine=Machine(proc=proc)), {}).who is None
+    (proc / "8" / "cwd").symlink_to(tmp_path)
+    assert describe(Case(config=path, machine=Machine(proc=proc)), {}).who == who
 
 
 def test_only_gateways_count_as_such(proc: Path) -> None:
@@ -274,6 +280,7 @@ def test_only_gateways_count_as_such(proc: Path) -> None:
     process(proc, 9, "python3", "python3", "-m", "gateway", "run", "--broker", "b")
     process(proc, 10, "vi", "vi", "edge-gateway")
     process(proc, 11, "kthreadd")
+    process(proc, 12, "timeout", "timeout", "900", "edge-gateway", "run")
 
     assert sorted(each.pid for each in gateways(proc)) == [7, 9]
 
@@ -501,6 +508,24 @@ def test_every_room_is_named_in_the_readme_in_its_order() -> None:
     assert rows[2:] == list(ROOMS)
 
 
+def test_a_terminal_gets_a_table_in_which_nothing_is_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    mend = "sudo systemctl mask --now " + " ".join(f"unit-{number}.service" for number in range(9))
+    told = [error("port [red]x", "held [by] \x1b[2J", mend, got="[0]"), ok("clock", "synchronised")]
+
+    draw(told)
+
+    lines = capsys.readouterr().out.splitlines()
+    text = " ".join(lines)
+    assert all(
+        word in text for word in ["port [red]x", "held [by] \\x1b[2J", "got: [0]", *mend.split()]
+    )
+    assert max(map(len, lines)) <= 80
+    assert lines[-1] == "1 wrong, 0 to look at, 1 ok"
+
+
 def test_only_errors_make_it_wrong_and_all_is_printed() -> None:
     told = [
         ok("clock", "synchronised"),
@@ -522,4 +547,5 @@ def test_only_errors_make_it_wrong_and_all_is_printed() -> None:
         "1 wrong, 1 to look at, 1 ok",
     ]
     assert list(plain(told[:1]))[-1] == "nothing is wrong; 0 to look at, 1 ok"
-    assert isinstance(told[0], Finding)
+    hostile = ok("port \x1b[1m", "speaks: \x9b5m")
+    assert next(plain([hostile])) == "ok       port \\x1b[1m  speaks: \\x9b5m"
