@@ -360,16 +360,17 @@ class Devices:
 
         If this comes late, because the disk failed at the start, what is known by now is newer.
         """
-        now_s = self._clock.monotonic_s()
+        devices = []
         for key, document in registered.devices.items():
-            if key in self._devices or len(self._devices) >= MAX_DEVICES:
-                continue
             try:
-                device = device_of(key, document)
+                devices.append(device_of(key, document))
             except ValueError as exc:
                 _log.error("what was kept of the device %.80r cannot be read: %s", key, exc)
-                continue
-            self._restore(device, now_s)
+        now_s = self._clock.monotonic_s()
+        # Who had its own level last has it now, whoever else was once called so.
+        for device in sorted(devices, key=lambda each: each.level != each.own_level):
+            if device.key not in self._devices and len(self._devices) < MAX_DEVICES:
+                self._restore(device, now_s)
         self._shelf.load_retained(registered.topics)
 
     def everything(self) -> Change:

@@ -391,7 +391,8 @@ class Ghosts(RuleBasedStateMachine):
                 assert given[level] == key
             else:
                 assert key not in given.values()
-                assert level == own_level or own_level in given
+                others = {each["level"] for other, each in known.items() if other != key}
+                assert level == own_level or own_level in given or own_level in others
             if board.own_level and not (is_renamed or self.is_vague):
                 assert (own_level, entry["own_name"]) == (board.own_level, board.own_name)
             else:

@@ -370,6 +370,22 @@ def test_a_name_outlasts_a_board_that_is_called_so_by_itself() -> None:
     assert bench.info("kitchen_2")["device"] == "kitchen"
 
 
+def test_of_two_with_one_name_the_one_that_had_it_last_keeps_it() -> None:
+    bench = Bench()
+    bench.seen("board_1")
+    bench.seen("board_2")
+    bench.devices.rename("board_1", "Attic")
+    bench.devices.reconfigure({"board_1": Declared("Cellar")})
+    bench.devices.rename("board_2", "Attic")
+    bench.devices.reconfigure({})
+    levels = {device.key: device.level for device in bench.devices}
+    assert levels == {"board_1": "attic_2", "board_2": "attic"}
+
+    bench.restart()
+
+    assert {device.key: device.level for device in bench.devices} == levels
+
+
 def test_what_one_device_left_is_not_taken_over_by_the_next_of_its_name() -> None:
     bench = Bench(board_1=Declared("Attic"))
     bench.seen("board_1", actuators=(RELAY,))
