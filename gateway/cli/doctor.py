@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from gateway import wiring
@@ -28,6 +29,7 @@ from gateway.doctor.examine import examine
 from gateway.doctor.finding import Finding, Severity, worst
 from gateway.doctor.processes import gateway_of, rights_of
 from gateway.errors import ConfigError
+from gateway.links.threads import Call
 
 EPILOG = """\
 examples:
@@ -85,12 +87,13 @@ async def _examine(
     has_systemd, unit = await service.find(machine)
     its_config = service.config_of(unit)
     case = Case(
-        config=config or (its_config if its_config and its_config.exists() else None),
+        config=config or its_config,
         unit=unit,
         has_systemd=has_systemd,
         machine=machine,
     )
-    findings += await examine(describe(case, overrides, its_config))
+    described = await Call(partial(describe, case, overrides, its_config)).result()
+    findings += await examine(described)
 
 
 def describe(
@@ -104,7 +107,10 @@ def describe(
         settings = load(case.config, overrides)
         read_bind_keys(settings.ble.bind_keys_file)
     except ConfigError as exc:
-        return replace(case, problems=tuple(_lines(str(exc))))
+        problems = tuple(_lines(str(exc)))
+        if os.geteuid() and all(each.lower().endswith("permission denied") for each in problems):
+            return replace(case, is_hidden=True)
+        return replace(case, problems=problems)
     is_services = case.unit is not None and case.config == services_config
     outbox, state = settings.outbox_path, settings.state_path
     if is_services and case.unit and case.unit.state_folder and settings.outbox.path is None:

@@ -47,8 +47,7 @@ async def look(case: Case, tell: Tell) -> None:
     """Go the way to the broker step by step; the first that fails ends it."""
     settings = case.broker
     if settings is None:
-        check = f"edge-gateway check-config {case.file}"
-        tell(warning(WHERE, "not looked at: the configuration cannot be read", check))
+        tell(warning(WHERE, "not looked at: the configuration cannot be read", case.first))
         return
     where = f"{WHERE} {settings.address}"
     addresses = await _resolve(case, settings, where, tell)

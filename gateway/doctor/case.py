@@ -91,6 +91,8 @@ class Case:
     config: Path | None = None
     problems: tuple[str, ...] = ()
     """What is wrong with the configuration, a line each."""
+    is_hidden: bool = False
+    """Whether we may not read the configuration, or a file it names."""
     remarks: tuple[str, ...] = ()
     """Of secrets that others can read: what, and behind the last `: ` the command that mends it."""
     ports: PortsOptions | None = None
@@ -115,6 +117,11 @@ class Case:
     def file(self) -> str:
         """The configuration, as a word of a command."""
         return shlex.quote(str(self.config or "/etc/edge-gateway/gateway.toml"))
+
+    @property
+    def first(self) -> str:
+        """The command to begin with where the configuration is not known."""
+        return f"sudo {self.again}" if self.is_hidden else f"edge-gateway check-config {self.file}"
 
     @property
     def again(self) -> str:

@@ -8,6 +8,10 @@ WHERE = "configuration"
 
 def look(case: Case, tell: Tell) -> None:
     """Tell what `check-config` would, and which secrets everybody can read."""
+    if case.is_hidden:
+        what = f"{case.config}, or a file it names, may only be read by the gateway's user and root"
+        tell(warning(WHERE, what, f"sudo {case.again}"))
+        return
     for problem in case.problems:
         tell(
             error(WHERE, problem, f"sudoedit {case.file} && edge-gateway check-config {case.file}")

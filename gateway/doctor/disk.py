@@ -27,7 +27,7 @@ def look(case: Case, tell: Tell) -> None:
     """Tell of the place where the gateway keeps what the broker does not have yet."""
     _look_at_wear(case, tell)
     if case.outbox is None:
-        tell(warning(STORE, "not looked at: the configuration cannot be read", _check(case)))
+        tell(warning(STORE, "not looked at: the configuration cannot be read", case.first))
         return
     try:
         _look_at_store(case, tell, case.outbox)
@@ -148,7 +148,3 @@ def _size(path: Path) -> int:
 
 def _mega(size: int) -> str:
     return f"{size / (1 << 20):.1f} MB" if size < 10 << 20 else f"{size >> 20} MB"
-
-
-def _check(case: Case) -> str:
-    return f"edge-gateway check-config {case.file}"

@@ -75,8 +75,7 @@ async def look(case: Case, tell: Tell) -> None:
     """Tell of each port that is there, and of those that should be."""
     options = case.ports
     if options is None:
-        check = f"edge-gateway check-config {case.file}"
-        tell(warning(WHERE, "not looked at: the configuration cannot be read", check))
+        tell(warning(WHERE, "not looked at: the configuration cannot be read", case.first))
         return
     if not options.patterns:
         tell(ok(WHERE, "none is to be read"))

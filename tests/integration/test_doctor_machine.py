@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,7 +19,7 @@ from gateway.doctor.finding import Severity, Tell, error, ok, warning, worst
 from gateway.doctor.processes import gateways
 from gateway.errors import LinkError
 from gateway.simulate.faults.small_disk import tmpfs
-from tests.support.doctor import findings, found, no_complaint, process, the_only
+from tests.support.doctor import as_nobody, findings, found, no_complaint, process, the_only
 
 NOW_S = 1_795_000_000.0
 """2026-11-18."""
@@ -429,6 +430,31 @@ def test_each_problem_of_a_configuration_is_a_finding_and_nobody_else_is_accused
     assert all(each.mend.endswith(f"edge-gateway check-config {path}") for each in told)
     assert (case.ports, case.broker, case.outbox) == (None, None, None)
     assert the_only(Severity.WARNING, found(disk.look, case)).where == "store"
+
+
+def test_a_configuration_that_we_may_not_read_accuses_nobody() -> None:
+    with TemporaryDirectory() as name:  # where nobody may look, unlike in the test's own
+        Path(name).chmod(0o755)
+        path, secret = Path(name, "gateway.toml"), Path(name, "password")
+        path.write_text('[mqtt]\nusername = "g"\npassword_file = "password"\n')
+        secret.write_text("hush\n")
+        secret.chmod(0)
+        with as_nobody():
+            hidden = describe(Case(config=path), {})
+    assert hidden.is_hidden
+
+    for look in (configuration.look, disk.look):
+        told = [each for each in found(look, hidden) if each.where != "wear"]
+        accused = the_only(Severity.WARNING, told)
+        assert accused.mend == f"sudo edge-gateway doctor --config {path}"
+
+
+def test_a_configuration_that_is_not_there_is_wrong() -> None:
+    with as_nobody():
+        missing = describe(Case(config=Path("/nowhere/gateway.toml")), {})
+
+    accused = the_only(Severity.ERROR, found(configuration.look, missing))
+    assert accused.what.endswith("No such file or directory")
 
 
 def test_a_secret_that_everybody_can_read_is_told_with_the_command_that_hides_it(

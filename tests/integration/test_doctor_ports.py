@@ -24,7 +24,7 @@ from gateway.ports import PortRule, PortsOptions, PortUse
 from gateway.protocol import messages as m
 from gateway.protocol.frames import encode_frame
 from gateway.simulate.pty_port import PtyPort
-from tests.support.doctor import findings, no_complaint, process, the_only
+from tests.support.doctor import as_nobody, findings, no_complaint, process, the_only
 
 HELLO = encode_frame(m.encode(m.Hello(1, "a1b2c3", 7, 0, 0, name="greenhouse")))
 JSON = b'{"temperature":21.5,"humidity":45.2}\n'
@@ -295,19 +295,6 @@ async def test_what_the_gateway_may_open_and_we_may_not_is_not_listened_to(tmp_p
     accused = the_only(Severity.WARNING, told)
     assert accused.what == "not listened to: this user may not open it"
     assert accused.mend.startswith("sudo edge-gateway doctor")
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Drop root's right to open everything, where the tests have it."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 async def test_the_group_that_would_help_is_named_for_a_service_and_for_a_person(
