@@ -537,6 +537,7 @@ class Devices:
                     self._shelf.retain(f"{old}/{suffix}", None)
             self._names.keep(device.key, level)
             device.level = level
+            self._save(device.key)
         is_current = device.heard_s > 0.0
         device.documents["info"] = _info(device, is_current=is_current)
         self._status.device(device.key).name = device.title
