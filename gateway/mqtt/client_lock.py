@@ -4,6 +4,9 @@ Held by a name in the kernel (an abstract unix socket), not by a file: the servi
 runtime folder of its own, so that a gateway started by hand would never see its file. The name is
 the machine's, nobody can put a link in its place, and it goes with the process that holds it,
 however that ends. Gateways of other machines, or in containers of their own, the broker notices.
+
+It guards against mistakes: abstract names have no owner or mode, so any user of the machine can
+bind this one first and so keep the gateway from its broker. The log then names process and user.
 Source: unix(7).
 """
 

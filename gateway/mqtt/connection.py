@@ -7,9 +7,10 @@ costs 130-180 us a message against 60-75 us for paho's `publish` with one `on_pu
 Messages that arrive bypass aiomqtt's queue, which drops what is too much, and are confirmed when
 their taker says so, not when they were read. Why `PahoSocket` serves the socket is told there.
 
-Private are `aiomqtt.Client._client`, and paho's `_handle_publish` and `_in_packet`, as paho ends
-the connection at a text that it cannot read; tests/integration/test_mqtt_connection.py pins what is
-expected of them. All callbacks run in the loop's thread.
+Private are `aiomqtt.Client._client`, and paho's `_handle_publish`, `_in_packet` and `_sock_recv`:
+paho ends the connection at a text that it cannot read, and gathers packets of up to 256 MB;
+tests/integration/test_mqtt_connection.py pins what is expected of them. All callbacks run in the
+loop's thread.
 """
 
 import asyncio
@@ -37,6 +38,8 @@ from gateway.errors import LinkError
 from gateway.mqtt.failures import MESSAGE_REFUSALS, NO_QOS_1, NO_RETAIN, REFUSALS, explain
 from gateway.mqtt.incoming import Listener
 from gateway.mqtt.paho_packets import (
+    HEAD_BYTES,
+    MAX_INCOMING_BYTES,
     UNREADABLE,
     connect_properties,
     incoming,
@@ -167,6 +170,8 @@ class Connection:
         self._paho.on_message = self._on_message
         self._read_publish = self._paho._handle_publish  # noqa: SLF001 - as above
         self._paho._handle_publish = self._on_publish_packet  # type: ignore[method-assign]  # noqa: SLF001 - as above
+        self._receive = self._paho._sock_recv  # noqa: SLF001 - as above
+        self._paho._sock_recv = self._on_receive  # type: ignore[method-assign]  # noqa: SLF001 - as above
         self._paho.manual_ack_set(True)
         self._paho.on_socket_open = self._socket.on_open
         self._paho.on_socket_close = self._socket.on_close
@@ -345,20 +350,36 @@ class Connection:
     ) -> None:
         self._acks.append((packet_id, reason.value))
 
+    def _on_receive(self, bufsize: int) -> bytes:
+        """Receive for paho; of a packet that is too large nothing is gathered but its head.
+
+        To hang up would not do: a retained message comes again on each connection.
+        """
+        packet = self._paho._in_packet  # noqa: SLF001 - see the module's docstring
+        if packet["remaining_length"] > MAX_INCOMING_BYTES:
+            del packet["packet"][HEAD_BYTES:]
+            bufsize = min(bufsize, MAX_INCOMING_BYTES)
+        return self._receive(bufsize)
+
     def _on_publish_packet(self) -> MQTTErrorCode:
-        """Read a PUBLISH; confirm and drop what paho cannot read.
+        """Read a PUBLISH; confirm and drop what is too large, or paho cannot read.
 
         A broker may let through what paho refuses, such as U+FEFF in a user property. Not confirmed
         it would come again on each connection, and end each.
         """
         packet = self._paho._in_packet  # noqa: SLF001 - see the module's docstring
         command, content = packet["command"], bytes(packet["packet"])
+        if packet["remaining_length"] > MAX_INCOMING_BYTES:
+            return self._drop(command, content, f"{packet['remaining_length']} bytes are too many")
         try:
             return self._read_publish()
         except UNREADABLE as exc:
-            topic, packet_id = publish_head(command, content)
-            self._listener.drop(topic, str(exc))
-            return self._paho.ack(packet_id, 1) if packet_id else MQTTErrorCode.MQTT_ERR_SUCCESS
+            return self._drop(command, content, str(exc))
+
+    def _drop(self, command: int, content: bytes, reason: str) -> MQTTErrorCode:
+        topic, packet_id = publish_head(command, content)
+        self._listener.drop(topic, reason)
+        return self._paho.ack(packet_id, 1) if packet_id else MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _on_message(self, client: "PahoClient", _userdata: object, message: MQTTMessage) -> None:
         def confirm() -> None:

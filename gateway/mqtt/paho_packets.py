@@ -15,7 +15,11 @@ from gateway.mqtt.incoming import MAX_PENDING, Incoming
 Version: TypeAlias = Literal["5", "3.1.1"]
 
 MAX_INCOMING_BYTES = 64 * 1024
-"""Largest packet the broker may send (MQTT 5 only): nothing the gateway subscribes to is larger."""
+"""Largest packet the broker may send: nothing the gateway subscribes to is larger. MQTT 5 tells it
+so; with 3.1.1 larger ones come, and are dropped."""
+
+HEAD_BYTES = 2 + 65_535 + 2
+"""Of a PUBLISH: a topic with its length, and the packet identifier."""
 
 SESSION_EXPIRY_S = 60
 """How long the broker keeps for us what arrives while we are away (MQTT 5 only): a gateway that is

@@ -91,7 +91,10 @@ async def test_aiomqtt_is_still_what_the_connection_was_written_for() -> None:
     for name in ("publish", "loop_read", "loop_write", "loop_misc", "want_write", "socket"):
         assert callable(getattr(inner, name)), f"{hint} ({name})"
     assert callable(inner._handle_publish), hint  # noqa: SLF001 - as above
-    assert {"command", "packet"} <= inner._in_packet.keys(), hint  # noqa: SLF001 - as above
+    assert callable(inner._sock_recv), hint  # noqa: SLF001 - as above
+    packet = inner._in_packet  # noqa: SLF001 - as above
+    assert {"command", "remaining_length"} <= packet.keys(), hint
+    assert packet["packet"] == bytearray(), hint
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])

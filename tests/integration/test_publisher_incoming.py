@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from paho.mqtt.properties import Properties
 from gateway.backoff import Backoff
 from gateway.clock import Clock
 from gateway.mqtt.client_lock import ClientLock
+from gateway.mqtt.paho_packets import Version
 from gateway.mqtt.publisher import BrokerSettings, Publisher
 from gateway.status import Status
 from gateway.store.outbox import Outbox, OutboxOptions
@@ -37,11 +39,15 @@ def broker(mosquitto_bin: Path, tmp_path: Path) -> Iterator[Broker]:
 
 
 def publisher_for(
-    host: str, port: int, status: Status, lock: ClientLock | None = None
+    host: str,
+    port: int,
+    status: Status,
+    lock: ClientLock | None = None,
+    version: Version = "5",
 ) -> Publisher:
     clock = Clock(is_synchronised=lambda: False)
     return Publisher(
-        BrokerSettings(host=host, port=port, base_topic=BASE),
+        BrokerSettings(host=host, port=port, base_topic=BASE, version=version),
         gateway="test",
         version="1.2.3",
         session="session",
@@ -117,6 +123,37 @@ async def test_a_message_that_the_library_cannot_read_is_dropped_and_does_not_co
 
         assert (await heard.get()).payload == b"after"
         assert status.counts["messages_unreadable"] == 1 + is_retained  # it had been confirmed
+
+
+async def test_a_huge_message_is_dropped_without_being_gathered_where_the_broker_cannot_be_told(
+    mosquitto_bin: Path, tmp_path: Path
+) -> None:
+    heard: asyncio.Queue[Incoming] = asyncio.Queue()
+    status = Status()
+    huge = bytes(1_500_000)  # mosquitto 2.1 takes no more than 2 MB by default
+    one_at_a_time = ["max_inflight_messages 1"]  # the next one comes when that was confirmed
+    with Broker.running(mosquitto_bin, tmp_path, settings=one_at_a_time) as broker:
+        publisher = publisher_for(broker.host, broker.port, status, version="3.1.1")
+        publisher.subscribe([f"{BASE}/+/set"], heard.put_nowait)
+        async with (
+            aiomqtt.Client(broker.host, broker.port) as other,
+            Subscriber(broker.host, broker.port, f"{BASE}/status") as seen,
+        ):
+            await other.publish(f"{BASE}/pump/set", huge, qos=1, retain=True)
+            tracemalloc.start()
+            try:
+                async with running(publisher):
+                    await seen.wait_for(lambda messages: messages)  # it has subscribed before
+                    await other.publish(f"{BASE}/tap/set", b"small", qos=1)
+                    small = await heard.get()
+                _, peak_bytes = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+
+    assert small.payload == b"small"
+    assert status.broker.connects == 1
+    assert status.counts["messages_unreadable"] == 1
+    assert peak_bytes < len(huge) / 2
 
 
 async def test_an_answer_waits_for_the_broker_and_is_told_when_it_has_it(broker: Broker) -> None:

@@ -156,7 +156,7 @@ def test_the_numbers_of_the_text_are_those_of_the_code() -> None:
     assert f"({MAX_LISTED} at most)" in PROSE
     assert f"While {AT_ONCE} are being done" in PROSE
     assert f"payloads above {MAX_PAYLOAD_BYTES:,} bytes" in PROSE
-    assert f"drops those above {MAX_INCOMING_BYTES >> 10} KiB" in PROSE
+    assert f"those above {MAX_INCOMING_BYTES >> 10} KiB are dropped" in PROSE
     assert f"up to {BACKUP_S / 60:g} minutes" in PROSE
     assert f"wait up to {BOARD_S:g} s for the board" in PROSE
     assert f"the newest {KEPT} are kept" in PROSE
