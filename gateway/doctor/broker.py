@@ -162,7 +162,9 @@ async def _visit(
             mend = f"edge-gateway certs --force --host {settings.host}    # where ca.key is"
             tell(warning(where, remark, mend))
         topic = f"{settings.base_topic}/{topics.STATUS}"
-        reason, how_to = await _Trial(connection, post, topic).trouble(is_held=is_held)
+        reason, how_to = await _Trial(connection, post, topic, case.machine.retained_s).trouble(
+            is_held=is_held
+        )
         if reason and connection.lost.done():
             reason, how_to = f"the broker ended it: {connection.lost.result()}", _Mend.LOG
         if reason:
@@ -262,7 +264,8 @@ def _command(case: Case, settings: BrokerSettings, mend: _Mend) -> str:
 class _Trial:
     """Reads our status, writes it, and sees it come back."""
 
-    def __init__(self, connection: Connection, post: _Post, topic: str) -> None:
+    def __init__(self, connection: Connection, post: _Post, topic: str, retained_s: float) -> None:
+        self._retained_s = retained_s
         self._connection = connection
         self._post = post
         self._topic = topic
@@ -271,7 +274,7 @@ class _Trial:
         """Return what is wrong, and what mends it; `is_held`: the gateway runs here."""
         if await self._connection.subscribe([self._topic]):
             return "the broker's access list forbids to subscribe to it", _Mend.PERMIT
-        await self._post.until(lambda: self._post.retained is not None, _ECHO_S)
+        await self._post.until(lambda: self._post.retained is not None, self._retained_s)
         before = self._post.retained
         if before is None and is_held:  # to write that it is offline would be a lie
             what = (

@@ -54,6 +54,8 @@ class Machine:
     """How long a port is listened to: a board without a gateway says HELLO once a second."""
     try_s: float = 1.2
     """How long it is at each other baud rate, after noise."""
+    retained_s: float = 2.0
+    """How long the broker has to send what it retained: it follows the SUBACK at once."""
     scan_s: float = 4.0
     """How long Bluetooth is."""
 

@@ -32,12 +32,30 @@ STATUS = f"{BASE}/status"
 CONFIG = Path("/etc/edge-gateway/gateway.toml")
 ONLINE = json.dumps({"state": "online", "session": "1f", "version": "9"}).encode()
 WAIT_S = 15.0
+SHORT_S = 0.3
+"""Where nothing is retained; what is late then is noticed by what is written."""
 
 
 def case(port: int, host: str = HOST, **changed: Any) -> Case:  # noqa: ANN401 - of the settings
     settings = BrokerSettings(host, port, client_id=USER, base_topic=BASE)
-    machine = Machine(etc=Path("/nowhere"))
+    machine = Machine(etc=Path("/nowhere"), retained_s=SHORT_S)
     return Case(broker=replace(settings, **changed), config=CONFIG, machine=machine)
+
+
+def patient(examined: Case) -> Case:
+    """Return a case in which something is retained, which may take its time."""
+    return replace(examined, machine=replace(examined.machine, retained_s=WAIT_S))
+
+
+async def test_what_is_retained_and_comes_late_is_not_overwritten(broker: Broker) -> None:
+    await retain(broker, STATUS, ONLINE)
+    examined = case(broker.port)
+
+    hasty = replace(examined, machine=replace(examined.machine, retained_s=0.0))
+    no_complaint(await findings(look, hasty))
+
+    async with visitor(broker) as connection:
+        assert await newest(connection, STATUS) == ONLINE
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +162,7 @@ async def newest(connection: Connection, topic: str) -> bytes | None:
 async def test_what_stands_there_is_what_stands_there_afterwards(broker: Broker) -> None:
     await retain(broker, STATUS, ONLINE)
 
-    no_complaint(await findings(look, case(broker.port)))
+    no_complaint(await findings(look, patient(case(broker.port))))
 
     async with visitor(broker) as connection:
         assert await newest(connection, STATUS) == ONLINE
@@ -345,7 +363,7 @@ def _logins(told: list[Finding]) -> int:
 
 async def test_without_credentials_our_own_client_id_is_enough(broker: Broker) -> None:
     await retain(broker, STATUS, ONLINE)
-    examined = case(broker.port)
+    examined = patient(case(broker.port))
     assert examined.broker is not None
     with ClientLock(examined.broker.address, USER):
         async with visitor(broker, USER) as gateway:
@@ -376,7 +394,7 @@ async def test_a_local_mosquitto_that_forgets_is_worth_a_word(
 ) -> None:
     (tmp_path / "etc" / "mosquitto").mkdir(parents=True)
     (tmp_path / "etc" / "mosquitto" / "mosquitto.conf").write_text(lines)
-    examined = replace(case(broker.port), machine=Machine(etc=tmp_path / "etc"))
+    examined = replace(case(broker.port), machine=Machine(etc=tmp_path / "etc", retained_s=SHORT_S))
 
     told = await findings(look, examined)
 
