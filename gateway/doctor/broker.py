@@ -11,10 +11,9 @@ import logging
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -22,23 +21,21 @@ from gateway.doctor.case import Case
 from gateway.doctor.connected import is_connected
 from gateway.doctor.finding import Tell, error, ok, warning
 from gateway.doctor.processes import gateway_of, rights_of
+from gateway.doctor.trial import Mend, Post, Trial
 from gateway.errors import LinkError
 from gateway.links.threads import Call
 from gateway.mqtt import tls, topics
 from gateway.mqtt.client_lock import ClientLock
-from gateway.mqtt.connection import FIRST_FAILURE, Ack, Connection, refusal_text
+from gateway.mqtt.connection import Connection
 from gateway.mqtt.failures import NO_QOS_1, NO_RETAIN, REFUSALS, explain
-from gateway.mqtt.incoming import Incoming, Listener
+from gateway.mqtt.incoming import Listener
 from gateway.mqtt.settings import BrokerSettings
 
 WHERE = "broker"
 
 _RESOLVE_S = 6.0
 _CONNECT_S = 5.0
-_ANSWER_S = 5.0
-_ECHO_S = 2.0
-"""How long what the broker sends us after its answer is waited for: it comes at once, or never."""
-_OFFLINE = b'{"state":"offline"}'
+_LEAVE_S = 5.0
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 _PERSISTENCE = re.compile(r"^\s*persistence\s+(true|false)\s*$", re.MULTILINE)
 
@@ -144,7 +141,7 @@ async def _visit(
         client_id=f"{settings.client_id}-doctor-{secrets.token_hex(3)}",
         connect_timeout_s=_CONNECT_S,
     )
-    post = _Post()
+    post = Post()
     try:
         with _overheard() as remarks:
             connection = await Connection.open(ours, ours.client_id, None, Listener(post.take))
@@ -162,18 +159,18 @@ async def _visit(
             mend = f"edge-gateway certs --force --host {settings.host}    # where ca.key is"
             tell(warning(where, remark, mend))
         topic = f"{settings.base_topic}/{topics.STATUS}"
-        reason, how_to = await _Trial(connection, post, topic, case.machine.retained_s).trouble(
+        reason, how_to = await Trial(connection, post, topic, case.machine.retained_s).trouble(
             is_held=is_held
         )
         if reason and connection.lost.done():
-            reason, how_to = f"the broker ended it: {connection.lost.result()}", _Mend.LOG
+            reason, how_to = f"the broker ended it: {connection.lost.result()}", Mend.LOG
         if reason:
             tell(error(f"{WHERE} {topic}", reason, _command(case, settings, how_to)))
         else:
             tell(ok(f"{WHERE} {topic}", "may be written and read, and is retained"))
     finally:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(_LEAVE_S):
                 await connection.leave()
         connection.close()
     return True
@@ -201,119 +198,8 @@ def _overheard() -> Iterator[list[str]]:
         log.propagate = propagates
 
 
-class _Post:
-    """What comes from the broker."""
-
-    def __init__(self) -> None:
-        self.retained: bytes | None = None
-        """The newest message of our topic that was there before."""
-        self.echoes: list[bytes] = []
-        """Those that were published meanwhile."""
-        self._codes: dict[int, int] = {}
-        self._moved = asyncio.Event()
-
-    def take(self, message: Incoming) -> None:
-        """Take a message of the status topic."""
-        message.done()
-        if message.is_retained:
-            self.retained = message.payload
-        else:
-            self.echoes.append(message.payload)
-        self._moved.set()
-
-    def acked(self, acks: Sequence[Ack]) -> None:
-        """Take answers."""
-        self._codes.update(acks)
-        self._moved.set()
-
-    def wake(self) -> None:
-        """Have whoever waits look again."""
-        self._moved.set()
-
-    async def answer(self, connection: Connection, packet_id: int) -> int | None:
-        """Return the reason code of a PUBACK; None if there is none in time."""
-        await self.until(lambda: packet_id in self._codes or connection.lost.done(), _ANSWER_S)
-        return self._codes.get(packet_id)
-
-    async def until(self, claim: Callable[[], bool], for_s: float) -> bool:
-        """Wait until a claim holds; tell whether it does."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(for_s):
-                while not claim():
-                    self._moved.clear()
-                    await self._moved.wait()
-        return claim()
-
-
-class _Mend(Enum):
-    """What mends it, where the broker lets us in."""
-
-    NOTHING = ""
-    PERMIT = (
-        "edge-gateway mosquitto-acl {file} --part acl    # on the broker: append it to its access "
-        "list, then sudo systemctl reload mosquitto"
-    )
-    RETAIN = "ssh {host} grep -rn retain_available /etc/mosquitto    # true, or no such line"
-    LOG = "ssh {host} journalctl -u mosquitto -n 50"
-
-
-def _command(case: Case, settings: BrokerSettings, mend: _Mend) -> str:
+def _command(case: Case, settings: BrokerSettings, mend: Mend) -> str:
     return mend.value.format(file=case.file, host=settings.host)
-
-
-class _Trial:
-    """Reads our status, writes it, and sees it come back."""
-
-    def __init__(self, connection: Connection, post: _Post, topic: str, retained_s: float) -> None:
-        self._retained_s = retained_s
-        self._connection = connection
-        self._post = post
-        self._topic = topic
-
-    async def trouble(self, *, is_held: bool) -> tuple[str, _Mend]:
-        """Return what is wrong, and what mends it; `is_held`: the gateway runs here."""
-        if await self._connection.subscribe([self._topic]):
-            return "the broker's access list forbids to subscribe to it", _Mend.PERMIT
-        await self._post.until(lambda: self._post.retained is not None, self._retained_s)
-        before = self._post.retained
-        if before is None and is_held:  # to write that it is offline would be a lie
-            what = (
-                "the gateway runs here, and its status is not to be read: forbidden, or not there"
-            )
-            return what, _Mend.PERMIT
-        reason, mend = await self._write(before or _OFFLINE)
-        # What is retained comes before what is written: nothing there is overwritten.
-        if not reason and self._post.retained is None and not await self._retains():
-            return "the broker does not retain what it is asked to", _Mend.RETAIN
-        return reason, mend
-
-    async def _write(self, payload: bytes) -> tuple[str, _Mend]:
-        """Return what is wrong with writing, and with reading what was written."""
-        code = await self._publish(payload, retain=False)
-        if code is None:
-            return "the broker does not answer to what is written", _Mend.LOG
-        if code >= FIRST_FAILURE:
-            return f"may not be written: {refusal_text(code)}", _Mend.PERMIT
-        if not await self._post.until(lambda: bool(self._post.echoes), _ECHO_S):
-            what = "what is written does not come back: the access list forbids to write or to read"
-            return what, _Mend.PERMIT
-        return "", _Mend.NOTHING
-
-    async def _retains(self) -> bool:
-        """Tell whether what is to be retained comes again with another subscription."""
-        try:
-            await self._publish(_OFFLINE, retain=True)
-            await self._connection.subscribe([self._topic])
-            return await self._post.until(lambda: self._post.retained is not None, _ECHO_S)
-        finally:
-            await self._publish(b"", retain=True)
-
-    async def _publish(self, payload: bytes, *, retain: bool) -> int | None:
-        """Return the broker's answer; None if there is none."""
-        if self._connection.lost.done():
-            return None
-        packet_id = self._connection.publish(self._topic, payload, retain=retain)
-        return await self._post.answer(self._connection, packet_id)
 
 
 def _mend(case: Case, settings: BrokerSettings, reason: str) -> str:
