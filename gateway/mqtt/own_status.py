@@ -16,8 +16,9 @@ class OwnStatus:
     does, the broker is a new one, or has lost what was retained there. If something else than the
     will of our last connection does, the broker never published that: it went down itself, and may
     have come up with what it had long before. (Or it had not noticed yet that we were gone: then
-    states are published again for nothing.) What comes afterwards and is not ours is the late will
-    of an earlier connection, to be corrected, or another gateway's.
+    states are published again for nothing.) A birth message that comes again is that of the last
+    connection. What comes afterwards and is not ours is the late will of an earlier one, to be
+    corrected, or another gateway's.
     """
 
     def __init__(self, online: bytes, rivalry: Rivalry) -> None:
@@ -44,7 +45,7 @@ class OwnStatus:
         if self._is_born:
             if not is_ours and not self._rivalry.status_seen(message.payload):
                 self.is_stale = True
-        elif is_ours and not message.is_retained:
+        elif is_ours and not message.is_retained and not message.is_again:
             self._is_born = True
             has_all = self._had_one and not self._was_down
             if not has_all and self.on_retained_lost is not None:

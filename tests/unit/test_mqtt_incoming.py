@@ -18,9 +18,10 @@ def message(
     payload: bytes = b"",
     *,
     is_retained: bool = False,
+    is_again: bool = False,
     done: Callable[[], None] = lambda: None,
 ) -> Incoming:
-    return Incoming(topic, payload, is_retained, is_again=False, packet_id=1, done=done)
+    return Incoming(topic, payload, is_retained, is_again, packet_id=1, done=done)
 
 
 # From MQTT 5, section 4.7.1: examples there, and the rule about $ of 4.7.2.
@@ -116,6 +117,18 @@ def test_a_broker_that_never_published_our_will_went_down_and_may_have_lost_much
     status.hear(message("e/status", ONLINE))
 
     assert (lost, status.is_stale) == (["lost"], False)
+
+
+def test_the_birth_of_the_last_connection_that_comes_again_is_not_taken_for_the_new_one() -> None:
+    lost: list[str] = []
+    status = own_status(lost)
+    before = json.dumps({"state": "offline"}).encode()
+
+    status.hear(message("e/status", ONLINE, is_again=True))
+    status.hear(message("e/status", before, is_retained=True))
+    status.hear(message("e/status", ONLINE))
+
+    assert (lost, status.is_stale) == ([], False)
 
 
 @pytest.mark.parametrize(("number", "told"), [(2, []), (1, ["lost"])], ids=["last", "older"])
