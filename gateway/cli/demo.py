@@ -42,7 +42,7 @@ examples:
 
 Ctrl-C ends it. Without a terminal it prints plain lines every two seconds. To see what others see:
   mosquitto_sub -h 127.0.0.1 -p PORT -t 'edge/#' -v       with the port that it shows
-Home Assistant on that broker shows all of it by itself.
+That broker speaks MQTT 3.1.1, not 5. Home Assistant on it shows all of it by itself.
 Exit codes: 0 done, 1 a board's samples did not arrive in a timed run, 2 wrong usage.
 """
 
