@@ -28,6 +28,8 @@ examples:
 
 The two files go to the broker's machine; its user alone should read the access list (chown
 mosquitto, chmod 600). Several gateways share a broker: append the access list of each.
+After a change of base_topic or prefix keep the gateway's old lines for two hours: it clears what it
+left there.
 Exit codes: 0 printed, 2 wrong usage or configuration.
 """
 

@@ -114,6 +114,7 @@ def configuration(folder: str, *, uses_certificates: bool) -> Iterator[str]:
     yield "# What a client can make the broker keep or carry."
     yield f"max_packet_size {MAX_PACKET_BYTES}"
     yield f"max_inflight_messages {MAX_IN_FLIGHT}"
+    yield "# Not 0, for no limit: mosquitto 2.0 then hangs up at each message that it may not take."
     yield "max_queued_messages 10000"
     yield f"max_queued_bytes {64 << 20}"
     yield "max_keepalive 3600"

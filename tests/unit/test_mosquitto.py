@@ -99,6 +99,13 @@ def test_with_its_devices_named_the_gateway_announces_no_others(tmp_path: Path) 
     assert not any(map(may_announce, ("edge_attic_other", "edge_cellar_hut", "edge_cellar")))
 
 
+def test_a_refused_message_does_not_end_the_connection(tmp_path: Path) -> None:
+    """mosquitto 2.0 hangs up at each ("Quota exceeded") where there is no limit of what waits."""
+    _, conf, _ = printed(tmp_path, "", "--part", "conf")
+
+    assert re.search(r"^max_queued_messages [1-9]\d*$", conf, re.MULTILINE)
+
+
 def test_nothing_is_announced_where_home_assistant_is_off(tmp_path: Path) -> None:
     _, access_list, _ = printed(tmp_path, "[homeassistant]\nenabled = false\n", "--part", "acl")
 

@@ -299,3 +299,11 @@ def test_what_is_said_of_home_assistant_is_so() -> None:
     assert MISSED == 3  # "three times the longest usual interval"
     assert f"The last {MAX_REMOVED} of a device" in PROSE
     assert f"`{site.device_id('<key>')}.<sensor>`" in PROSE
+
+
+def test_which_names_of_gateways_do_not_go_together_is_told() -> None:
+    pi, other = (Site(name, "edge/x", "ha", "1.2.3") for name in ("pi", "pi_kitchen"))
+
+    assert pi.discovery_topic("kitchen") == other.discovery_topic()
+    assert pi.device_id("kitchen") != other.own_id
+    assert "gateway `pi` with a device `kitchen`, and a gateway `pi_kitchen`, would" in PROSE

@@ -56,7 +56,11 @@ class Site:
         return f"{self.base_topic}/{subtopic}"
 
     def discovery_topic(self, device: str = "") -> str:
-        """Return where a device is announced; the gateway itself without one."""
+        """Return where a device is announced; the gateway itself without one.
+
+        Other than the ids these topics are not unique if one gateway's name begins with another's
+        and `_`: README.md says so, and the form is one that access lists and people rely on.
+        """
         name = f"edge_{self.gateway}_{device}" if device else f"edge_{self.gateway}"
         return f"{self.prefix}/device/{name}/config"
 
