@@ -26,7 +26,8 @@ class Kept(NamedTuple):
 
     def document(self) -> dict[str, str | int]:
         """Return it as JSON knows it."""
-        return {"path": str(self.path), "bytes": self.size_bytes, "sha256": self.sha256}
+        path = str(self.path.absolute())  # who asked does not know our working folder
+        return {"path": path, "bytes": self.size_bytes, "sha256": self.sha256}
 
 
 class KeptFiles:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.admin.backup import MANIFEST, BackupParts, Backups, DatabasePart
-from gateway.admin.kept_files import KEPT
+from gateway.admin.kept_files import KEPT, Kept
 from gateway.clock import TimeBase
 from gateway.errors import RequestError, StoreError
 from gateway.links.threads import Call
@@ -229,3 +229,9 @@ async def test_a_gateway_begins_anew_with_what_is_in_the_outbox_of_a_backup(
     store.close()
 
     assert [(stock.device, stock.records) for stock in opened.stock] == [("shed", 2)]
+
+
+def test_the_place_of_a_file_is_told_to_those_elsewhere() -> None:
+    told = Kept(Path("backups/one.tar.gz"), 1, "").document()
+
+    assert told["path"] == str(Path.cwd() / "backups" / "one.tar.gz")
