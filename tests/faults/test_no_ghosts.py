@@ -190,9 +190,9 @@ class Ghosts(RuleBasedStateMachine):
             board.is_online, board.newest = None, None
 
     def teardown(self) -> None:
-        if hasattr(self, "gateway"):
-            self.gateway.kill()
-        self.stack.close()
+        with self.stack:
+            if hasattr(self, "gateway"):
+                self.gateway.kill()
 
     # ---- what may happen ----
 
