@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeAlias
+from unicodedata import combining, normalize
 
 from gateway.clock import TimeBase
 
@@ -24,7 +25,13 @@ _NOT_SLUG = re.compile(r"[^a-z0-9_-]+")
 
 
 def slug(text: str) -> str:
-    """Return `text` as a topic level: `[a-z0-9_-]`, 1 to MAX_SLUG characters."""
+    """Return `text` as a topic level: `[a-z0-9_-]`, 1 to MAX_SLUG characters.
+
+    Letters with marks lose them: `Küche` is `kuche`.
+    """
+    if not text.isascii():
+        text = normalize("NFKD", text.casefold())
+        text = "".join(char for char in text if not combining(char))
     return _NOT_SLUG.sub("_", text.strip().lower())[:MAX_SLUG].strip("_") or "unnamed"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway import __version__
 from gateway.cli.commands import OK
-from gateway.config.loader import load
+from gateway.config.loader import load_elsewhere
 from gateway.config.models import Settings
 from gateway.errors import ConfigError
 from gateway.model import slug
@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print them."""
-    settings = load(arguments.config)
+    settings = load_elsewhere(arguments.config)
     access = list(access_list(_parties(settings, arguments)))
     uses_certificates = _uses_certificates(settings, arguments)
     conf = list(configuration(arguments.folder, uses_certificates=uses_certificates))

@@ -1,5 +1,6 @@
 """What is told of commands, and whether the broker has it; no I/O."""
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -11,6 +12,8 @@ from gateway.model import DeviceLog, LogLevel, slug
 from gateway.mqtt import payloads, topics
 from gateway.protocol.fields import Json
 from gateway.requests.command import Transaction
+
+_log = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
@@ -73,4 +76,5 @@ class Results:
         """Say on the log topic of a device why a command failed that has no result."""
         if self._logs.take(self._clock.monotonic_s()):
             line = DeviceLog(device, LogLevel.WARNING, f"command failed: {text}")
+            _log.info("%s: %s", level, line.text)
             self._outlet.post(topics.log(level), payloads.log(line, self._clock.unix_s()))

@@ -123,6 +123,8 @@ def configuration(folder: str, *, uses_certificates: bool) -> Iterator[str]:
     yield "# Retained messages and sessions outlive a restart."
     yield "persistence true"
     yield "persistence_location /var/lib/mosquitto/"
+    yield "# A power cut costs what came since it was last written, acknowledged or not."
+    yield "autosave_interval 300"
     yield ""
     yield "log_dest file /var/log/mosquitto/mosquitto.log"
     yield from (f"log_type {kind}" for kind in ("error", "warning", "notice", "information"))

@@ -175,7 +175,7 @@ def test_the_gateways_health_is_shown() -> None:
         entity.hear("")
         entity.hear(_health(status))
 
-    assert entities["memory"].state == "50000000"
+    assert entities["memory"].state == "50.0"
     assert entities["outbox"].state == "7"
     assert entities["devices_online"].state == "1"
     assert entities["boards_connected"].state == "0"

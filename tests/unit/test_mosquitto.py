@@ -106,6 +106,13 @@ def test_a_refused_message_does_not_end_the_connection(tmp_path: Path) -> None:
     assert re.search(r"^max_queued_messages [1-9]\d*$", conf, re.MULTILINE)
 
 
+def test_the_files_of_the_gateway_need_not_be_on_the_broker_s_machine(tmp_path: Path) -> None:
+    code, out, err = printed(tmp_path, '[mqtt]\nca_file = "no/ca.pem"\ncert_file = "no/me.pem"\n')
+
+    assert (code, err) == (0, "")
+    assert "require_certificate true" in out
+
+
 def test_nothing_is_announced_where_home_assistant_is_off(tmp_path: Path) -> None:
     _, access_list, _ = printed(tmp_path, "[homeassistant]\nenabled = false\n", "--part", "acl")
 

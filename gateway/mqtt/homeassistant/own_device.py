@@ -26,7 +26,7 @@ class _Number(NamedTuple):
 _NUMBERS = (
     _Number("loop_lag", "Loop lag", templates.inner("loop_lag_s", "p99"), "duration", "s", 4),
     _Number("latency", "Latency", templates.inner("latency_s", "p99"), "duration", "s", 4),
-    _Number("memory", "Memory", templates.number("memory_bytes"), "data_size", "B"),
+    _Number("memory", "Memory", templates.megabytes("memory_bytes"), "data_size", "MB"),
     _Number("outbox", "Samples waiting", templates.inner("outbox", "records")),
     _Number("devices_online", "Devices online", templates.inner("devices", "online")),
     _Number("boards_connected", "Boards on Bluetooth", templates.inner("radio", "connected")),

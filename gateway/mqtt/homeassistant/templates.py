@@ -23,6 +23,14 @@ def number(key: str) -> str:
     return f"{{{{ {_DOCUMENT}.get('{key}','') }}}}"
 
 
+def megabytes(key: str) -> str:
+    """Take a number of bytes."""
+    return (
+        f"{{% set v = {_DOCUMENT}.get('{key}') %}}"
+        "{{ (v / 1000000)|round(1) if v is number else '' }}"
+    )
+
+
 def text(key: str) -> str:
     """Take a text or a moment."""
     return (
