@@ -11,6 +11,7 @@ from gateway.simulate.firmware import find_interpreter
 from gateway.simulate.radio.advertisers import Advertiser, Bthome, Quantity
 from tests.support.figures import Figures
 from tests.support.site import BASE, Plan, Site
+from tests.support.witness import Witness
 
 ON_PORTS = 10
 ON_AIR = 5
@@ -66,6 +67,7 @@ async def test_ports_and_radio_are_read_concurrently_each_at_its_rate(
             sensor.stop()
         accounts = await site.until_told(timeout_s=30)
         await site.stop_gateway()
+        await site.witness.wait_for(lambda: _has_left(site.witness))  # its last word
 
     temperatures: dict[str, set[float]] = defaultdict(set)
     for message in site.witness.heard:
@@ -94,3 +96,10 @@ async def test_ports_and_radio_are_read_concurrently_each_at_its_rate(
         f"within {TOLERANCE:.0%}",
     )
     assert 1 - TOLERANCE <= shares[0] <= shares[-1] <= 1 + TOLERANCE
+
+
+def _has_left(witness: Witness) -> bool:
+    return any(
+        heard.topic == f"{BASE}/status" and json.loads(heard.payload)["state"] == "offline"
+        for heard in witness.heard
+    )
