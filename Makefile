@@ -1,6 +1,6 @@
 PYTHON ?= python3
-# Most tests wait for a device, a broker or a watchdog: six at a time keep two cores busy.
-TEST_WORKERS ?= 6
+# Most tests wait for a device, a broker or a watchdog: eight at a time keep two cores busy.
+TEST_WORKERS ?= 8
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
