@@ -133,7 +133,7 @@ class Database:
         self, rows: Iterable[Row], settled: Iterable[int], bases: dict[int, TimeBase]
     ) -> None:
         """Add rows, forget settled ones, note offsets of the machine's boots: one commit."""
-        with _told(self.path), self._transaction():
+        with _told(self.path), transaction(self._connection):
             self._insert(rows)
             self._connection.executemany("DELETE FROM records WHERE n = ?", ((n,) for n in settled))
             self._connection.executemany(
@@ -143,7 +143,7 @@ class Database:
 
     def replace(self, rows: Sequence[Row], dropped: Sequence[int]) -> None:
         """Put rows in the place of others: one commit."""
-        with _told(self.path), self._transaction():
+        with _told(self.path), transaction(self._connection):
             self._connection.executemany("DELETE FROM records WHERE n = ?", ((n,) for n in dropped))
             self._insert(rows)
 
@@ -292,21 +292,23 @@ class Database:
                 f"this one knows {len(_MIGRATIONS)}): update edge-gateway, or move the file away"
             )
         for number in range(version, len(_MIGRATIONS)):
-            with self._transaction():
+            with transaction(self._connection):
                 for statement in _MIGRATIONS[number].split(";"):
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {number + 1}")
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Do what is in the block wholly or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn, ParamSpec, TypeVar
@@ -14,6 +13,7 @@ from gateway.errors import StoreDamagedError, StoreError
 from gateway.status import StoreStatus
 from gateway.store.lanes import Lane
 from gateway.store.ledger import Entry
+from gateway.store.one_thread import OneThread
 from gateway.store.outbox import Outbox
 from gateway.store.parcels import Parcel
 from gateway.store.rows import Moment, machine_boot_number
@@ -85,7 +85,7 @@ class Keeper:
         self._watermarks = watermarks
         self._recall = recall
         self._machine_boot = machine_boot_number(clock.boot_id)
-        self._thread = _new_thread()
+        self._thread = OneThread("store", store.path)
         self._backoff = Backoff(cap_s=BACKOFF_CAP_S)
         self._wake = asyncio.Event()
         self._pending: asyncio.Future[Committed] | None = None
@@ -163,16 +163,16 @@ class Keeper:
                 parcels = self._outbox.begin_saving(float("inf"))
                 await asyncio.wait([self._submit(parcels)], timeout=CLOSE_TIMEOUT_S)
             watermarks = [*self._unnoted, *self._watermarks()]
-            noting = self._start(self._store.note_watermarks, watermarks)
+            noting = self._thread.start(self._store.note_watermarks, watermarks)
             await asyncio.wait([noting], timeout=CLOSE_TIMEOUT_S)
             if noting.done():
                 noting.result()
         except StoreError as exc:
             _log.error("%s", exc)
         finally:
-            closing = self._start(self._store.close)
+            closing = self._thread.start(self._store.close)
             await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_S)
-            self._thread.shutdown(wait=False)
+            self._thread.end()
             if not closing.done():
                 _log.error("the store is still busy; what it had committed is safe")
             elif isinstance(error := closing.exception(), StoreError):
@@ -185,7 +185,7 @@ class Keeper:
             self._status.state = "opening"
         if not self._is_claimed:
             await self.open_ledger()
-        opening = self._start(self._store.open, self._now())
+        opening = self._thread.start(self._store.open, self._now())
         if self._options.always_stores:
             await asyncio.wait([opening], timeout=self._options.opening_s)
             if not opening.done():
@@ -270,7 +270,7 @@ class Keeper:
             self._marked_s = now_s
             self._unnoted = self._unnoted or self._watermarks()
         job.watermarks = self._unnoted
-        pending = self._start(self._store.commit, job)
+        pending = self._thread.start(self._store.commit, job)
         pending.add_done_callback(partial(self._on_committed, job))
         self._pending = pending
         return pending
@@ -333,7 +333,7 @@ class Keeper:
 
     def _read(self, lane: Lane) -> None:
         span = (lane.device, lane.cursor, lane.last_disk_n)
-        reading = self._start(self._store.read, *span, READ_RECORDS, self._now())
+        reading = self._thread.start(self._store.read, *span, READ_RECORDS, self._now())
         reading.add_done_callback(partial(self._on_read, lane))
 
     def _on_read(self, lane: Lane, reading: asyncio.Future[list[Parcel]]) -> None:
@@ -355,7 +355,7 @@ class Keeper:
 
     def _ask_newest(self, lanes: Sequence[Lane]) -> None:
         asked = [(lane.device, lane.cursor) for lane in lanes]
-        asking = self._start(self._store.newest, asked, self._now())
+        asking = self._thread.start(self._store.newest, asked, self._now())
         asking.add_done_callback(self._on_newest)
 
     def _on_newest(self, asking: asyncio.Future[list[Parcel]]) -> None:
@@ -369,29 +369,11 @@ class Keeper:
     def _now(self) -> Moment:
         return Moment(self._machine_boot, self._time_base(), self._clock.monotonic_s())
 
-    def _start(
-        self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
-    ) -> asyncio.Future[_T]:
-        try:
-            return asyncio.wrap_future(self._thread.submit(function, *args, **kwargs))
-        except RuntimeError as exc:  # only the first work for an executor begins its thread
-            text = f"{self._store.path}: {exc}: raise the limit (ulimit -u, TasksMax=)"
-            failed: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-            failed.set_exception(StoreError(text))
-            # What could not begin must not be done later, in front of another attempt.
-            self._thread.shutdown(wait=False, cancel_futures=True)
-            self._thread = _new_thread()
-            return failed
-
     async def _in_thread(
         self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        future = self._start(function, *args, **kwargs)
+        future = self._thread.start(function, *args, **kwargs)
         return await asyncio.shield(future)
-
-
-def _new_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="store")
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

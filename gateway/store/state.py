@@ -4,15 +4,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import NoReturn, TypeVar
 
 from gateway.backoff import Backoff
 from gateway.errors import StoreDamagedError, StoreError
 from gateway.status import StateStatus
+from gateway.store.one_thread import OneThread
 from gateway.store.state_changes import Change, Select
 from gateway.store.state_database import StateDatabase, put_aside
 
@@ -31,7 +31,6 @@ ANEW_PAUSE_S = 60.0
 
 OnDone = Callable[[StoreError | None], None]
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -84,7 +83,7 @@ class StateStore:
         self._wake = asyncio.Event()
         self._opening: asyncio.Future[_Opened] | None = None
         self._writing: asyncio.Future[None] | None = None
-        self._thread = _new_thread()
+        self._thread = OneThread("state", path)
 
     @property
     def is_failing(self) -> bool:
@@ -167,7 +166,7 @@ class StateStore:
         Raises:
             StoreError: that is not possible now.
         """
-        await asyncio.shield(self._start(self._opened().copy_to, path))
+        await asyncio.shield(self._thread.start(self._opened().copy_to, path))
 
     async def run(self) -> NoReturn:
         """Commit what is submitted, whatever the disk does."""
@@ -199,19 +198,19 @@ class StateStore:
             waiting.tell(StoreError(f"{self._path} is closed"))
         self._waiting.clear()
         if self._database is not None:
-            closing = self._start(self._database.close)
+            closing = self._thread.start(self._database.close)
             self._database = None
             await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_S)
             if closing.done() and isinstance(error := closing.exception(), StoreError):
                 _log.error("%s", error)
-        self._thread.shutdown(wait=False)
+        self._thread.end()
 
     # ---- opening ----
 
     def _begin_opening(self) -> asyncio.Future["_Opened"]:
         if self._opening is None:
             loaders = () if self._has_loaded else tuple(self._loaders)
-            self._opening = self._start(_open_and_load, self._path, loaders)
+            self._opening = self._thread.start(_open_and_load, self._path, loaders)
         return self._opening
 
     async def _open(self) -> None:
@@ -239,7 +238,7 @@ class StateStore:
         if now_s < self._anew_s + ANEW_PAUSE_S:
             raise StoreError(f"{exc}, again: the disk may be damaged") from exc
         database, self._database = self._database, None
-        aside = await asyncio.shield(self._start(_close_and_put_aside, database, self._path))
+        aside = await asyncio.shield(self._thread.start(_close_and_put_aside, database, self._path))
         self._anew_s = now_s
         self._is_anew = True
         what = (
@@ -257,7 +256,7 @@ class StateStore:
         changes = [each.change for each in batch]
         if self._is_anew:
             changes = [*(everything() for everything in self._everything), *changes]
-        self._writing = self._start(self._opened().write, changes)
+        self._writing = self._thread.start(self._opened().write, changes)
         self._writing.add_done_callback(partial(self._on_written, batch))
         return self._writing
 
@@ -303,20 +302,6 @@ class StateStore:
             raise StoreError(f"{self._path} is not open")
         return self._database
 
-    def _start(
-        self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
-    ) -> asyncio.Future[_T]:
-        try:
-            return asyncio.wrap_future(self._thread.submit(function, *args, **kwargs))
-        except RuntimeError as exc:  # only the first work for an executor begins its thread
-            text = f"{self._path}: {exc}: raise the limit (ulimit -u, TasksMax=)"
-            failed: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-            failed.set_exception(StoreError(text))
-            # What could not begin must not be done later, in front of another attempt.
-            self._thread.shutdown(wait=False, cancel_futures=True)
-            self._thread = _new_thread()
-            return failed
-
 
 _Loader = Callable[[Select], Callable[[], None]]
 _Opened = tuple[StateDatabase, Sequence[Callable[[], None]]]
@@ -348,7 +333,3 @@ def _resolve(done: asyncio.Future[None], error: StoreError | None) -> None:
         done.set_result(None)
     else:
         done.set_exception(error)
-
-
-def _new_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="state")

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.errors import StoreBusyError, StoreDamagedError, StoreError
 from gateway.store import journal, registry
+from gateway.store.database import transaction
 from gateway.store.state_changes import Change
 
 KEPT_DAMAGED = 2
@@ -62,7 +63,7 @@ class StateDatabase:
 
     def write(self, changes: Iterable[Change]) -> None:
         """Do changes in their order: one commit, on the disk when this returns."""
-        with _told(self.path), self._transaction():
+        with _told(self.path), transaction(self._connection):
             for change in changes:
                 for sql, rows in change:
                     self._connection.executemany(sql, rows)
@@ -95,21 +96,10 @@ class StateDatabase:
                 f"this one knows {len(MIGRATIONS)}): update edge-gateway, or move the file away"
             )
         for number in range(version, len(MIGRATIONS)):
-            with self._transaction():
+            with transaction(self._connection):
                 for statement in MIGRATIONS[number]:
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {number + 1}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
 
 
 def put_aside(path: Path) -> Path:

@@ -225,7 +225,7 @@ async def test_in_always_mode_a_store_that_takes_long_to_open_is_not_waited_for(
     await rig.keeper.open_ledger()
     rig.put("a", [0])
     may_open = threading.Event()
-    holding_up = rig.keeper._start(may_open.wait)  # noqa: SLF001 - the thread has other work
+    holding_up = rig.keeper._thread.start(may_open.wait)  # noqa: SLF001 - the thread has other work
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(rig.keeper.run())
         batch = await rig.outbox.take()
