@@ -11,11 +11,11 @@ from typing import NoReturn
 from gateway import __version__, wiring
 from gateway.admin.backup import BackupParts, Backups, DatabasePart
 from gateway.admin.board_requests import BoardRequests
+from gateway.admin.desk import Verb
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics, Sources
 from gateway.admin.intervals import Intervals
 from gateway.admin.recent_log import RecentLog
-from gateway.admin.service import Verb
 from gateway.admin.verbs import make_verbs
 from gateway.all_links import AllLinks
 from gateway.announcer import Announcer

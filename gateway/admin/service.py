@@ -1,14 +1,13 @@
 """Takes requests to the gateway, has them done, and answers each."""
 
 import asyncio
-import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn, Protocol
 
+from gateway.admin.desk import Desk, Undone, Verb
 from gateway.commands.replies import MAX_CORRELATION
-from gateway.errors import GatewayError, RequestError
+from gateway.errors import RequestError
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.incoming import Handler, Incoming
 from gateway.requests.admin import (
@@ -19,15 +18,6 @@ from gateway.requests.admin import (
     transaction_of,
 )
 from gateway.requests.response_topic import refusal_of
-
-_log = logging.getLogger(__name__)
-
-AT_ONCE: Final = 16
-"""Requests that are being done at a time; who brings another is told `busy`."""
-
-SOON_S: Final = 0.9
-"""By then a request is answered, unless its verb says otherwise: within a second, the way to the
-broker and back included."""
 
 _REMEMBERED: Final = 32
 """Requests that are known again when the broker delivers them a second time."""
@@ -44,21 +34,6 @@ class Mail(Protocol):
 
     def send(self, topic: str, payload: bytes, *, correlation: bytes | None = None) -> None:
         """Answer on a whole topic."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """How one kind of request is done."""
-
-    act: Callable[[Any], Awaitable[object]]
-    """Takes the request, returns what the answer's `data` is, as JSON knows it.
-
-    It raises a GatewayError for what cannot be done, and blocks nobody.
-    """
-    changes_something: bool = True
-    """Whether the log tells it."""
-    longest_s: float = SOON_S
-    """It is given up after that."""
 
 
 class Admin:
@@ -82,22 +57,21 @@ class Admin:
         """
         self._mail = mail
         self._base = base_topic
-        self._verbs: Mapping[str, Verb] = {}
-        self._counts = counts
+        self._desk = Desk(counts)
         self._own_prefixes = own_prefixes
-        self._under_way = 0
         self._arrived: deque[tuple[int, str, bytes]] = deque(maxlen=_REMEMBERED)
         self._tasks: asyncio.TaskGroup | None = None
         mail.subscribe([f"{base_topic}/{topics.request('+')}"], self._take)
 
     async def run(self, verbs: Mapping[str, Verb]) -> NoReturn:
         """Do what is asked for, for ever."""
-        self._verbs = verbs
+        self._desk.open(verbs)
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
                 await asyncio.Event().wait()
             finally:
+                self._desk.close()
                 self._tasks = None  # a group that is ending takes no tasks any more
         raise AssertionError  # never reached
 
@@ -113,8 +87,7 @@ class Admin:
         except RequestError as exc:
             self._refuse(message, verb, str(exc))
             return
-        assert self._tasks is not None  # noqa: S101 - `_read` has looked
-        self._under_way += 1
+        assert self._tasks is not None  # noqa: S101 - the desk is open only while there are some
         self._tasks.create_task(self._do(message, verb, request), name=f"request {verb}")
 
     def _read(self, message: Incoming, verb: str) -> AdminRequest:
@@ -131,39 +104,20 @@ class Admin:
         request = read_admin(verb, message.payload)
         if reason := self._refusal_of(message):
             raise RequestError(reason)
-        if self._tasks is None:
-            raise RequestError("not yet, or not any more: the gateway is starting or stopping")
-        if verb not in self._verbs:
-            raise RequestError(f"`{verb}` is not there in this gateway")
-        if self._under_way >= AT_ONCE:
-            raise RequestError(f"busy: {AT_ONCE} requests are being done; ask again")
+        self._desk.begin(verb)
         return request
 
     async def _do(self, message: Incoming, verb: str, request: AdminRequest) -> None:
-        self._counts["requests"] += 1
-        act = self._verbs[verb]
-        try:
-            async with asyncio.timeout(act.longest_s):
-                done = await act.act(request)
-        except TimeoutError:
-            self._refuse(message, verb, f"not done within {act.longest_s:g} s", logging.WARNING)
-        except RequestError as exc:
-            self._refuse(message, verb, str(exc))
-        except GatewayError as exc:
-            self._refuse(message, verb, str(exc), logging.WARNING)
-        except Exception as exc:  # noqa: BLE001 - a request's border: it must not end the gateway
-            _log.error("request %s: failed", verb, exc_info=exc)
-            self._refuse(message, verb, "failed for a fault of the gateway: see its log")
+        outcome = await self._desk.do(verb, request)
+        transaction = request.transaction
+        if isinstance(outcome, Undone):
+            payload = payloads.refusal(transaction, outcome.error)
         else:
-            level = logging.INFO if act.changes_something else logging.DEBUG
-            _log.log(level, "request %s: done", verb)
-            self._answer(message, verb, payloads.answer(request.transaction, done))
-        finally:
-            self._under_way -= 1
+            payload = payloads.answer(transaction, outcome.data)
+        self._answer(message, verb, payload)
 
-    def _refuse(self, message: Incoming, verb: str, error: str, level: int = logging.DEBUG) -> None:
-        self._counts["requests_refused"] += 1
-        _log.log(level, "request %s: %s", verb[:64], error)
+    def _refuse(self, message: Incoming, verb: str, error: str) -> None:
+        self._desk.refuse(verb, Undone(error))
         transaction: Transaction | None = transaction_of(message.payload)
         self._answer(message, verb, payloads.refusal(transaction, error))
 

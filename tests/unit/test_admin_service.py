@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gateway.admin.service import AT_ONCE, Admin, Verb
+from gateway.admin.desk import AT_ONCE, Verb
+from gateway.admin.service import Admin
 from gateway.errors import RequestError
 from gateway.mqtt.incoming import Handler, Incoming
 from gateway.requests.admin import AdminRequest, PermitJoinRequest

@@ -1,0 +1,115 @@
+"""Has requests done, whoever brought them: so many at a time, each within its own time."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from gateway.errors import GatewayError, RequestError
+
+_log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 16
+"""Requests that are being done at a time; who brings another is told `busy`."""
+
+SOON_S: Final = 0.9
+"""By then a request is answered, unless its verb says otherwise: within a second, the way to the
+broker and back included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """How one kind of request is done."""
+
+    act: Callable[[Any], Awaitable[object]]
+    """Takes the request, returns what the answer's `data` is, as JSON knows it.
+
+    It raises a GatewayError for what cannot be done, and blocks nobody.
+    """
+    changes_something: bool = True
+    """Whether the log tells it."""
+    longest_s: float = SOON_S
+    """It is given up after that."""
+
+
+class Done(NamedTuple):
+    """A request was done."""
+
+    data: object
+
+
+class Undone(NamedTuple):
+    """A request was not done."""
+
+    error: str
+    level: int = logging.DEBUG
+    """Of its line in the log."""
+
+
+class Desk:
+    """Knows how each request is done, and counts those under way."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        """`requests` and `requests_refused` are counted in `counts`."""
+        self._verbs: Mapping[str, Verb] | None = None
+        self._counts = counts
+        self._under_way = 0
+
+    def open(self, verbs: Mapping[str, Verb]) -> None:
+        """Do these from now on."""
+        self._verbs = verbs
+
+    def close(self) -> None:
+        """Take no more."""
+        self._verbs = None
+
+    def begin(self, verb: str) -> None:
+        """Take a place for a request, which `do` gives back.
+
+        Raises:
+            RequestError: it cannot be done now.
+        """
+        if self._verbs is None:
+            raise RequestError("not yet, or not any more: the gateway is starting or stopping")
+        if verb not in self._verbs:
+            raise RequestError(f"`{verb}` is not there in this gateway")
+        if self._under_way >= AT_ONCE:
+            raise RequestError(f"busy: {AT_ONCE} requests are being done; ask again")
+        self._under_way += 1
+
+    async def do(self, verb: str, request: object) -> Done | Undone:
+        """Do what `begin` made room for."""
+        self._counts["requests"] += 1
+        try:
+            assert self._verbs is not None  # noqa: S101 - `begin` has looked in the same turn
+            act = self._verbs[verb]
+            outcome = await self._try(act, verb, request)
+        finally:
+            self._under_way -= 1
+        if isinstance(outcome, Undone):
+            self.refuse(verb, outcome)
+        else:
+            level = logging.INFO if act.changes_something else logging.DEBUG
+            _log.log(level, "request %s: done", verb)
+        return outcome
+
+    def refuse(self, verb: str, undone: Undone) -> None:
+        """Note that a request is not done."""
+        self._counts["requests_refused"] += 1
+        _log.log(undone.level, "request %s: %s", verb[:64], undone.error)
+
+    async def _try(self, act: Verb, verb: str, request: object) -> Done | Undone:
+        try:
+            async with asyncio.timeout(act.longest_s):
+                return Done(await act.act(request))
+        except TimeoutError:
+            return Undone(f"not done within {act.longest_s:g} s", logging.WARNING)
+        except RequestError as exc:
+            return Undone(str(exc))
+        except GatewayError as exc:
+            return Undone(str(exc), logging.WARNING)
+        except Exception as exc:  # noqa: BLE001 - a request's border: it must not end the gateway
+            _log.error("request %s: failed", verb, exc_info=exc)
+            return Undone("failed for a fault of the gateway: see its log")
