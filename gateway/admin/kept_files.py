@@ -1,7 +1,6 @@
 """Files the gateway makes for people: whole or not at all, for the owner's eyes, the newest few."""
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from gateway.store.database import sync_folder
+from gateway import files
 
 KEPT: Final = 5
 """So many of each kind are kept, the newest ones."""
@@ -45,7 +44,7 @@ class KeptFiles:
         Raises:
             OSError: the folder cannot be made or written to.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         for left in self.folder.glob(f"{_UNFINISHED}*"):
             discard(left)
         return Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.folder))
@@ -56,22 +55,19 @@ class KeptFiles:
         Raises:
             OSError: the disk is full or fails; nothing was made.
         """
-        draft = gathered / "draft"
-        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w+b") as file:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        path = self.folder / f"{self._stem}-{stamp}{self._suffix}"
+        draft = gathered / path.name  # there a later try finds what a kill leaves of it
+        with files.drafted(draft) as file:
             fill(file)
             file.flush()
-            os.fsync(file.fileno())
             size_bytes = file.tell()
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        path = self.folder / f"{self._stem}-{stamp}{self._suffix}"
-        draft.rename(path)
+        files.rename(draft, path)
         discard(gathered)
         for old in self._others(path)[KEPT - 1 :]:
             old.unlink(missing_ok=True)
-        sync_folder(path)
         return Kept(path, size_bytes, digest)
 
     def _others(self, path: Path) -> list[Path]:

@@ -6,7 +6,6 @@ there is never overwritten without --force, and the authority not even then.
 """
 
 import argparse
-import os
 import secrets
 import socket
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway import files
 from gateway.cli.certificates import LEAF_DAYS, Authority, Issued
 from gateway.cli.commands import OK
 from gateway.errors import ConfigError, GatewayError
@@ -155,33 +155,16 @@ def _refuse_to_overwrite(folder: Path, stems: Sequence[str], *, is_forced: bool)
 
 def _write(folder: Path, pairs: Sequence[Pair], *, is_forced: bool) -> None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(folder)
         for pair in pairs:
             # The key first: a certificate without one would look finished.
-            _put(folder / f"{pair.stem}.key", pair.issued.key, 0o600, is_forced=is_forced)
-            _put(folder / f"{pair.stem}.pem", pair.issued.certificate, 0o644, is_forced=is_forced)
+            key, pem = folder / f"{pair.stem}.key", folder / f"{pair.stem}.pem"
+            files.write_atomically(key, pair.issued.key, is_new=not is_forced)
+            files.write_atomically(pem, pair.issued.certificate, 0o644, is_new=not is_forced)
     except FileExistsError as exc:
         raise ConfigError(f"{exc.filename2 or exc.filename}: there already") from exc
     except OSError as exc:
         raise GatewayError(f"{exc.filename}: {exc.strerror}") from exc
-
-
-def _put(path: Path, content: bytes, mode: int, *, is_forced: bool) -> None:
-    """Write a file whole or not at all; no other is overwritten unless `is_forced`."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)  # whatever the umask says
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        if is_forced:
-            draft.replace(path)
-        else:
-            os.link(draft, path)  # fails if somebody was faster
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _report(
@@ -190,8 +173,8 @@ def _report(
     where = folder.resolve()
     yield f"made in {where}:"
     for pair in pairs:
-        files = f"{pair.stem}.pem, {pair.stem}.key"
-        yield f"  {files:32}  {pair.remark}, until {pair.issued.ends:%Y-%m-%d}"
+        names = f"{pair.stem}.pem, {pair.stem}.key"
+        yield f"  {names:32}  {pair.remark}, until {pair.issued.ends:%Y-%m-%d}"
     if any(pair.stem == CA for pair in pairs):
         yield f"Keep {where / 'ca.key'} where nobody else gets at it, and a copy: it makes further"
         yield "certificates, and whoever has it can be anybody."

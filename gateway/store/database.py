@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from gateway import files
 from gateway.clock import TimeBase, TimeQuality
 from gateway.errors import StoreBusyError, StoreDamagedError, StoreError
 from gateway.store.row_crc import row_crc
@@ -311,9 +312,23 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def make_private(path: Path) -> None:
+    """Have a database, made if need be, and what belongs to it for the owner's eyes only.
+
+    SQLite would go by the umask; its own WAL gets the rights of the database.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for suffix in ("", "-wal", "-shm"):
+        files.make_private(Path(f"{path}{suffix}"), is_made=not suffix)
+
+
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     with _told(path):
+        if not read_only:
+            make_private(path)
         return sqlite3.connect(
             uri, uri=True, timeout=1.0, isolation_level=None, check_same_thread=False
         )
@@ -369,11 +384,6 @@ def remove(path: Path) -> None:
     """Remove a database with what belongs to it."""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Make names in the folder of `path` durable."""
-    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

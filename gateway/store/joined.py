@@ -2,11 +2,12 @@
 
 import json
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from gateway import files
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class JoinedFile:
         joined = _parse(content)
         if joined is None:
             aside = self._path.with_name(f"{self._path.name}.damaged")
-            self._path.replace(aside)
+            files.rename(self._path, aside)
             _log.error("%s cannot be read: it was renamed to %s", self._path, aside.name)
             return Joined()
         return joined
@@ -61,18 +62,8 @@ class JoinedFile:
         """
         document = {"joined": list(joined.members), "boards": dict(joined.boards)}
         content = json.dumps(document, indent=1).encode() + b"\n"
-        fresh = self._path.with_name(f"{self._path.name}.new")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        files.make_folder(self._path.parent)
+        files.write_atomically(self._path, content)
 
 
 def _parse(content: bytes) -> Joined | None:

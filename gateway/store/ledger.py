@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from gateway import files
 from gateway.store.ledger_slots import (
     FREE_SLOT,
     SLOT_BYTES,
@@ -83,13 +84,14 @@ class Ledger:
         Raises:
             OSError: the file cannot be read or written, or the disk has no room for a new one.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         content = _read_file(path)
         is_foreign = content.is_foreign
         if is_foreign:
             _set_aside(path, content)
             content = decode_file(b"")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        files.make_private(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         ledger = cls(path, descriptor)
         try:
             ledger._take_over(content)
@@ -260,7 +262,7 @@ class Ledger:
                 self._grow()
             _write_at(self._descriptor, encode_header(), 0)
             os.fsync(self._descriptor)
-            _sync_folder(self.path)
+            files.sync_folder(self.path.parent)
         if self.damaged:
             _log.warning("%s: %d damaged slots dropped", self.path, self.damaged)
 
@@ -276,18 +278,10 @@ def _read_file(path: Path) -> FileContent:
 def _set_aside(path: Path, content: FileContent) -> None:
     suffix = "damaged" if content.version is None else f"version-{content.version}"
     aside = path.with_name(f"{path.name}.{suffix}")
-    path.replace(aside)
+    files.rename(path, aside)
     _log.error("%s cannot be read (%s): it was renamed, and a new one is made", path, aside.name)
 
 
 def _write_at(descriptor: int, content: bytes, offset: int) -> None:
     if os.pwrite(descriptor, content, offset) != len(content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,9 +15,10 @@ from typing import NamedTuple, TypeAlias
 
 from gateway.clock import TimeBase
 from gateway.errors import StoreDamagedError, StoreError
+from gateway.files import sync_folder
 from gateway.model import Gap, GapCause
 from gateway.store import salvage
-from gateway.store.database import Database, remove, sync_folder
+from gateway.store.database import Database, remove
 from gateway.store.ledger import Entry
 from gateway.store.missing import missing
 from gateway.store.outstanding import Epoch
@@ -117,10 +118,10 @@ def rebuild(
         rows = sum(stock.rows for stock in database.stock())
     with _as_store_error(path):
         draft.rename(whole)
-        sync_folder(path)
+        sync_folder(path.parent)
         set_aside = _set_aside(path)
         whole.rename(path)
-        sync_folder(path)
+        sync_folder(path.parent)
         _keep_few(path)
     return Recovered(found, rows, gaps, set_aside)
 
@@ -136,7 +137,7 @@ def finish_renaming(path: Path) -> None:
         if whole.exists():
             _set_aside(path)
             whole.rename(path)
-            sync_folder(path)
+            sync_folder(path.parent)
 
 
 def _whole(path: Path) -> Path:

@@ -1,6 +1,5 @@
 """The state database's file: importer of sqlite3 beside `database`, called from one thread."""
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -8,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gateway import files
 from gateway.errors import StoreBusyError, StoreDamagedError, StoreError
 from gateway.store import journal, registry
-from gateway.store.database import transaction
+from gateway.store.database import make_private, transaction
 from gateway.store.state_changes import Change
 
 KEPT_DAMAGED = 2
@@ -49,7 +49,8 @@ class StateDatabase:
         """Open the file, made if need be, read all of its pages, and bring it up to date."""
         self.path = path
         with _told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(path.parent)
+            make_private(path)
             self._connection = sqlite3.connect(
                 path, timeout=1.0, isolation_level=None, check_same_thread=False
             )
@@ -120,11 +121,7 @@ def put_aside(path: Path) -> Path:
         for old in sorted(path.parent.glob(f"{path.name}.damaged-*Z"))[:-KEPT_DAMAGED]:
             for suffix in ("-wal", ""):
                 Path(f"{old}{suffix}").unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        files.sync_folder(path.parent)
     return aside
 
 

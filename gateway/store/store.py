@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from gateway import files
 from gateway.clock import TimeBase
 from gateway.errors import ConfigError, StoreBusyError, StoreDamagedError, StoreError
 from gateway.model import Gap
@@ -128,7 +129,7 @@ class Store:
         """
         ledger_path = self.path.with_suffix(".ledger")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self.path.parent)
             self._claim()
             self._ledger = Ledger.open(ledger_path)
         except OSError as exc:
@@ -415,7 +416,9 @@ class Store:
             raise StoreDamagedError(f"{self.path}: {exc}") from exc
 
     def _claim(self) -> None:
-        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = Path(f"{self.path}.lock")
+        files.make_private(path)
+        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
