@@ -1,4 +1,4 @@
-"""What is stored is for its owner's eyes only, whatever the umask says and whoever made the file."""
+"""What is stored is for its owner alone, whatever the umask says and whoever made the file."""
 
 import os
 import stat
