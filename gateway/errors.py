@@ -6,6 +6,7 @@ GatewayError
   StoreError     the outbox's files cannot be read or written now
     StoreBusyError       another program holds them
     StoreDamagedError    what is in them cannot be right
+  BundleError    a bundle, a manifest or a file of one is not what it has to be
   RequestError   a message asks for something that cannot be done as it stands
 """
 
@@ -32,6 +33,10 @@ class StoreBusyError(StoreError):
 
 class StoreDamagedError(StoreError):
     """What is in the outbox's files cannot be right; trying again does not help, salvage does."""
+
+
+class BundleError(GatewayError):
+    """A bundle is not what it has to be; says where, what was expected and found, what helps."""
 
 
 class RequestError(GatewayError):

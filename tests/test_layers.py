@@ -45,6 +45,7 @@ HEIGHT = {
     "naming": 4,
     "presence": 4,
     "published": 4,
+    "sayings": 4,
     "newcomers": 4,
     "registry_writer": 4,
     "pipeline": 4,

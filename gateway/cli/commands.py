@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("gateway.cli.doctor", "say what is wrong in words, and what mends it"),
     "config-schema": ("gateway.cli.config_schema", "print the JSON Schema of the configuration"),
     "request": ("gateway.cli.request", "ask a running gateway for something, over MQTT"),
+    "bundle": ("gateway.cli.bundle", "show, write, sign or verify what goes onto boards"),
     "certs": ("gateway.cli.certs", "make certificates: an authority, the broker's, the clients'"),
     "mosquitto-acl": (
         "gateway.cli.mosquitto_acl",

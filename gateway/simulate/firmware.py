@@ -1,23 +1,22 @@
-"""Where the firmware is, and what runs it.
+"""What runs the firmware on a PC.
 
 A simulated board is the firmware itself (`device_firmware`), in a process of its own. It runs under
 MicroPython where that is installed, and otherwise under this Python with the stand-ins of
 `device_firmware/host` for MicroPython's modules.
 """
 
-import importlib
 import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from gateway.errors import ConfigError
+from gateway.firmware_files import firmware_folder, load_modules
+
+__all__ = ["CPYTHON", "Interpreter", "find_interpreter", "firmware_folder", "load_modules"]
 
 MICROPYTHON_VARIABLE = "EDGE_GATEWAY_MICROPYTHON"
 """Environment variable that names the interpreter for simulated boards."""
@@ -52,20 +51,6 @@ class Interpreter:
         """
         limit = ["-X", f"heapsize={heap_size}"] if heap_size and self.is_micropython else []
         return [self.path, *limit, str(folder / "host" / "run.py"), str(root)]
-
-
-def firmware_folder() -> Path:
-    """Return the folder `device_firmware`: in an installed package, or next to it in a checkout.
-
-    Raises:
-        ConfigError: it is in neither place.
-    """
-    package = Path(__file__).parents[1]
-    places = (package / "_device_firmware", package.parent / "device_firmware")
-    for place in places:
-        if (place / "board" / "session.py").is_file():
-            return place
-    raise ConfigError(f"the firmware is missing: neither {places[0]} nor {places[1]} holds it")
 
 
 def find_interpreter(
@@ -113,41 +98,3 @@ def _micropython(path: str) -> Interpreter:
         needed = ".".join(map(str, _OLDEST))
         raise ConfigError(f"{path} is {found}, needed is micropython {needed} or newer")
     return Interpreter(path, f"MicroPython {'.'.join(numbers)} ({path})", is_micropython=True)
-
-
-_importing = threading.Lock()
-
-
-@contextmanager
-def _firmware_first(folder: Path) -> Iterator[None]:
-    """Let absolute imports find the firmware's packages, for a moment."""
-    with _importing:
-        hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_firmware(name)}
-        sys.path.insert(0, str(folder))
-        try:
-            yield
-        finally:
-            sys.path.remove(str(folder))
-            for name in [name for name in sys.modules if _is_firmware(name)]:
-                del sys.modules[name]
-            sys.modules.update(hidden)
-
-
-def _is_firmware(name: str) -> bool:
-    return name.partition(".")[0] in {"board", "sensors", "actuators"}
-
-
-def load_modules(*names: str) -> tuple[ModuleType, ...]:
-    """Import modules of the firmware that need no stand-ins, such as `board.session`.
-
-    On a board the folder is the root of the file system, so its modules import each other as
-    `board.frame`. Here that name belongs to nobody: Adafruit's Blinka, for one, installs a module
-    `board` too. So the folder is on `sys.path` only while these modules load, and they leave
-    `sys.modules` again; they keep working, for each holds what it imported. Modules that import
-    others later, inside a function, cannot be loaded this way.
-
-    Raises:
-        ConfigError: the firmware is missing.
-    """
-    with _firmware_first(firmware_folder()):
-        return tuple(importlib.import_module(name) for name in names)
