@@ -1,11 +1,14 @@
 """One device as the registry knows it, and as it is kept; pure."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from gateway.model import Description, slug
 from gateway.store.described import description_of, document_of, lasting
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,20 @@ def device_of(key: str, document: Mapping[str, Any]) -> Device:
         )
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(repr(exc)) from exc
+
+
+def devices_of(documents: Mapping[str, Mapping[str, Any]]) -> list[Device]:
+    """Return the devices that were kept, those first who had what they are called by themselves.
+
+    One that cannot be read costs that device only.
+    """
+    devices = []
+    for key, document in documents.items():
+        try:
+            devices.append(device_of(key, document))
+        except ValueError as exc:
+            _log.error("what was kept of the device %.80r cannot be read: %s", key, exc)
+    return sorted(devices, key=lambda each: each.level != each.own_level)
 
 
 def with_awaited(description: Description, device: Device) -> Description:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from gateway.model import Gap, Value
+from gateway.model import Description, Gap, Value
 
 MAX_DEVICES = 20_000
 """Devices remembered at once; a hostile link that invents names cannot grow memory beyond it."""
@@ -184,4 +184,15 @@ class Status:
                 victim = next((d for d, e in self.devices.items() if not e.online), None)
                 self.devices.pop(victim or next(iter(self.devices)))
             entry = self.devices[device] = DeviceStatus(device)
+        return entry
+
+    def show(self, link: str, description: Description) -> DeviceStatus:
+        """Note on which link a device is there, and what it says of itself."""
+        entry = self.device(description.device)
+        entry.name, entry.driver, entry.link = description.name, description.driver, link
+        entry.problem = description.problem
+        entry.online = True
+        keys = {sensor.key for sensor in description.sensors}
+        entry.values = {key: value for key, value in entry.values.items() if key in keys}
+        self.link(link).device = description.device
         return entry

@@ -10,11 +10,13 @@ import pytest
 
 from gateway.clock import Clock
 from gateway.device import Declared, Device
-from gateway.devices import AWAITED_S, FORGOTTEN_S, GRACE_S, Devices
+from gateway.devices import FORGOTTEN_S, Devices
 from gateway.errors import RequestError
 from gateway.model import Actuator, Description, Gone, Sensor
 from gateway.mqtt.names import Names
 from gateway.newcomers import NEW_AT_ONCE, NEW_PAUSE_S
+from gateway.presence import GRACE_S
+from gateway.sayings import AWAITED_S
 from gateway.status import Status
 from gateway.store.registry import Entry, Registered
 from gateway.timekeeper import TimeKeeper
@@ -384,6 +386,45 @@ def test_of_two_with_one_name_the_one_that_had_it_last_keeps_it() -> None:
     bench.restart()
 
     assert {device.key: device.level for device in bench.devices} == levels
+
+
+def give_up_by_rename(bench: Bench) -> None:
+    bench.devices.rename("board_2", "Cellar")
+
+
+def give_up_by_removal(bench: Bench) -> None:
+    bench.devices.remove("board_2")
+
+
+def give_up_by_being_forgotten(bench: Bench) -> None:
+    bench.devices.left("usb0", Gone("board_2", "unplugged"))
+    bench.pass_time(FORGOTTEN_S + 1)
+
+
+@pytest.mark.parametrize(
+    "give_up", [give_up_by_rename, give_up_by_removal, give_up_by_being_forgotten]
+)
+def test_who_made_way_has_his_name_again_as_soon_as_it_is_free(
+    give_up: Callable[[Bench], None],
+) -> None:
+    bench = Bench()
+    bench.seen("board_1", actuators=(RELAY,))
+    bench.seen("board_2")
+    bench.devices.rename("board_1", "Attic")
+    bench.devices.reconfigure({"board_1": Declared("Roof")})
+    bench.devices.rename("board_2", "Attic")
+    bench.devices.reconfigure({})
+    assert bench.info("attic_2")["device"] == "board_1"
+    everything = bench.shelf.of("attic_2")
+
+    give_up(bench)
+
+    assert bench.info("attic")["device"] == "board_1"
+    assert bench.shelf.of("attic") == everything
+    assert bench.shelf.of("attic_2") == set()
+    assert bench.told.events[-1] == "board_1 is attic"
+    bench.restart()
+    assert bench.info("attic")["device"] == "board_1"
 
 
 def test_what_one_device_left_is_not_taken_over_by_the_next_of_its_name() -> None:
