@@ -7,6 +7,14 @@ from typing import Any, NamedTuple
 
 from gateway.model import Value
 from gateway.protocol import messages as m
+from gateway.protocol.update_values import (
+    MANIFEST_FILE,
+    SIGNATURE_FILE,
+    DataStatus,
+    UpdateFlag,
+    UpdateKind,
+    Want,
+)
 
 MAX_SHOWN = 300
 """Characters of a line that are shown; a READ full of values has some 250."""
@@ -78,6 +86,10 @@ def _hello(hello: m.Hello) -> str:
         parts.append(" on ".join(filter(None, (runtime, hello.platform))))
     parts.append(f"epoch {hello.epoch}, next seq {hello.next_seq}, keeps {hello.unacked}")
     parts.append(f"{_count(hello.streams, 'stream')}, {_count(hello.actuators, 'actuator')}")
+    if hello.slot:
+        parts.append(f"slot {hello.slot}" + (" on trial" if hello.trial else ""))
+    if hello.rollback:
+        parts.append(f"took an update back: {hello.rollback}")
     if hello.reset_cause:
         parts.append(f"reset by {hello.reset_cause}")
     if hello.crash.strip():
@@ -133,6 +145,35 @@ def _response(response: m.Response) -> str:
     return f"id {response.command_id}: {outcome}"
 
 
+def _begin(begin: m.UpdateBegin) -> str:
+    text = f"{UpdateKind(begin.kind).name.lower()}, manifest {begin.manifest_hash.hex()[:16]} "
+    text += f"of {begin.manifest_size} bytes"
+    flags = [flag.name.lower() for flag in UpdateFlag if begin.flags & flag and flag.name]
+    return text + (f" ({', '.join(flags)})" if flags else "")
+
+
+def _need(need: m.UpdateNeed) -> str:
+    if need.want is not Want.FILES:
+        wants = {Want.MANIFEST: "needs the manifest", Want.SIGNATURE: "needs the signature"}
+        return wants.get(need.want, "copies and hashes")
+    return f"needs {len(need.files)} of {_count(need.count, 'file')}"
+
+
+def _file(number: int) -> str:
+    names = {MANIFEST_FILE: "manifest", SIGNATURE_FILE: "signature"}
+    return names.get(number, f"file {number}")
+
+
+def _data_ack(ack: m.UpdateDataAck) -> str:
+    text = f"{_file(ack.file)}, goes on at {ack.next_offset}"
+    return text if ack.status is DataStatus.OK else f"{text}: {ack.status.name.lower()}"
+
+
+def _update_state(state: m.UpdateState) -> str:
+    text = f"{state.state.value} {state.manifest_hash}".strip()
+    return f"{text}: {state.reason}" if state.reason else text
+
+
 _LEVELS = {1: "debug", 2: "info", 3: "warning", 4: "error"}
 
 _DESCRIBE: Mapping[type, Callable[[Any], str]] = {
@@ -152,4 +193,11 @@ _DESCRIBE: Mapping[type, Callable[[Any], str]] = {
     m.Response: _response,
     m.Log: lambda log: f"{_LEVELS.get(log.level, str(log.level))}: {log.text}",
     m.Bye: lambda bye: f"back in {bye.wake_in_ms} ms",
+    m.UpdateBegin: _begin,
+    m.UpdateNeed: _need,
+    m.UpdateData: lambda data: f"{_file(data.file)}, {len(data.data)} bytes at {data.offset}",
+    m.UpdateDataAck: _data_ack,
+    m.UpdateEnd: lambda _: "that was all",
+    m.UpdateAbort: lambda abort: abort.reason,
+    m.UpdateState: _update_state,
 }

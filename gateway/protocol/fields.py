@@ -14,6 +14,8 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 MAX_DEPTH = 16
 """Deepest nesting of lists and objects taken; what a board says of itself needs 3."""
 
+_HEX = frozenset("0123456789abcdef")
+
 _MAX_DIGITS = 20
 """Longest integer taken, in characters; 2**64 has 20 digits."""
 
@@ -85,6 +87,14 @@ def text(fields: Mapping[str, Json], key: str, longest: int, default: str | None
         raise FieldError(f"{key}: not a text")
     if len(value) > longest or (default is None and not value):
         raise FieldError(f"{key}: not 1 to {longest} characters")
+    return value
+
+
+def hexadecimal(fields: Mapping[str, Json], key: str, digits: int) -> str:
+    """Return so many hex digits, in lower case; empty when the key is missing."""
+    value = text(fields, key, digits, "")
+    if value and (len(value) != digits or not _HEX.issuperset(value)):
+        raise FieldError(f"{key}: not {digits} hex digits")
     return value
 
 

@@ -4,6 +4,7 @@ from gateway.protocol.board_description import BoardDescription
 from gateway.protocol.message_values import (
     ALL_STREAMS,
     U32,
+    AboutUpdate,
     ActuatorReport,
     Bye,
     Hello,
@@ -53,7 +54,7 @@ class JoinedBoard:
 
     def receive(
         self,
-        message: Ping | Stream | ActuatorReport | Read | Response | Log | Bye,
+        message: Ping | Stream | ActuatorReport | Read | Response | Log | Bye | AboutUpdate,
         mid: int,
         now_s: float,
         unix_s: float,

@@ -33,6 +33,7 @@ _UNIT = 32
 _CRASH = 2048
 _ERROR = 1024
 _STATE = 256
+_REASON = 256
 _MF_LEAST = 64
 _DAY_MS = 86_400_000
 
@@ -43,6 +44,10 @@ def decode_hello(payload: bytes) -> Hello:
     next_seq = fields.integer(said, "sq", 0, U32)
     unacked = fields.integer(said, "un", 0, next_seq)
     previous_epoch, previous_next, previous_acked = _previous(said)
+    key_id = fields.hexadecimal(said, "ki", 8)
+    key_session = fields.hexadecimal(said, "ks", 16)
+    if bool(key_id) != bool(key_session):
+        raise FieldError("ki, ks: one without the other")
     return Hello(
         protocol=fields.integer(said, "p", 1, 255),
         id=fields.text(said, "id", _NAME),
@@ -68,6 +73,12 @@ def decode_hello(payload: bytes) -> Hello:
         previous_epoch=previous_epoch,
         previous_next=previous_next,
         previous_acked=previous_acked,
+        config_hash=fields.hexadecimal(said, "ch", 8),
+        rollback=fields.text(said, "rb", _REASON, ""),
+        bytecode=fields.integer(said, "mpy", 0, 255, 0),
+        key_id=key_id,
+        key_session=key_session,
+        key_counter=fields.integer(said, "kc", 0, U32, 0),
     )
 
 
@@ -104,6 +115,12 @@ def encode_hello(hello: Hello) -> bytes:
         "caps": list(hello.capabilities) or None,
         "n": hello.nonce,
         "cl": hello.is_closed or None,
+        "ch": hello.config_hash or None,
+        "rb": hello.rollback or None,
+        "mpy": hello.bytecode or None,
+        "ki": hello.key_id or None,
+        "ks": hello.key_session or None,
+        "kc": hello.key_counter or None,
     }
     if hello.previous_epoch is not None:
         said |= {"pe": hello.previous_epoch, "ps": hello.previous_next, "pa": hello.previous_acked}

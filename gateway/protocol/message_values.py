@@ -6,6 +6,15 @@ from typing import NamedTuple, TypeAlias
 
 from gateway.protocol.fields import Json
 from gateway.protocol.frames import MAX_FRAME_ON_256
+from gateway.protocol.update_values import (
+    UpdateAbort,
+    UpdateBegin,
+    UpdateData,
+    UpdateDataAck,
+    UpdateEnd,
+    UpdateNeed,
+    UpdateState,
+)
 
 PROTOCOL = 1
 """Version of the protocol spoken here; the gateway speaks every version up to its own."""
@@ -18,7 +27,7 @@ U32 = 0xFFFFFFFF
 
 
 class MessageType(IntEnum):
-    """First byte of a frame; the types of OTA (0x40-0x45) are named, not yet spoken."""
+    """First byte of a frame; with bit 7 set it is authenticated."""
 
     HELLO = 0x01
     WELCOME = 0x02
@@ -39,6 +48,7 @@ class MessageType(IntEnum):
     OTA_DATA_ACK = 0x43
     OTA_END = 0x44
     OTA_ABORT = 0x45
+    OTA_STATE = 0x46
     BYE = 0x50
 
 
@@ -97,6 +107,18 @@ class Hello:
     """The first seq that `previous_epoch` did not use."""
     previous_acked: int | None = None
     """What `acked` was in `previous_epoch`; None: unknown."""
+    config_hash: str = ""
+    """First 8 hex digits of the SHA-256 of the settings in force."""
+    rollback: str = ""
+    """Why the last trial of an update was taken back, until the gateway has heard of it."""
+    bytecode: int = 0
+    """Version of .mpy files the board runs; 0 from a board that does not say."""
+    key_id: str = ""
+    """First 8 hex digits of the SHA-256 of its key; empty from a board without one."""
+    key_session: str = ""
+    """16 hex digits, drawn anew when its RAM was lost: counters of frames begin anew with it."""
+    key_counter: int = 0
+    """The highest counter of a frame it has taken from the gateway in this `key_session`."""
 
     @property
     def life(self) -> str:
@@ -273,6 +295,21 @@ class BadMessage:
     """For people: the field and what is wrong with it."""
 
 
-FromBoard: TypeAlias = Hello | Ping | Stream | ActuatorReport | Read | Response | Log | Bye
-FromGateway: TypeAlias = Welcome | HelloRequest | Pong | StreamRequest | Ack | Command
+AboutUpdate: TypeAlias = UpdateNeed | UpdateDataAck | UpdateAbort | UpdateState
+"""From a board."""
+FromBoard: TypeAlias = (
+    Hello | Ping | Stream | ActuatorReport | Read | Response | Log | Bye | AboutUpdate
+)
+FromGateway: TypeAlias = (
+    Welcome
+    | HelloRequest
+    | Pong
+    | StreamRequest
+    | Ack
+    | Command
+    | UpdateBegin
+    | UpdateData
+    | UpdateEnd
+)
+"""What only the gateway says; UpdateAbort may come from both."""
 Message: TypeAlias = FromBoard | FromGateway

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from struct import error as StructError  # noqa: N812  # it is an exception, whatever its name
 from typing import Any
 
-from gateway.protocol import json_messages, struct_messages
+from gateway.protocol import json_messages, struct_messages, update_messages
 from gateway.protocol.fields import FieldError
 from gateway.protocol.frames import Frame
 from gateway.protocol.message_values import (
@@ -36,6 +36,15 @@ from gateway.protocol.message_values import (
     UnknownMessage,
     Welcome,
 )
+from gateway.protocol.update_values import (
+    UpdateAbort,
+    UpdateBegin,
+    UpdateData,
+    UpdateDataAck,
+    UpdateEnd,
+    UpdateNeed,
+    UpdateState,
+)
 
 __all__ = [
     "ALL_STREAMS",
@@ -64,6 +73,13 @@ __all__ = [
     "Stream",
     "StreamRequest",
     "UnknownMessage",
+    "UpdateAbort",
+    "UpdateBegin",
+    "UpdateData",
+    "UpdateDataAck",
+    "UpdateEnd",
+    "UpdateNeed",
+    "UpdateState",
     "Welcome",
     "decode",
     "encode",
@@ -104,6 +120,13 @@ _DECODERS: Mapping[int, Callable[[bytes], Message]] = {
     MessageType.LOG: struct_messages.decode_log,
     MessageType.BYE: struct_messages.decode_bye,
     MessageType.HELLO_REQUEST: lambda _payload: HelloRequest(),
+    MessageType.OTA_BEGIN: update_messages.decode_begin,
+    MessageType.OTA_NEED: update_messages.decode_need,
+    MessageType.OTA_DATA: update_messages.decode_data,
+    MessageType.OTA_DATA_ACK: update_messages.decode_data_ack,
+    MessageType.OTA_END: lambda _payload: UpdateEnd(),
+    MessageType.OTA_ABORT: update_messages.decode_abort,
+    MessageType.OTA_STATE: update_messages.decode_state,
 }
 
 _ENCODERS: Mapping[type, tuple[MessageType, Callable[[Any], bytes]]] = {
@@ -121,4 +144,11 @@ _ENCODERS: Mapping[type, tuple[MessageType, Callable[[Any], bytes]]] = {
     Log: (MessageType.LOG, struct_messages.encode_log),
     Bye: (MessageType.BYE, struct_messages.encode_bye),
     HelloRequest: (MessageType.HELLO_REQUEST, lambda _message: b""),
+    UpdateBegin: (MessageType.OTA_BEGIN, update_messages.encode_begin),
+    UpdateNeed: (MessageType.OTA_NEED, update_messages.encode_need),
+    UpdateData: (MessageType.OTA_DATA, update_messages.encode_data),
+    UpdateDataAck: (MessageType.OTA_DATA_ACK, update_messages.encode_data_ack),
+    UpdateEnd: (MessageType.OTA_END, lambda _message: b""),
+    UpdateAbort: (MessageType.OTA_ABORT, update_messages.encode_abort),
+    UpdateState: (MessageType.OTA_STATE, update_messages.encode_state),
 }

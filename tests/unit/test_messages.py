@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.protocol import message_values
+from gateway.protocol import message_values, update_values
 from gateway.protocol.frames import Frame, encode_frame, open_frame
 from gateway.protocol.messages import (
     Ack,
@@ -28,10 +28,18 @@ from gateway.protocol.messages import (
     Stream,
     StreamRequest,
     UnknownMessage,
+    UpdateAbort,
+    UpdateBegin,
+    UpdateData,
+    UpdateDataAck,
+    UpdateEnd,
+    UpdateNeed,
+    UpdateState,
     Welcome,
     decode,
     encode,
 )
+from gateway.protocol.update_values import BoardUpdateState, DataStatus, UpdateKind, Want
 from tests.support.effort import examples
 
 _FILE = json.loads(
@@ -55,7 +63,27 @@ def message_of(vector: dict[str, Any]) -> Message:
             fields["options"] = tuple(fields["options"])
         case "Read":
             fields["records"] = bytes.fromhex(fields["records"])
+    if vector["message"].startswith("Update"):
+        return message_of_an_update(vector["message"], fields)
     message: Message = getattr(message_values, vector["message"])(**fields)
+    return message
+
+
+def message_of_an_update(name: str, fields: dict[str, Any]) -> Message:
+    match name:
+        case "UpdateBegin":
+            fields["kind"] = UpdateKind(fields["kind"])
+            for key in ("manifest_hash", "mac"):
+                fields[key] = bytes.fromhex(fields[key])
+        case "UpdateNeed":
+            fields["want"], fields["files"] = Want(fields["want"]), tuple(fields["files"])
+        case "UpdateData":
+            fields["data"] = bytes.fromhex(fields["data"])
+        case "UpdateDataAck":
+            fields["status"] = DataStatus(fields["status"])
+        case "UpdateState":
+            fields["state"] = BoardUpdateState(fields["state"])
+    message: Message = getattr(update_values, name)(**fields)
     return message
 
 
@@ -97,8 +125,7 @@ def test_unknown_types_are_told_apart_from_bad_ones(vector: dict[str, Any]) -> N
 def test_every_message_has_a_vector() -> None:
     covered = {vector["type"] for vector in VECTORS}
 
-    ota = range(MessageType.OTA_BEGIN, MessageType.OTA_ABORT + 1)
-    assert covered == {kind.value for kind in MessageType if kind not in ota}
+    assert covered == {kind.value for kind in MessageType}
 
 
 KEYS = [
@@ -115,6 +142,12 @@ KEYS = [
     "utc",
     "hb",
     "range",
+    "ks",
+    "ki",
+    "kc",
+    "ch",
+    "rb",
+    "mh",
 ]
 U8 = st.integers(0, 0xFF)
 U16 = st.integers(0, 0xFFFF)
@@ -145,6 +178,21 @@ HELLO = st.builds(
     trial=st.booleans(),
     capabilities=st.lists(NAME, max_size=32).map(tuple),
     nonce=U32,
+    rollback=WORD,
+    bytecode=U8,
+    config_hash=st.text("0123456789abcdef", min_size=8, max_size=8),
+    key_id=st.text("0123456789abcdef", min_size=8, max_size=8),
+    key_session=st.text("0123456789abcdef", min_size=16, max_size=16),
+    key_counter=U32,
+)
+BYTES32 = st.binary(min_size=32, max_size=32)
+NEED = st.integers(0, 200).flatmap(
+    lambda count: st.builds(
+        UpdateNeed,
+        st.sampled_from(Want),
+        st.sets(st.integers(0, count - 1)).map(sorted).map(tuple) if count else st.just(()),
+        st.just(count),
+    )
 )
 STREAM = st.text("bBhHiIqQfd", min_size=1, max_size=31).flatmap(
     lambda letters: st.builds(
@@ -200,6 +248,15 @@ MESSAGES = st.one_of(
     st.builds(Response, NAME, st.none(), st.text(st.characters(codec="utf-8"), min_size=1)),
     st.builds(Log, U8, WORD),
     st.builds(Bye, U32),
+    st.builds(
+        UpdateBegin, st.sampled_from(UpdateKind), U8, st.integers(1, 2**32 - 1), BYTES32, BYTES32
+    ),
+    NEED,
+    st.builds(UpdateData, U16, U32, st.binary(max_size=300)),
+    st.builds(UpdateDataAck, U16, U32, st.sampled_from(DataStatus)),
+    st.just(UpdateEnd()),
+    st.builds(UpdateAbort, NAME),
+    st.builds(UpdateState, st.sampled_from(BoardUpdateState), WORD, WORD),
 )
 
 
@@ -222,7 +279,7 @@ def test_decoding_any_bytes_gives_a_value(kind: int, payload: bytes) -> None:
 
 @settings(max_examples=examples(150), deadline=None, derandomize=True)
 @given(
-    st.sampled_from([1, 2, 5, 7, 0x20, 0x21]),
+    st.sampled_from([1, 2, 5, 7, 0x20, 0x21, 0x45, 0x46]),
     st.dictionaries(
         st.sampled_from(KEYS),
         JSON,
@@ -234,7 +291,7 @@ def test_decoding_any_json_gives_a_value(kind: int, said: dict[str, Any]) -> Non
     assert dataclasses.is_dataclass(outcome)
 
 
-@pytest.mark.parametrize("kind", [1, 2, 5, 7, 0x20, 0x21])
+@pytest.mark.parametrize("kind", [1, 2, 5, 7, 0x20, 0x21, 0x45, 0x46])
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_nesting_as_deep_as_a_line_allows_is_refused(kind: int, opening: str) -> None:
     payload = (opening * (6144 // len(opening))).encode()
