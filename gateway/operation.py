@@ -80,6 +80,8 @@ class Operation:
             },
         )
         self.verbs = self._make_verbs(settings, password)
+        self.local_verbs: Mapping[str, Verb] = dict(self.verbs)
+        """What may be asked for on this machine alone, too."""
 
     def begin(self) -> None:
         """Keep what is logged from now on, for the diagnostics."""
@@ -117,7 +119,10 @@ class Operation:
             for_s = ble.window_s
         if not self._parts.links.open_window(for_s):
             raise RequestError("there is no window to open: there is no radio")
-        _log.info("bluetooth: devices that are heard within %g s may join", for_s)
+        if for_s:
+            _log.info("bluetooth: devices that are heard within %g s may join", for_s)
+        else:
+            _log.info("bluetooth: no more devices may join")
         return for_s
 
     def open_join_window(self) -> None:

@@ -78,7 +78,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; usage errors exit at once."""
     words = sys.argv[1:] if words is None else words
     parser, command = _parser(words)
-    arguments = parser.parse_args(words)
+    arguments, rest = parser.parse_known_args(words)
+    if rest and not _takes(arguments, rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if command is None:
         parser.print_help()
         return USAGE
@@ -97,6 +99,15 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     return code
+
+
+def _takes(arguments: argparse.Namespace, rest: Sequence[str]) -> bool:
+    """Whether these are KEY=VALUE behind an option, where argparse takes no more of them."""
+    fields = getattr(arguments, "fields", None)
+    if fields is None or any(word.startswith("-") or "=" not in word for word in rest):
+        return False
+    fields += rest
+    return True
 
 
 def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, Command | None]:

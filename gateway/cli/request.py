@@ -63,6 +63,7 @@ _WHO = (
 
 _NOBODY_LISTENS = 0x10
 """MQTT 5, 3.4.2.1: PUBACK, no matching subscribers."""
+_NOT_AUTHORISED = 135
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mqtt://[user@]host[:port], mqtts:// for TLS, or just host[:port]",
     )
     parser.add_argument("--password-file", metavar="FILE", help="its first line is the password")
+    parser.add_argument("--ca-file", metavar="FILE", help="authorities to trust, PEM")
     parser.add_argument("--cert-file", metavar="FILE", help="certificate to show the broker, PEM")
     parser.add_argument("--key-file", metavar="FILE", help="its key, if that is not in the same")
     parser.add_argument(
@@ -158,7 +160,7 @@ def _value(text: str) -> Any:  # noqa: ANN401 - JSON
 def overrides_of(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
     """Return what was typed; who says who he is is nothing of what the gateway is."""
     mqtt: dict[str, object] = dict(parse_broker(arguments.broker)) if arguments.broker else {}
-    for key in ("password_file", "cert_file", "key_file", "base_topic"):
+    for key in ("password_file", "ca_file", "cert_file", "key_file", "base_topic"):
         if (given := getattr(arguments, key)) is not None:
             mqtt[key] = given
     if not mqtt.keys().isdisjoint(_WHO):
@@ -167,6 +169,9 @@ def overrides_of(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
     if arguments.gateway:
         overrides["gateway"] = {"name": arguments.gateway}
     return overrides
+
+
+_WHOM = "is the gateway running, and called so? --gateway NAME asks another"
 
 
 class _Question:
@@ -188,13 +193,19 @@ class _Question:
         """Take what the broker says of the request."""
         for _, code in acks:
             if code == _NOBODY_LISTENS:
-                self._fail(f"nobody listens on {self.topic}: is the gateway running, called so?")
+                self._fail(f"nobody listens on {self.topic}: {_WHOM}")
             elif code >= FIRST_FAILURE:
-                self._fail(f"the broker refuses {self.topic}: {refusal_text(code)}")
+                self._fail(f"the broker refuses {self.topic}: {_refusal_text(code)}")
 
     def _fail(self, reason: str) -> None:
         if not self.answer.done():
             self.answer.set_exception(LinkError(reason))
+
+
+def _refusal_text(code: int) -> str:
+    if code == _NOT_AUTHORISED:
+        return "not authorised; its access list must let who asks write there (--commander)"
+    return refusal_text(code)
 
 
 async def _ask(
@@ -219,7 +230,7 @@ async def _ask(
             return question.answer.result()
         if connection.lost.done():
             raise LinkError(connection.lost.result())
-        raise LinkError(f"no answer to {question.topic} within {timeout_s:g} s")
+        raise LinkError(f"no answer to {question.topic} within {timeout_s:g} s: {_WHOM}")
     finally:
         if not connection.lost.done():
             await connection.leave()

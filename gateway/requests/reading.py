@@ -141,7 +141,7 @@ def _problem(details: ErrorDetails, place: tuple[Any, ...], model: type[BaseMode
         case "extra_forbidden":
             key, known = str(place[-1]), list(model.model_fields)
             near = difflib.get_close_matches(key[:_LONGEST_SHOWN], known, n=1)
-            hint = f': did you mean "{near[0]}"?' if near else f"; there are {', '.join(known)}"
+            hint = f': did you mean "{near[0]}"?' if near else f"; known: {', '.join(known)}"
             return f"unknown key {shown(key)}{hint}"
         case "missing":
             return f"{prefix}missing"

@@ -72,7 +72,7 @@ def test_a_request_says_what_is_wanted(verb: str, said: dict[str, Any], asked: B
             {"device": "a", "too": "b"},
             'to: missing; unknown key "too": did you mean "to"?',
         ),
-        ("reload", {"x": 1}, 'unknown key "x"; there are transaction'),
+        ("reload", {"x": 1}, 'unknown key "x"; known: transaction'),
         ("rename", {"device": "a"}, "to: missing"),
         ("rename", {"device": "a", "to": 5}, "to: expected a text, got 5"),
         ("rename", {"device": "", "to": "b"}, "device: expected to have at least 1 character"),

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from gateway.cli import request
+from gateway.cli.commands import USAGE, main
 from gateway.cli.request import payload_of, show
 from gateway.errors import ConfigError, RequestError
 
@@ -119,3 +120,26 @@ def test_what_was_not_done_is_an_error() -> None:
         show({"status": "error", "error": "there is no device"})
     with pytest.raises(RequestError, match="says nothing"):
         show({})
+
+
+def test_key_and_value_may_stand_behind_options(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["request", "rename", "--timeout", "1", "device=a", "two=b"]
+
+    assert main(words) == USAGE
+
+    assert 'unknown key "two": did you mean "to"?' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("surplus", ["--nonsense", "nonsense"])
+def test_what_is_no_key_and_value_is_not_understood(
+    surplus: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["request", "devices", "--timeout", "1", surplus])
+
+    assert ended.value.code == USAGE
+    assert f"unrecognized arguments: {surplus}" in capsys.readouterr().err
+
+
+def test_whom_to_trust_can_be_said_without_a_configuration() -> None:
+    assert overrides("--ca-file", "ca.pem") == {"mqtt": {"ca_file": "ca.pem"}}

@@ -165,7 +165,7 @@ def test_a_command_names_its_transaction_and_its_time() -> None:
         ({"call": "reset", "transaction": 1.5}, "transaction: expected"),
         (
             {"call": "reset", "qos": 1},
-            'unknown key "qos"; there are transaction, set, call, arguments, expires_s',
+            'unknown key "qos"; known: transaction, set, call, arguments, expires_s',
         ),
     ],
 )
