@@ -7,7 +7,7 @@ from typing import Any, Final
 from gateway.device import Declared, Device, Listener, devices_of
 from gateway.device_book import DeviceBook, Writer
 from gateway.levels import Levels
-from gateway.model import Actuator, Description, Gone
+from gateway.model import Actuator, Description, Gone, slug
 from gateway.mqtt.names import Names
 from gateway.naming import Naming
 from gateway.newcomers import Newcomers, dispensable
@@ -85,6 +85,13 @@ class Devices:
     def find(self, name: str) -> Device | None:
         """Return the device people mean: by its level, else by its key."""
         return self._book.get(self._levels.names.find(name) or "")
+
+    def who_is(self, name: str) -> str:
+        """Return where to find the one device that calls itself so, for who found none by it."""
+        called = [each for each in self._book if slug(each.title) == slug(name)]
+        if len(called) != 1:
+            return ""
+        return f'; "{called[0].title}" is {self.level(called[0].key)} in topics'
 
     def add_listener(self, listener: Listener) -> None:
         """Have a listener told of each change; before `restore`."""

@@ -100,7 +100,8 @@ class DeviceRequests:
         """
         device = self._devices.find(name)
         if device is None:
-            raise RequestError(f'there is no device "{printable(name)}"; `devices` lists them')
+            hint = self._devices.who_is(name) or "; `devices` lists them"
+            raise RequestError(f'there is no device "{printable(name)}"{hint}')
         return device
 
     def _known(self, key: str) -> Device:

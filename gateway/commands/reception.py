@@ -67,6 +67,9 @@ class Directory(Protocol):
     def get(self, key: str) -> Addressee | None:
         """Return the device of a key."""
 
+    def who_is(self, name: str) -> str:
+        """Return where to find the one device that calls itself so; empty if there is none."""
+
 
 class Desk(Protocol):
     """Who takes letters: `office.Office`."""
@@ -176,7 +179,9 @@ class Reception:
     def _take(self, message: Incoming, asked: _Asked) -> None:
         """Take what a message asks for, or answer it; raises RequestError if it cannot be done."""
         if asked.device is None:
-            raise RequestError(f"no such device: {printable(asked.topic.level)}")
+            name = asked.topic.level
+            hint = self._directory.who_is(name)
+            raise RequestError(f"no such device: {printable(name)}{hint}")
         asked_for = packet = ""
         if asked.transaction is not None:
             asked_for = fingerprint(message.payload)

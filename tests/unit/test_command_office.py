@@ -251,6 +251,7 @@ def test_whoever_repeats_is_answered_where_he_is_now(post: Post) -> None:
     ("topic", "payload", "error"),
     [
         ("nobody/command", ON, "no such device: nobody"),
+        ("lamp/command", ON, "no such device: lamp; the lamp is lamp_2 in topics"),
         ("old/command", ON, "old is disabled"),
         ("text/command", ON, "text takes no commands: it is no board with our firmware"),
         ("shed/command", {"set": {"lamp": 1}}, 'no actuator "lamp"; there are: pump'),

@@ -223,6 +223,17 @@ def test_the_disk_hears_of_what_changed_for_good_only() -> None:
     assert bench.disk.changes == changes + 1
 
 
+def test_who_asks_by_the_name_people_read_is_told_the_name_in_topics() -> None:
+    bench = Bench()
+    bench.seen()
+
+    assert bench.devices.who_is("greenhouse") == '; "Greenhouse" is board_1 in topics'
+    assert bench.devices.who_is("cellar") == ""
+
+    bench.seen("board_2")
+    assert bench.devices.who_is("greenhouse") == ""  # which of the two?
+
+
 def test_a_rename_moves_everything_and_lasts() -> None:
     bench = Bench()
     bench.seen(actuators=(RELAY,))
