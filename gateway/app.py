@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gateway import __version__, wiring
 from gateway.admin.intervals import Intervals
+from gateway.admin.local import LocalDoor
 from gateway.admin.service import Admin
 from gateway.all_links import AllLinks
 from gateway.announcer import TICK_S, Announcer
@@ -33,7 +34,7 @@ from gateway.pipeline import Pipeline
 from gateway.processing.processor import Processor
 from gateway.protocol.delivery import DeliveryBook
 from gateway.registry_writer import RegistryWriter
-from gateway.reload import Reread
+from gateway.reload import Configuration
 from gateway.requests.command import FILTERS
 from gateway.status import Status
 from gateway.store import journal, registry
@@ -65,10 +66,9 @@ class App:
         password: str | None = None,
         clock: Clock | None = None,
         *,
-        reread: Reread | None = None,
-        config: Path | None = None,
+        configuration: Configuration | None = None,
     ) -> None:
-        """`reread` reads the configuration again; `config` is its file."""
+        """`configuration` is where the settings are from; without one there is no reload."""
         self._settings = settings
         self._clock = clock or Clock()
         self._timekeeper = TimeKeeper(self._clock)
@@ -127,6 +127,12 @@ class App:
         self.state.keep(registry.load, self.devices.restore, self.devices.everything)
         own = (settings.homeassistant.prefix,)
         self._admin = Admin(self._publisher, settings.base_topic, self.status.counts, own)
+        self._door = LocalDoor(
+            settings.control_path,
+            settings.gateway.name,
+            self.status.counts,
+            is_runtime=wiring.is_in_runtime_folder(settings.control_path),
+        )
         self.commands = self._make_commands(settings)
         self._intervals = Intervals(self.devices, self.commands, self.commands)
         self._pipeline = Pipeline(
@@ -169,8 +175,7 @@ class App:
             ),
             settings,
             password,
-            reread,
-            config,
+            configuration,
         )
         self.outbox.on_crowded = self._hold
 
@@ -193,6 +198,7 @@ class App:
                 tasks.create_task(self.state.run(), name="state")
                 tasks.create_task(self.operation.run(), name="operation")
                 tasks.create_task(self._admin.run(self.operation.verbs), name="admin")
+                tasks.create_task(self._door.run(self.operation.local_verbs), name="door")
                 tasks.create_task(self.commands.run(), name="commands")
                 tasks.create_task(self._intervals.run(), name="intervals")
                 broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)

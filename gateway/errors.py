@@ -3,6 +3,7 @@
 GatewayError
   ConfigError    the settings cannot be used; the process exits with 2
   LinkError      a port, a radio or the broker failed and may be opened again
+    NotRunningError      no gateway runs on this machine that could be asked
   StoreError     the outbox's files cannot be read or written now
     StoreBusyError       another program holds them
     StoreDamagedError    what is in them cannot be right
@@ -21,6 +22,10 @@ class ConfigError(GatewayError):
 
 class LinkError(GatewayError):
     """An outside connection failed and may be opened again."""
+
+
+class NotRunningError(LinkError):
+    """No gateway runs on this machine that could be asked."""
 
 
 class StoreError(GatewayError):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from gateway import __version__, wiring
 from gateway.admin.backup import BackupParts, Backups, DatabasePart
@@ -22,17 +22,20 @@ from gateway.announcer import Announcer
 from gateway.commands.service import Commands
 from gateway.config.models import Settings
 from gateway.devices import Devices
-from gateway.errors import ConfigError, GatewayError, RequestError
+from gateway.errors import ConfigError, GatewayError, LinkError, RequestError
 from gateway.health import HealthReport
 from gateway.links.threads import Call
 from gateway.processing.processor import Processor
-from gateway.reload import Act, Reloaded, Reloader, Reread
-from gateway.status import Status
+from gateway.reload import Act, Configuration, Reloaded, Reloader
+from gateway.status import ConfigurationStatus, Status
 from gateway.store import database
 from gateway.store.state import StateStore
 from gateway.timekeeper import TimeKeeper
 
 _log = logging.getLogger(__name__)
+
+MAX_TROUBLE: Final = 300
+"""Characters of a broken configuration's first problem that are told in the health document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +62,19 @@ class Operation:
         parts: Parts,
         settings: Settings,
         password: str | None,
-        reread: Reread | None,
-        config: Path | None,
+        configuration: Configuration | None,
     ) -> None:
-        """`reread` reads the configuration again; `config` is its file."""
+        """`configuration` is where the settings are from."""
         self._parts = parts
-        self._config = config
+        self._configuration = configuration
+        if configuration is not None and configuration.trouble:
+            self._tell_trouble("last_good", configuration.trouble)
         self._recent_log = RecentLog()
         self._tasks: asyncio.TaskGroup | None = None
         self._reloader = Reloader(
             settings,
             password,
-            reread,
+            configuration,
             {
                 "serial": self._look_at_ports,
                 "ble": self._look_at_radio,
@@ -96,6 +100,7 @@ class Operation:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
+                await self._keep_configuration()
                 await asyncio.Event().wait()
             finally:
                 self._tasks = None  # a group that ends takes no tasks
@@ -161,11 +166,30 @@ class Operation:
                 _log.error("reload: %s", line)
             if isinstance(exc, ConfigError):
                 _log.error("reload: nothing was changed")
+                if self._configuration is not None:
+                    self._tell_trouble("refused", str(exc))
             return exc
+        self._parts.status.configuration = ConfigurationStatus()
+        await self._keep_configuration()
         _log.info("reload: %s", ", ".join(done.changed) or "nothing has changed")
         if done.needs_restart:
             _log.warning("reload: a restart is needed for %s", ", ".join(done.needs_restart))
         return done
+
+    def _tell_trouble(self, state: str, problems: str) -> None:
+        """Have it in the health document that the file is broken: its first problem will do."""
+        told = self._parts.status.configuration
+        if told.state != "last_good":  # that stays so whatever else is tried
+            told.state = state
+        told.error = problems.partition("\n")[0][:MAX_TROUBLE]
+
+    async def _keep_configuration(self) -> None:
+        """Keep what is in force, for the day the file is broken."""
+        if self._configuration is not None:
+            try:
+                await Call(self._configuration.keep).result()
+            except LinkError as exc:
+                _log.warning("the configuration is not kept for the day it is broken: %s", exc)
 
     def _look_at_ports(self, settings: Settings) -> Act | None:
         options = wiring.ports_options(settings)
@@ -237,7 +261,8 @@ class Operation:
 
     def _backup_parts(self) -> BackupParts:
         settings = self._reloader.settings
-        files, credentials = wiring.backup_files(settings, self._config)
+        config = None if self._configuration is None else self._configuration.path
+        files, credentials = wiring.backup_files(settings, config)
         outbox = settings.outbox_path
 
         async def copy_outbox(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Settings -> what each part of the gateway is told; pure."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from gateway.processing.rules import DeviceRule, SensorRule
 from gateway.store.keeper import KeeperOptions
 from gateway.store.outbox import OutboxOptions
 from gateway.store.store import Limits
+
+
+def is_in_runtime_folder(path: Path) -> bool:
+    """Say whether a file is where systemd gave the service a folder of its own.
+
+    Source: systemd.exec(5), $RUNTIME_DIRECTORY.
+    """
+    folders = os.environ.get("RUNTIME_DIRECTORY", "").split(":")
+    return str(path.parent) in folders
 
 
 def outbox_options(settings: Settings) -> OutboxOptions:

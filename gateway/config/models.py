@@ -3,7 +3,7 @@
 import os
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -14,6 +14,9 @@ from gateway.config.homeassistant_models import HomeAssistantSettings
 from gateway.config.mqtt_models import MqttSettings
 from gateway.config.serial_models import SerialSettings
 from gateway.model import MAX_SLUG, slug
+
+CONTROL_NAME: Final = "control.sock"
+"""The socket for requests from this machine, in its folder."""
 
 
 class GatewaySettings(BaseModel):
@@ -33,6 +36,15 @@ class GatewaySettings(BaseModel):
 
     health_interval_s: Seconds = Field(
         default=60.0, ge=1, le=3600, description="Seconds between two health documents."
+    )
+
+    control_socket: Text | None = Field(
+        default=None,
+        description=(
+            "Socket on which `edge-gateway keys`, `flash`, `update` and `replace` reach the "
+            "running gateway. Default: `control.sock` in the runtime folder systemd gives, "
+            "otherwise beside the outbox."
+        ),
     )
 
     @field_validator("name")
@@ -180,6 +192,31 @@ class Settings(BaseModel):
         """The state database, beside the outbox; two outboxes of one folder have one each."""
         stem = self.outbox_path.stem
         name = "gateway.db" if stem == "outbox" else f"{stem}.gateway.db"
+        return self.outbox_path.with_name(name)
+
+    @property
+    def keys_path(self) -> Path:
+        """The folder of the boards' keys, beside the outbox; two outboxes have one each."""
+        stem = self.outbox_path.stem
+        return self.outbox_path.with_name("keys" if stem == "outbox" else f"{stem}.keys")
+
+    @property
+    def control_path(self) -> Path:
+        """The socket for requests from this machine, after the default rule.
+
+        Source: systemd.exec(5), $RUNTIME_DIRECTORY.
+        """
+        if self.gateway.control_socket is not None:
+            return Path(self.gateway.control_socket)
+        if folder := os.environ.get("RUNTIME_DIRECTORY"):
+            return Path(folder.partition(":")[0]) / CONTROL_NAME
+        return self.control_path_beside_outbox
+
+    @property
+    def control_path_beside_outbox(self) -> Path:
+        """The socket of a gateway that systemd gave no runtime folder."""
+        stem = self.outbox_path.stem
+        name = CONTROL_NAME if stem == "outbox" else f"{stem}.{CONTROL_NAME}"
         return self.outbox_path.with_name(name)
 
     @property

@@ -152,14 +152,24 @@ def read_admin(verb: str, payload: bytes) -> AdminRequest:
     Raises:
         RequestError: it cannot be done as it stands: what is wrong, where, and what would do.
     """
-    model = REQUESTS.get(verb)
-    if model is None:
-        near = difflib.get_close_matches(verb[:MAX_SLUG], REQUESTS, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(REQUESTS)}"
-        raise RequestError(f"unknown request `{printable(verb)}`: {hint}")
+    model = model_of(verb, REQUESTS)
     is_empty = len(payload) <= MAX_PAYLOAD_BYTES and not payload.strip()
     fields = {} if is_empty else read_object(payload, MAX_PAYLOAD_BYTES)
     return read_request(model, fields)
+
+
+def model_of(verb: str, requests: Mapping[str, type[AdminRequest]]) -> type[AdminRequest]:
+    """Return what the request of a verb may say.
+
+    Raises:
+        RequestError: there is no such verb.
+    """
+    model = requests.get(verb)
+    if model is None:
+        near = difflib.get_close_matches(verb[:MAX_SLUG], requests, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(requests)}"
+        raise RequestError(f"unknown request `{printable(verb)}`: {hint}")
+    return model
 
 
 def transaction_of(payload: bytes) -> Transaction | None:
