@@ -18,6 +18,7 @@ from typing import Final
 from gateway.bundle.archive import from_archive, read_bundle, to_archive
 from gateway.bundle.bundle import Bundle
 from gateway.errors import BundleError
+from gateway.files import make_folder, write_atomically
 from gateway.firmware_files import PACKAGES, firmware_folder
 
 SHIPPED: Final = Path(__file__).parent / "_firmware.egb"
@@ -47,7 +48,8 @@ def own_bundle() -> Bundle:
         return read_bundle(kept)
     bundle = build_firmware(folder)
     with suppress(OSError):  # no home, or one that is read only: it is compiled each time
-        _keep(kept, to_archive(bundle))
+        make_folder(kept.parent)
+        write_atomically(kept, to_archive(bundle))
     return bundle
 
 
@@ -134,10 +136,3 @@ def _fingerprint(folder: Path) -> str:
 def _cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111  # as it is, where there is no home
     return Path(base) / "edge-gateway"
-
-
-def _keep(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    Path(file.name).replace(path)

@@ -12,6 +12,7 @@ from gateway.bundle.bundle import Bundle
 from gateway.bundle.settings import read_settings, settings_bundle
 from gateway.cli.commands import OK
 from gateway.errors import ConfigError, GatewayError
+from gateway.files import PRIVATE, write_atomically
 from gateway.own_bundle import own_bundle
 
 EPILOG = """\
@@ -62,7 +63,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
         bundle = signing.signed(bundle, signing.load_key(arguments.sign_key))
     if arguments.output:
-        _write(arguments.output, to_archive(bundle), mode=0o666)
+        _write(arguments.output, to_archive(bundle), 0o644)
     show(bundle, with_files=arguments.files)
     return OK
 
@@ -95,17 +96,16 @@ def _bundle(arguments: argparse.Namespace) -> Bundle:
 def _make_key(path: Path) -> int:
     from gateway.bundle import signing  # noqa: PLC0415 as above
 
-    if path.exists():
-        raise ConfigError(f"{path} is there already, and a key is never overwritten")
-    _write(path, signing.new_key_pem(), mode=0o600)
+    _write(path, signing.new_key_pem(), PRIVATE, is_new=True)
     public = signing.public_hex(signing.load_key(path).public_key())
     print(f"wrote {path}: keep it to yourself; its public half, for boards:\n{public}")
     return OK
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def _write(path: Path, data: bytes, mode: int, *, is_new: bool = False) -> None:
     try:
-        path.touch(mode)
-        path.write_bytes(data)
+        write_atomically(path, data, mode, is_new=is_new)
+    except FileExistsError as exc:
+        raise ConfigError(f"{path} is there already, and a key is never overwritten") from exc
     except OSError as exc:
         raise GatewayError(f"{path}: {exc.strerror}") from exc
