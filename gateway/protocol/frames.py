@@ -17,6 +17,10 @@ MAX_FRAME_ON_256 = 189
 
 _HEADER_SIZE = 2
 _CRC_SIZE = 4
+
+FRAME_OVERHEAD = _HEADER_SIZE + _CRC_SIZE
+"""Bytes of a frame that are not its payload."""
+
 _RESIDUE = 0x2144DF1C
 """CRC-32 of any bytes followed by their own CRC-32, little endian.
 

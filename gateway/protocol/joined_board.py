@@ -1,6 +1,8 @@
 """A board that was welcomed: what it has, what it measures, what it answers."""
 
+from gateway.model import device_slug
 from gateway.protocol.board_description import BoardDescription
+from gateway.protocol.frames import FRAME_OVERHEAD, Frame
 from gateway.protocol.message_values import (
     ALL_STREAMS,
     U32,
@@ -25,20 +27,28 @@ from gateway.protocol.session_events import (
     SessionEvent,
     SessionFault,
 )
+from gateway.protocol.update import Update, UpdateEnded, UpdateEvent, UpdateOutcome
+from gateway.protocol.update_values import UpdateAbort, UpdateDataAck, UpdateNeed, UpdateState
+from gateway.protocol.updating import Updating
 
 
 class JoinedBoard:
     """Takes every message of one board from its WELCOME until it leaves."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what the session has of it
         self,
         hello: Hello,
         description: BoardDescription,
         reception: Reception,
         requests: Requests,
+        *,
+        largest_frame: int,
         now_s: float,
     ) -> None:
+        """`largest_frame` is what can be said to it at once, in bytes with the checksum."""
         self.hello = hello
+        self.device = device_slug(hello.id)
+        self.largest_frame = largest_frame
         self.description = description
         self.reception = reception
         self.heard_s = now_s
@@ -77,11 +87,49 @@ class JoinedBoard:
                 events += self._requests.answered(message, mid)
             case Log():
                 events.append(Logged(message.level, message.text))
+            case UpdateNeed() | UpdateDataAck() | UpdateAbort() | UpdateState():
+                events += self._requests.about_update(message, mid, now_s)
+                if isinstance(message, UpdateState):
+                    events.append(message)
         return events
 
-    def next_question(self, now_s: float, events: list[SessionEvent]) -> bytes | None:
-        """Return the line that asks what is to be asked now, if anything."""
-        question = self._requests.next_line(now_s)
+    def update(self, update: Update, now_s: float) -> list[UpdateEvent]:
+        """Begin an update; returns its end at once if it cannot be for this board."""
+        refusal = update.refusal(self.hello)
+        if self._requests.updating is not None:
+            refusal = "another update of it is under way"
+        if refusal:
+            return [UpdateEnded(self.device, UpdateOutcome.REFUSED, refusal)]
+        if update.is_in_force(self.hello):
+            outcome = UpdateOutcome.ON_TRIAL if self.hello.trial else UpdateOutcome.UNCHANGED
+            return [UpdateEnded(self.device, outcome)]
+        updating = self._requests.updating = Updating(
+            self.device,
+            update,
+            room=self._room,
+            mac=_no_mac,
+            next_mid=self._requests.next_mid,
+            now_s=now_s,
+        )
+        return [updating.progress]
+
+    def update_rejoined(self, now_s: float, *, same: bool) -> list[UpdateEvent]:
+        """Return what it means for the update under way that the board said HELLO again.
+
+        `same`: it still knows what it did.
+        """
+        return self._requests.change_update(
+            lambda updating: updating.rejoined(self.hello, self._room, _no_mac, now_s, same=same)
+        )
+
+    @property
+    def _room(self) -> int:
+        """Bytes that one frame to it can carry as its payload."""
+        return self.largest_frame - FRAME_OVERHEAD
+
+    def next_question(self, now_s: float, events: list[SessionEvent]) -> Frame | None:
+        """Return what is to be asked now, if anything."""
+        question = self._requests.next_question(now_s)
         stream = self._requests.take_given_up()
         if stream is not None:
             what = "everything" if stream == ALL_STREAMS else f"stream {stream}"
@@ -117,6 +165,10 @@ class JoinedBoard:
             events.append(change)
         elif change:
             events.append(self.description.described())
+
+
+def _no_mac(_covered: bytes) -> bytes:
+    return bytes(32)
 
 
 def moment(unix_s: float) -> tuple[int, int]:

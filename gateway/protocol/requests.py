@@ -1,13 +1,17 @@
 """The gateway's questions to one board: at most one on its way at a time (P3)."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.protocol.fields import Json
-from gateway.protocol.frames import MAX_FRAME_ON_256, encode_frame, line_size
+from gateway.protocol.frames import FRAME_OVERHEAD, Frame
 from gateway.protocol.message_values import ALL_STREAMS, Command, Response, StreamRequest
 from gateway.protocol.messages import encode
 from gateway.protocol.session_events import CommandEnded, CommandReturned, Outcome
+from gateway.protocol.update import UpdateEvent
+from gateway.protocol.updating import FromUpdated, Updating
 
 ANSWER_TIMEOUT_S = 1.0
 """An unanswered question is repeated after this; a board answers within some 50 ms."""
@@ -24,13 +28,14 @@ their order: so it must remember only the last two, and those are the ones whose
 whole. See P15.
 """
 
-MAX_LINE_TO_BOARD = line_size(MAX_FRAME_ON_256)
-"""Characters of the longest line sent (P3): UART0's ring holds 259, and overflows silently."""
-
 MAX_TTL_MS = 86_400_000
 """Longest life of a command: a day."""
 
 _NEVER = float("inf")
+
+_ASK: Final = 0
+_UPDATE: Final = 2
+"""Whose turn it was, in the order in which they come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +62,12 @@ class _Waiting:
     mid: int
     was_sent: bool
 
-    def line(self, now_s: float) -> bytes:
-        """Write the command with what is left of its time."""
+    def frame(self, now_s: float) -> Frame:
+        """Return the command with what is left of its time."""
         order = self.order
         ttl_ms = min(max(1, round((order.expires_s - now_s) * 1000)), MAX_TTL_MS)
         command = Command(order.name, order.arguments, ttl_ms, order.command_id)
-        return encode_frame(encode(command, self.mid))
+        return encode(command, self.mid)
 
     def ended_unheard(self) -> CommandEnded:
         outcome = Outcome.UNKNOWN if self.was_sent else Outcome.EXPIRED
@@ -73,7 +78,10 @@ class _Waiting:
 
 
 class Requests:
-    """Decides which question goes next: a missing description, or the oldest command."""
+    """Decides which question goes next: a missing description, the oldest command, an update's.
+
+    They take turns, so that none waits for more than one of each of the others.
+    """
 
     def __init__(self) -> None:
         self.unanswered: set[int] = set()
@@ -83,14 +91,22 @@ class Requests:
         self._given_up: int | None = None
         self._asks: dict[int, int] = {}
         self._asked_s = -_NEVER
-        self._on_its_way: _Waiting | StreamRequest | None = None
+        self.updating: Updating | None = None
+        """The update that is under way; set to begin one while there is none."""
+        self._on_its_way: _Waiting | StreamRequest | Updating | None = None
+        self._last_turn = _UPDATE
         self._answer_due_s = 0.0
         self._mid = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to ask, nor an answer to wait for."""
-        return self._on_its_way is None and self._wanted is None and not self._commands
+        return (
+            self._on_its_way is None
+            and self._wanted is None
+            and not self._commands
+            and self.updating is None
+        )
 
     def restart(self, now_s: float) -> None:
         """Begin anew with a board that was just welcomed: it now describes itself unasked."""
@@ -99,6 +115,7 @@ class Requests:
         self._wanted = None
         self._asked_s = now_s
         self._on_its_way = StreamRequest(ALL_STREAMS)  # WELCOME is that question, too
+        self._last_turn = _ASK
         self._answer_due_s = now_s + ANSWER_TIMEOUT_S
 
     def want(self, stream: int) -> None:
@@ -115,12 +132,14 @@ class Requests:
             self._on_its_way = None
 
     def take(self, order: Order, now_s: float, largest_frame: int) -> CommandEnded | None:
-        """Queue a command; returns its end at once if it can never be sent."""
-        self._mid = self._mid % 255 + 1
-        waiting = _Waiting(order, self._mid, order.was_sent)
+        """Queue a command; returns its end at once if it can never be sent.
+
+        `largest_frame` is what can be said to the board in one frame, in bytes with the checksum.
+        """
+        waiting = _Waiting(order, self.next_mid(), order.was_sent)
         if len(self._commands) >= MAX_COMMANDS:
             return _refused(order, "too many commands waiting")
-        if len(waiting.line(now_s)) > min(MAX_LINE_TO_BOARD, line_size(largest_frame)):
+        if len(waiting.frame(now_s).payload) + FRAME_OVERHEAD > largest_frame:
             return _refused(order, "too long for the line")
         self._commands.append(waiting)
         return None
@@ -139,6 +158,26 @@ class Requests:
         if response.error is not None:
             return [CommandEnded(command_id, Outcome.FAILED, error=response.error)]
         return [CommandEnded(command_id, Outcome.DONE, response.result)]
+
+    def change_update(self, change: Callable[[Updating], list[UpdateEvent]]) -> list[UpdateEvent]:
+        """Have the update that is under way, if one is, take what happened; return what it says."""
+        if self.updating is None:
+            return []
+        events = change(self.updating)
+        self._drop_update_if_over()
+        return events
+
+    def about_update(self, answer: FromUpdated, mid: int, now_s: float) -> list[UpdateEvent]:
+        """Return what an answer changes of the update that is under way."""
+        updating = self.updating
+        if updating is not None and self._on_its_way is updating and mid == updating.mid:
+            self._on_its_way = None
+        return self.change_update(lambda updating: updating.take(answer, mid, now_s))
+
+    def next_mid(self) -> int:
+        """Return the id of the next question."""
+        self._mid = self._mid % 255 + 1
+        return self._mid
 
     def forget(self) -> list[CommandEnded | CommandReturned]:
         """Let go of all commands: the board lost its memory.
@@ -163,26 +202,20 @@ class Requests:
                 self._on_its_way = None
         return [waiting.ended_unheard() for waiting in late]
 
-    def next_line(self, now_s: float) -> bytes | None:
-        """Return the question to send now; None while another is on its way, or none is due."""
+    def next_question(self, now_s: float) -> Frame | None:
+        """Return what to ask now; None while another is on its way, or none is due."""
         if self._on_its_way is not None and now_s < self._answer_due_s:
             return None
-        asked_last = isinstance(self._on_its_way, StreamRequest)
         self._on_its_way = None
-        ask = self._due_ask(now_s)
-        if self._commands and (ask is None or asked_last):
-            head = self._on_its_way = self._commands[0]
-            head.was_sent = True
-            line = head.line(now_s)
-        elif ask is not None:
-            self._asks[ask] = self._asks.get(ask, 0) + 1
-            self._asked_s = now_s
-            request = self._on_its_way = StreamRequest(ask)
-            line = encode_frame(encode(request))
-        else:
-            return None
-        self._answer_due_s = now_s + ANSWER_TIMEOUT_S
-        return line
+        turns = (self._ask, self._command, self._update)
+        for step in range(1, len(turns) + 1):
+            turn = (self._last_turn + step) % len(turns)
+            frame = turns[turn](now_s)
+            if frame is not None:
+                self._last_turn = turn
+                self._answer_due_s = now_s + ANSWER_TIMEOUT_S
+                return frame
+        return None
 
     def take_given_up(self) -> int | None:
         """Return the stream that was given up since the last call, if one was."""
@@ -192,11 +225,45 @@ class Requests:
     def deadline_s(self) -> float:
         """Return when something here is due next; infinity for never."""
         due_s = min((waiting.order.expires_s for waiting in self._commands), default=_NEVER)
+        if self.updating is not None:
+            due_s = min(due_s, self.updating.expires_s)
         if self._on_its_way is not None:
             return min(due_s, self._answer_due_s)
+        if self.updating is not None:
+            due_s = min(due_s, self.updating.due_s)
         if self._wanted is not None:
             return min(due_s, self._asked_s + ANSWER_TIMEOUT_S)
         return due_s
+
+    def _ask(self, now_s: float) -> Frame | None:
+        ask = self._due_ask(now_s)
+        if ask is None:
+            return None
+        self._asks[ask] = self._asks.get(ask, 0) + 1
+        self._asked_s = now_s
+        request = self._on_its_way = StreamRequest(ask)
+        return encode(request)
+
+    def _command(self, now_s: float) -> Frame | None:
+        if not self._commands:
+            return None
+        head = self._on_its_way = self._commands[0]
+        head.was_sent = True
+        return head.frame(now_s)
+
+    def _update(self, now_s: float) -> Frame | None:
+        updating = self.updating
+        frame = None if updating is None else updating.next_frame(now_s)
+        if frame is not None:
+            self._on_its_way = updating
+            self._drop_update_if_over()
+        return frame
+
+    def _drop_update_if_over(self) -> None:
+        if self.updating is not None and self.updating.is_over:
+            if self._on_its_way is self.updating:
+                self._on_its_way = None
+            self.updating = None
 
     def _due_ask(self, now_s: float) -> int | None:
         wanted = self._wanted

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from gateway.model import device_slug
 from gateway.protocol.board_description import BoardDescription
 from gateway.protocol.delivery import DeliveryBook, Watermark
-from gateway.protocol.frames import Frame, encode_frame
+from gateway.protocol.frames import MAX_FRAME_ON_256, Frame
 from gateway.protocol.joined_board import JoinedBoard, moment
 from gateway.protocol.messages import (
     PROTOCOL,
@@ -15,14 +15,13 @@ from gateway.protocol.messages import (
     FromBoard,
     FromGateway,
     Hello,
-    HelloRequest,
     Log,
     Read,
     UnknownMessage,
     Welcome,
     decode,
-    encode,
 )
+from gateway.protocol.outgoing import Outgoing
 from gateway.protocol.reception import Reception, ReceptionCounts
 from gateway.protocol.requests import Order, Requests
 from gateway.protocol.session_events import (
@@ -38,6 +37,7 @@ from gateway.protocol.session_events import (
     SessionEvent,
     SessionFault,
 )
+from gateway.protocol.update import Update, UpdateEnded, UpdateEvent, UpdateOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,10 @@ class Session:
         session_id: str,
         heartbeat_s: float = HEARTBEAT_S,
         credit: int = CREDIT,
+        *,
+        largest_frame: int = MAX_FRAME_ON_256,
     ) -> None:
+        """`largest_frame`: the link carries no larger one to a board; on a serial line see P3."""
         self.counts = ReceptionCounts()
         self.on_output: Callable[[], None] | None = None
         """Called when there is something to send although nothing came in."""
@@ -77,16 +80,14 @@ class Session:
         self._session_id = session_id
         self._heartbeat_s = heartbeat_s
         self._credit = credit
+        self._largest_frame = largest_frame
         self._is_paused = False
         self._requests = Requests()
         self._board: JoinedBoard | None = None
         self._last_hello: Hello | None = None
         self._refused_id = ""
         self._hello_asked_s = -_NEVER
-        # What is due to the board. One place for each kind bounds it, whatever comes in.
-        self._hello_request_due = False
-        self._welcome: Welcome | None = None
-        self._question: bytes | None = None
+        self._outgoing = Outgoing()
 
     @property
     def deadline_s(self) -> float | None:
@@ -138,21 +139,7 @@ class Session:
 
     def data_to_send(self) -> bytes:
         """Return the lines due to the board and forget them."""
-        frames: list[Frame] = []
-        if self._hello_request_due:
-            self._hello_request_due = False
-            frames.append(encode(HelloRequest()))
-        if self._welcome is not None:
-            frames.append(encode(self._welcome))
-            self._welcome = None
-        if self._board is not None:
-            if self._board.pong is not None:
-                frames.append(encode(*self._board.pong))
-                self._board.pong = None
-            if self._board.reception.ack_due:
-                frames.append(encode(self._board.reception.ack()))
-        question, self._question = self._question or b"", None
-        return b"".join(map(encode_frame, frames)) + question
+        return self._outgoing.take(self._board)
 
     def hold(self, *, paused: bool) -> None:
         """Give the board no credit for now, or go on."""
@@ -169,16 +156,34 @@ class Session:
         Otherwise its end comes as an event before `order.expires_s`, or it is given back because
         the board left. So is an order for a board that is not there, or in another of its lives.
         """
-        hello = None if self._board is None else self._board.hello
-        if hello is None or (device_slug(hello.id), hello.life) != (order.device, order.life):
+        board = self._board
+        if board is None or (board.device, board.hello.life) != (order.device, order.life):
             return CommandReturned(order.command_id, order.was_sent)
         if order.was_sent and not order.life:
             return CommandEnded(order.command_id, Outcome.UNKNOWN)  # it may have been another life
-        ended = self._requests.take(order, now_s, hello.largest_frame)
-        if self._question is None:
-            self._question = self._requests.next_line(now_s)
-            self._output()
+        ended = self._requests.take(order, now_s, board.largest_frame)
+        self._ask_now(now_s)
         return ended
+
+    def update(self, device: str, update: Update, now_s: float) -> list[UpdateEvent]:
+        """Update the board, which must be that device; returns what is to be told at once.
+
+        Its end, exactly one `UpdateEnded`, is among that or comes as an event.
+        """
+        if self._board is None or self._board.device != device:
+            return [UpdateEnded(device, UpdateOutcome.INTERRUPTED, "the board is not there")]
+        events = self._board.update(update, now_s)
+        self._ask_now(now_s)
+        return events
+
+    def abort_update(self, device: str, why: str, now_s: float) -> list[UpdateEvent]:
+        """End the update of that device, if one is under way here; returns its end."""
+        updating = self._requests.updating
+        if updating is None or updating.device != device:
+            return []
+        events = self._requests.change_update(lambda updating: updating.abort(why, now_s))
+        self._ask_now(now_s)
+        return events
 
     def close(self) -> list[SessionEvent]:
         """Let go of the board; the session is not used afterwards."""
@@ -190,7 +195,7 @@ class Session:
             return [Refused(SessionFault.UNSUPPORTED_PROTOCOL, detail)]
         events: list[SessionEvent] = []
         device = device_slug(hello.id)
-        if self._board is not None and device_slug(self._board.hello.id) != device:
+        if self._board is not None and self._board.device != device:
             events += self._leave(LeaveReason.REPLACED)
         if not self._book.claim(device, self):
             if hello.id != self._refused_id:
@@ -232,7 +237,8 @@ class Session:
     ) -> JoinedBoard:
         before, self._last_hello = self._last_hello, hello
         description = self._board.description if self._board is not None else None
-        if not _is_same_life(before, hello):
+        is_same_life = _is_same_life(before, hello)
+        if not is_same_life:
             events += self._requests.forget()
             description = None
         reception = Reception(
@@ -243,13 +249,20 @@ class Session:
             self._book.pause_room,
             is_paused=self._is_paused,
         )
-        return JoinedBoard(
-            hello, description or BoardDescription(hello), reception, self._requests, now_s
+        board = JoinedBoard(
+            hello,
+            description or BoardDescription(hello),
+            reception,
+            self._requests,
+            largest_frame=min(self._largest_frame, hello.largest_frame),
+            now_s=now_s,
         )
+        events += board.update_rejoined(now_s, same=is_same_life)
+        return board
 
     def _put_welcome(self, epoch: int, next_seq: int, unix_s: float) -> None:
         credit = 0 if self._is_paused else self._credit
-        self._welcome = Welcome(
+        self._outgoing.welcome = Welcome(
             self._session_id, *moment(unix_s), epoch, next_seq, credit, self._heartbeat_s
         )
 
@@ -257,24 +270,32 @@ class Session:
         """Ask a board that this session does not know to say HELLO."""
         if now_s >= self._hello_asked_s + HELLO_REQUEST_INTERVAL_S:
             self._hello_asked_s = now_s
-            self._hello_request_due = True
+            self._outgoing.hello_request_is_due = True
         return [Logged(message.level, message.text)] if isinstance(message, Log) else []
 
     def _leave(self, reason: LeaveReason, back_in_s: float | None = None) -> list[SessionEvent]:
         self._book.release(self)
         if self._board is None:
             return []
-        device = device_slug(self._board.hello.id)
+        device = self._board.device
         self._board.reception.detach()
-        self._board = self._welcome = self._question = None
-        return [*self._requests.give_back(), Left(device, reason, back_in_s)]
+        self._board = None
+        self._outgoing.clear()
+        updates = self._requests.change_update(lambda updating: updating.leave("the board left"))
+        return [*updates, *self._requests.give_back(), Left(device, reason, back_in_s)]
 
     def _ask_next(self, now_s: float, events: list[SessionEvent]) -> None:
         if self._board is None or self._requests.is_idle:
             return
         events += self._requests.expired(now_s)
-        question = self._board.next_question(now_s, events)
-        self._question = question or self._question
+        events += self._requests.change_update(lambda updating: updating.tick(now_s))
+        self._outgoing.ask(self._board.next_question(now_s, events))
+
+    def _ask_now(self, now_s: float) -> None:
+        """Ask what has come to be asked although nothing came in."""
+        if not self._outgoing.has_question:
+            self._outgoing.ask(self._requests.next_question(now_s))
+            self._output()
 
     def _silent_s(self, board: JoinedBoard) -> float:
         return board.heard_s + SILENT_HEARTBEATS * self._heartbeat_s

@@ -8,6 +8,8 @@ from gateway.protocol.delivery import Watermark
 from gateway.protocol.fields import Json
 from gateway.protocol.message_values import ActuatorReport, Hello, Stream
 from gateway.protocol.records import RawRecord
+from gateway.protocol.update import UpdateEvent
+from gateway.protocol.update_values import UpdateState
 
 
 class SessionFault(Enum):
@@ -174,6 +176,8 @@ SessionEvent: TypeAlias = (
     | Logged
     | CommandEnded
     | CommandReturned
+    | UpdateEvent
+    | UpdateState
     | Left
     | Refused
 )
