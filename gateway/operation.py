@@ -31,6 +31,7 @@ from gateway.status import ConfigurationStatus, Status
 from gateway.store import database
 from gateway.store.state import StateStore
 from gateway.timekeeper import TimeKeeper
+from gateway.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Parts:
     status: Status
     timekeeper: TimeKeeper
     health: HealthReport
+    watchdog: Watchdog
 
 
 class Operation:
@@ -159,6 +161,10 @@ class Operation:
 
     async def _reload(self) -> Reloaded | GatewayError:
         """Do as `reload`, but return the error: raised in a task it would end the gateway."""
+        with self._parts.watchdog.reload():
+            return await self._do_reload()
+
+    async def _do_reload(self) -> Reloaded | GatewayError:
         try:
             done = await self._reloader.reload()
         except GatewayError as exc:

@@ -3,14 +3,31 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 from gateway.config.models import Settings
 from gateway.errors import ConfigError
 from gateway.links.threads import Call
 
-Reread: TypeAlias = Callable[[], tuple[Settings, str | None]]
-"""Reads the configuration as at the start: settings, and the broker's password."""
+
+class Configuration(Protocol):
+    """Where the settings come from; its calls block."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file."""
+
+    @property
+    def trouble(self) -> str:
+        """What was wrong with it, so that the last good one is in force; empty if nothing was."""
+
+    def reread(self) -> tuple[Settings, str | None]:
+        """Read it again: settings, and the broker's password; ConfigError if it is broken."""
+
+    def keep(self) -> None:
+        """Keep what was read last: it is in force."""
+
 
 Act: TypeAlias = Callable[[], Awaitable[list[str]]]
 """Brings a part of the gateway to its new settings; returns the links it began anew."""
@@ -46,14 +63,14 @@ class Reloader:
         self,
         settings: Settings,
         password: str | None,
-        reread: Reread | None,
+        configuration: Configuration | None,
         parts: Mapping[str, Prepare],
     ) -> None:
         """`parts` follow a section of the settings each; all other sections need a restart."""
         self.settings = settings
         """Those in force."""
         self._password = password
-        self._reread = reread
+        self._configuration = configuration
         self._parts = parts
         self._lock = asyncio.Lock()
 
@@ -79,9 +96,9 @@ class Reloader:
             return Reloaded(changed, list(acts), needs_restart, reopened)
 
     def _look(self) -> tuple[Settings, str | None, dict[str, Act]]:
-        if self._reread is None:
+        if self._configuration is None or self._configuration.path is None:
             raise ConfigError("the gateway was started without a configuration: nothing to reload")
-        fresh, password = self._reread()
+        fresh, password = self._configuration.reread()
         looked = {section: prepare(fresh) for section, prepare in self._parts.items()}
         return fresh, password, {section: act for section, act in looked.items() if act}
 

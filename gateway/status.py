@@ -140,6 +140,16 @@ class StoreStatus:
 
 
 @dataclass(slots=True)
+class ConfigurationStatus:
+    """The configuration in force."""
+
+    state: str = "ok"
+    """ok, last_good (the file was broken at the start), refused (it was when it was read again)."""
+    error: str = ""
+    """What is wrong with the file; empty when nothing is."""
+
+
+@dataclass(slots=True)
 class StateStatus:
     """The state database: devices, retained topics, commands."""
 
@@ -162,6 +172,7 @@ class Status:
     broker: BrokerStatus = field(default_factory=BrokerStatus)
     store: StoreStatus = field(default_factory=StoreStatus)
     state: StateStatus = field(default_factory=StateStatus)
+    configuration: ConfigurationStatus = field(default_factory=ConfigurationStatus)
     radio: RadioStatus = field(default_factory=RadioStatus)
     loop_lag_s: Histogram = field(default_factory=lambda: Histogram(0.0001))
     latency_s: Histogram = field(default_factory=lambda: Histogram(0.0001))

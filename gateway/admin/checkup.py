@@ -14,7 +14,13 @@ SLOW_LOOP_S: Final = 0.25
 
 def problems_of(status: Status) -> list[str]:
     """Return what is not as it should be, the gravest first; nothing when all is well."""
-    return [*_of_broker(status), *_of_disk(status), *_of_links(status), *_of_machine(status)]
+    return [
+        *_of_broker(status),
+        *_of_disk(status),
+        *_of_configuration(status),
+        *_of_links(status),
+        *_of_machine(status),
+    ]
 
 
 def _of_broker(status: Status) -> Iterator[str]:
@@ -34,6 +40,14 @@ def _of_disk(status: Status) -> Iterator[str]:
             yield f"{name}: {error or 'it cannot be used'}"
         elif state == "opening":
             yield f"{name}: still being opened"
+
+
+def _of_configuration(status: Status) -> Iterator[str]:
+    configuration = status.configuration
+    if configuration.state == "last_good":
+        yield f"configuration: the last good one is in force: {configuration.error}"
+    elif configuration.error:
+        yield f"configuration: not reloaded: {configuration.error}"
 
 
 def _of_links(status: Status) -> Iterator[str]:

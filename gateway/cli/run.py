@@ -6,10 +6,10 @@ the broker is looked for on this machine; if there is none, a small one is start
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
-from functools import partial
 from pathlib import Path
 
 from gateway.app import App
@@ -18,11 +18,13 @@ from gateway.cli.commands import OK
 from gateway.cli.embedded import embedded_broker, embedded_settings, listens, run_with
 from gateway.cli.stopping import run_until_stopped
 from gateway.config.broker_url import parse_broker
-from gateway.config.loader import Overrides, exposed_secrets, load, read_password, with_credentials
+from gateway.config.loader import exposed_secrets
 from gateway.config.models import Settings
 from gateway.config.mqtt_models import MQTT_PORT
+from gateway.config.source import Source
 from gateway.errors import ConfigError
 from gateway.simulate.broker import available
+from gateway.systemd import Notifier
 
 EPILOG = """\
 examples:
@@ -35,6 +37,9 @@ Ctrl-C or SIGTERM stops it in order; SIGHUP reads the configuration again (witho
 a terminal, it stops the gateway); SIGUSR1 lets Bluetooth devices join for a while, where the
 configuration has `join = "window"`. The password of the broker comes from a file or a systemd
 credential named in the configuration, never from the command line.
+A configuration that is broken at the start, as a power cut may leave it, does not end the gateway:
+it goes on with the last good one, which it keeps in its state folder, and says so in its log, in
+the health document and to Home Assistant. With --strict, or without a last good one, it ends.
 Exit codes: 0 stopped, 1 failed, 2 wrong usage or configuration.
 """
 
@@ -46,6 +51,11 @@ _log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take a configuration and what replaces parts of it."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, TOML")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="end with 2 if the configuration is broken, rather than use the last good one",
+    )
     parser.add_argument(
         "--broker",
         metavar="URL",
@@ -69,19 +79,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Be the gateway."""
-    overrides = _overrides(arguments)
-    settings, password = _read(arguments.config, overrides)
+    source = Source(arguments.config, _overrides(arguments), is_strict=arguments.strict)
+    settings, password = source.begin()
     logs.configure(settings.log.level)
+    faulthandler.enable()  # the watchdog of systemd ends what hangs with SIGABRT: the log has where
+    if source.trouble:
+        _tell_trouble(source)
     for remark in exposed_secrets(settings):
         _log.warning("%s", remark)
-    run_until_stopped(_run(settings, password, arguments.config, overrides))
+    run_until_stopped(_run(settings, password, source))
     return OK
 
 
-def _read(config: Path | None, overrides: Overrides) -> tuple[Settings, str | None]:
-    """Return the settings, and the broker's password."""
-    settings = with_credentials(load(config, overrides))
-    return settings, read_password(settings.mqtt)
+def _tell_trouble(source: Source) -> None:
+    """Say loudly that it is not the file that is in force."""
+    for line in source.trouble.split("\n"):
+        _log.error("%s", line)
+    _log.error(
+        "%s is broken: until it is mended, and read again, the last good one is in force: %s",
+        *(source.path, source.last_good()),
+    )
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
@@ -97,19 +114,14 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
     return overrides
 
 
-async def _run(
-    settings: Settings, password: str | None, config: Path | None, overrides: Overrides
-) -> None:
+async def _run(settings: Settings, password: str | None, source: Source) -> None:
     if settings.serial.enabled:
         _log.info("looking for boards at %s", ", ".join(settings.serial.patterns))
+    notifier = Notifier()
     if settings.mqtt.is_configured or await listens(LOCALHOST, MQTT_PORT):
-        app = App(
-            settings,
-            password,
-            reread=None if config is None else partial(_read, config, overrides),
-            config=config,
-        )
-        _heed_signals(app, config)
+        _tell_where(settings)
+        app = App(settings, password, configuration=source, notifier=notifier)
+        _heed_signals(app, source.path)
         await app.run()
         return
     if not available():
@@ -125,11 +137,21 @@ async def _run(
             broker.host,
             broker.port,
         )
-        mqtt = {**overrides.get("mqtt", {}), **embedded_settings(broker)}
-        read = partial(_read, config, {**overrides, "mqtt": mqtt})
-        app = App(*read(), reread=None if config is None else read, config=config)
-        _heed_signals(app, config)
+        source.override("mqtt", embedded_settings(broker))
+        settings, password = source.begin()
+        _tell_where(settings)
+        app = App(settings, password, configuration=source, notifier=notifier)
+        _heed_signals(app, source.path)
         await run_with(app, broker)
+
+
+def _tell_where(settings: Settings) -> None:
+    """Say what nobody who gave no configuration can know."""
+    _log.info(
+        "publishing below %s at %s:%d; what the broker does not have waits in %s",
+        *(settings.base_topic, settings.mqtt.host, settings.mqtt.broker_port),
+        settings.outbox_path,
+    )
 
 
 def _heed_signals(app: App, config: Path | None) -> None:

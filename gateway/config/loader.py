@@ -27,6 +27,10 @@ _FILES = {
     "ble": ("bind_keys_file",),
 }
 """Keys of sections that name a file which must be there."""
+
+_MADE_FILES = {"outbox": ("path",), "gateway": ("control_socket",)}
+"""Keys of sections that name a file which the gateway makes."""
+
 _SYNTAX_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 Overrides = Mapping[str, Mapping[str, object]]
@@ -36,15 +40,18 @@ _Look = Callable[[dict[str, Any], Path | None], list[Problem]]
 """Finds problems with the files that are named."""
 
 
-def load(path: Path | None, overrides: Overrides | None = None) -> Settings:
+def load(
+    path: Path | None, overrides: Overrides | None = None, content: bytes | None = None
+) -> Settings:
     """Return the settings of the file, or the defaults where `path` is None.
 
-    Relative paths of files in it are relative to the folder of the configuration file.
+    Relative paths of files in it are relative to the folder of the configuration file. `content` is
+    taken for the file's, which is not read then.
 
     Raises:
         ConfigError: with one line for every problem: file, line, key, what is wrong, a hint.
     """
-    return _load(path, overrides or {}, _unusable_files)
+    return _load(path, overrides or {}, _unusable_files, content)
 
 
 def load_elsewhere(path: Path | None) -> Settings:
@@ -52,8 +59,10 @@ def load_elsewhere(path: Path | None) -> Settings:
     return _load(path, {}, lambda _content, _path: [])
 
 
-def _load(path: Path | None, overrides: Overrides, look_at_files: _Look) -> Settings:
-    text = "" if path is None else _read(path)
+def _load(
+    path: Path | None, overrides: Overrides, look_at_files: _Look, given: bytes | None = None
+) -> Settings:
+    text = "" if path is None else _decoded(read_file(path) if given is None else given, path)
     content = _parse(text, path)
     problems: list[Problem] = []
     settings = None
@@ -129,12 +138,20 @@ def _credential(name: str, key: str) -> Path:
     return Path(folder, name)
 
 
-def _read(path: Path) -> str:
+def read_file(path: Path) -> bytes:
+    """Return what is in a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except OSError as exc:
         raise ConfigError(f"{path}: {exc.strerror}") from exc
+
+
+def _decoded(content: bytes, path: Path) -> str:
     if len(content) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES >> 20} MiB; is it the right file?")
     try:
@@ -172,10 +189,7 @@ def _syntax_report(message: str, text: str, path: Path | None) -> str:
 
 def _merged(content: dict[str, Any], overrides: Overrides, path: Path | None) -> dict[str, Any]:
     merged = dict(content)
-    outbox = content.get("outbox")
-    if path is not None and isinstance(outbox, dict) and isinstance(outbox.get("path"), str):
-        merged["outbox"] = outbox | {"path": str(path.parent / outbox["path"])}
-    for section, keys in _FILES.items():
+    for section, keys in (_MADE_FILES | _FILES).items():
         below = content.get(section)
         if path is not None and isinstance(below, dict):
             files = {key: below[key] for key in keys if isinstance(below.get(key), str)}

@@ -206,6 +206,10 @@ def health(  # noqa: PLR0913 - each keyword is one measurement
                     "failures": status.store.failures,
                 },
             },
+            "configuration": {
+                "state": status.configuration.state,
+                **_given({"error": status.configuration.error}),
+            },
             "registry": {
                 "state": status.state.state,
                 **_given({"error": status.state.error}),

@@ -50,9 +50,14 @@ class Site:
         self.serial = Part("ttyUSB0")
         self.log = Part()
         parts = {"serial": self.serial.look, "log": self.log.look}
-        self.reloader = Reloader(settings_of(), None, self.read, parts)
+        self.path = Path("gateway.toml")
+        self.trouble = ""
+        self.reloader = Reloader(settings_of(), None, self, parts)
 
-    def read(self) -> tuple[Settings, str | None]:
+    def keep(self) -> None:
+        """Keep nothing."""
+
+    def reread(self) -> tuple[Settings, str | None]:
         if isinstance(self.file, ConfigError):
             raise self.file
         return self.file, self.password

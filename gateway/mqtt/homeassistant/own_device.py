@@ -35,9 +35,10 @@ _NUMBERS = (
 _TROUBLE = (
     "{% set h = value_json|default({}) %}"
     "{{ h.get('broker',{}).get('trouble','') != '' "
-    "or h.get('outbox',{}).get('store',{}).get('error','') != '' }}"
+    "or h.get('outbox',{}).get('store',{}).get('error','') != '' "
+    "or h.get('configuration',{}).get('error','') != '' }}"
 )
-"""Whether somebody else is on the broker in the gateway's name, or the disk fails."""
+"""Whether somebody else is on the broker in its name, the disk fails, or its file is broken."""
 
 
 def gateway_payload(site: Site, health_interval_s: float) -> bytes:
