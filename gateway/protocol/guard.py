@@ -1,0 +1,134 @@
+"""How what is said to one board, and what it answers, is secured: sealed, plain, or not at all."""
+
+import hmac
+from typing import Final, Protocol
+
+from gateway.protocol.frames import Frame, encode_frame
+from gateway.protocol.message_values import U32, Hello, MessageType
+from gateway.protocol.sealed import OVERHEAD, SEALED, Direction, SealFault, open_sealed, seal
+
+SECURED: Final = frozenset(
+    {
+        MessageType.COMMAND,
+        MessageType.RESPONSE,
+        MessageType.OTA_BEGIN,
+        MessageType.OTA_NEED,
+        MessageType.OTA_DATA,
+        MessageType.OTA_DATA_ACK,
+        MessageType.OTA_END,
+        MessageType.OTA_ABORT,
+        MessageType.OTA_STATE,
+    }
+)
+"""Types that a board with a key takes and sends only sealed; all others are always plain."""
+
+
+class Keys(Protocol):
+    """Who knows the keys of boards: `store.keys.KeyStore`."""
+
+    def find(self, device: str, key_id: str, /) -> bytes | None:
+        """Return the device's key of that id."""
+
+    def ids(self, device: str, /) -> tuple[str, ...]:
+        """Return the ids of all keys of a device; empty if none is known."""
+
+
+class NoKeys:
+    """Knows none."""
+
+    def find(self, _device: str, _key_id: str) -> None:
+        """Return None."""
+
+    def ids(self, _device: str) -> tuple[str, ...]:
+        """Return nothing."""
+        return ()
+
+
+class Guard:
+    """Both counters of one board, from a HELLO until it draws another session or has another key.
+
+    The gateway's goes on from what the board says it accepted last, so that a gateway that was
+    started again remembers nothing; the board's answers must rise for as long as this lives.
+    """
+
+    def __init__(self, hello: Hello, key: bytes | None, refusal: str = "") -> None:
+        """`refusal` says why the board cannot be commanded, if it cannot; `key` is None then."""
+        self.refusal = refusal
+        self.overhead = 0 if key is None else OVERHEAD
+        """Bytes by which it makes a frame longer."""
+        self._key = key
+        self._session = bytes.fromhex(hello.key_session)
+        self._key_id = hello.key_id
+        self._sent = hello.key_counter
+        self._heard = 0
+
+    def fits(self, hello: Hello, key: bytes | None, refusal: str) -> bool:
+        """Say whether it is still the right one; then take note of the board's counter."""
+        mine = (self._key, self._session.hex(), self._key_id, self.refusal)
+        if mine != (key, hello.key_session, hello.key_id, refusal):
+            return False
+        self._sent = max(self._sent, hello.key_counter)
+        return True
+
+    def line(self, frame: Frame) -> bytes:
+        """Return the line to the board; nothing where it may not be sent."""
+        if frame.type not in SECURED or (self._key is None and not self.refusal):
+            return encode_frame(frame)
+        if self._key is None or self._sent >= U32:
+            return b""
+        self._sent += 1
+        sealed = seal(frame, self._key, self._session, Direction.TO_BOARD, self._sent)
+        return encode_frame(sealed)
+
+    def mac(self, covered: bytes) -> bytes:
+        """Return the 32 bytes that prove that the gateway has the key; zeros without one."""
+        return bytes(32) if self._key is None else hmac.digest(self._key, covered, "sha256")
+
+    def open(self, frame: Frame) -> Frame | str:
+        """Return what the board said, or why it is not believed."""
+        if not frame.type & SEALED:
+            is_believed = frame.type not in SECURED or (self._key is None and not self.refusal)
+            return frame if is_believed else f"type {frame.type:#04x} without its seal"
+        if self._key is None:
+            return f"type {frame.type:#04x}: no key to open it"
+        opened = open_sealed(frame, self._key, self._session, Direction.TO_GATEWAY, self._heard)
+        if isinstance(opened, SealFault):
+            return f"type {frame.type:#04x}: {opened.value}"
+        self._heard = opened.counter
+        return opened.frame
+
+
+def guard_of(hello: Hello, device: str, keys: Keys, before: Guard | None = None) -> Guard:
+    """Return the guard of a board that said `hello`: `before`, if that is still right."""
+    key = keys.find(device, hello.key_id) if hello.key_id else None
+    refusal = _refusal(hello, device, keys.ids(device), has_key=key is not None)
+    if refusal:
+        key = None
+    if before is not None and before.fits(hello, key, refusal):
+        return before
+    return Guard(hello, key, refusal)
+
+
+def _refusal(hello: Hello, device: str, known: tuple[str, ...], *, has_key: bool) -> str:
+    """Return why a board cannot be commanded; nothing if it can."""
+    ids = " or ".join(known)
+    if not hello.key_id:
+        if not known:
+            return ""
+        return (
+            f"this gateway keeps a key for it ({ids}), and the board has none: if it was flashed "
+            f"anew on purpose, `edge-gateway keys remove {device}` lets it be commanded without"
+        )
+    if not known:
+        return (
+            f"it takes only commands that are sealed with its key ({hello.key_id}), and this "
+            "gateway has none for it"
+        )
+    if not has_key:
+        return (
+            f"it takes only commands that are sealed with its key ({hello.key_id}), and this "
+            f"gateway has another one for it ({ids})"
+        )
+    if hello.key_counter >= U32:
+        return "its counter of sealed commands is used up: it begins anew with the next restart"
+    return ""
