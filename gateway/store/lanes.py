@@ -39,7 +39,6 @@ class Lane:
         "disk_rows",
         "fresh",
         "front",
-        "is_held",
         "is_reading",
         "last_disk_n",
         "newest",
@@ -69,7 +68,6 @@ class Lane:
         """The parcel whose newest sample was shown ahead of the backlog, on this connection."""
         self.queue: deque[Lane] | None = None
         """Where it stands in line for the publisher."""
-        self.is_held = False
         self.is_reading = False
 
     @property

@@ -9,11 +9,12 @@ from itertools import islice
 from gateway.clock import Clock
 from gateway.model import Batch, BatchKind, Gap, Readings, Sample
 from gateway.store.database import Stock
-from gateway.store.lanes import Lane, Tokens
+from gateway.store.lanes import Lane
 from gateway.store.outstanding import Epoch
 from gateway.store.parcels import MAX_RECORDS, Parcel, cut
 from gateway.store.retention import Dropped
 from gateway.store.store import Settled
+from gateway.store.turns import Turns
 
 _CROWDED_SHARE = 0.8
 _RELAXED_SHARE = 0.6
@@ -74,17 +75,9 @@ class Outbox:
         self._saving: set[Epoch] = set()
         """Epochs of which something is being committed now."""
         self._lanes: dict[str, Lane] = {}
-        self._live: deque[Lane] = deque()
-        self._backlog: deque[Lane] = deque()
-        self._previews: dict[str, None] = {}
-        self._tokens = Tokens(options.drain_rate, self._monotonic_s())
+        self._turns = Turns(options.live_s, options.drain_rate, self._monotonic_s)
         self._reads = 0
-        self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
-        self._refill: asyncio.TimerHandle | None = None
-        self._held: set[str] = set()
-        self._awaited: set[str] = set()
-        """Devices with rows on disk that nobody has counted yet: what is fresh must not pass."""
         self._taken: dict[Batch, tuple[Parcel, ...]] = {}
         self._resident: deque[Parcel] = deque()
         self._next_n = 1
@@ -123,7 +116,12 @@ class Outbox:
     @property
     def has_waiting(self) -> bool:
         """Whether there is something to take now or soon."""
-        return bool(self._live or self._backlog or self._previews)
+        return self._turns.has_any
+
+    @property
+    def is_offering(self) -> bool:
+        """Whether `take` would return at once, or nobody looked whether it would."""
+        return self._turns.is_offering
 
     @property
     def lanes(self) -> int:
@@ -166,15 +164,14 @@ class Outbox:
         n = self._next_n
         self._next_n = n + 1
         parcel = Parcel(n, readings.device, readings.records, readings.on_safe, now_s)
-        is_backlog = lane.queue is self._backlog or lane.is_reading
+        is_backlog = lane.queue is self._turns.backlog or lane.is_reading
         lane.put(parcel)
         self._waiting += count
         if is_backlog:
-            self._tokens.came_in(count)
-            self._previews[lane.device] = None
-            self._filled.set()
+            self._turns.tokens.came_in(count)
+            self._turns.preview(lane.device)
         elif lane.queue is None and not self._stored_only:
-            self._enqueue(lane)
+            self._turns.enqueue(lane)
         if self.on_unsaved is not None:
             self.unsaved[n] = parcel
             if self._options.always_stores or len(self.unsaved) == 1:
@@ -195,8 +192,7 @@ class Outbox:
         the kind PREVIEW needs neither.
         """
         while (batch := self._next()) is None:
-            self._filled.clear()
-            await self._filled.wait()
+            await self._turns.wait()
         return batch
 
     def delivered(self, batch: Batch) -> None:
@@ -219,38 +215,33 @@ class Outbox:
         lane = self._lane(batch.device)
         lane.give_back(parcels)
         self._waiting += len(batch.records)
-        self._enqueue(lane)
+        self._turns.enqueue(lane)
 
     def reconnected(self) -> None:
         """Show the newest sample of every device that has a backlog, before anything else."""
-        since_s = self._monotonic_s() - self._options.live_s
+        since_s = self._turns.since_s()
         unknown: list[Lane] = []
         for lane in self._lanes.values():
             lane.shown_n = 0
             if lane.is_backlog(since_s):
                 if lane.newest is not None:
-                    self._previews[lane.device] = None
+                    self._turns.preview(lane.device)
                 elif lane.disk_rows:
                     unknown.append(lane)
-        if self._previews:
-            self._filled.set()
         if unknown and self.on_ask_newest is not None:
             self.on_ask_newest(unknown)
 
     def hold(self, device: str) -> None:
         """Hand out nothing of `device` until `release`; what it sends goes on waiting."""
-        self._held.add(device)
-        lane = self._lanes.get(device)
-        if lane is not None and lane.queue is not None:
-            lane.queue.remove(lane)
-            lane.queue = None
+        self._turns.hold(device)
+        if (lane := self._lanes.get(device)) is not None:
+            self._turns.leave(lane)
 
     def release(self, device: str) -> None:
         """End `hold`."""
-        self._held.discard(device)
-        lane = self._lanes.get(device)
-        if lane is not None:
-            self._enqueue(lane)
+        self._turns.release(device)
+        if (lane := self._lanes.get(device)) is not None:
+            self._turns.enqueue(lane)
 
     async def wait_empty(self) -> None:
         """Wait until the broker has acknowledged everything."""
@@ -265,9 +256,9 @@ class Outbox:
 
         Called anew with others, or with none if the store cannot be opened.
         """
-        self._awaited = set(devices)
+        self._turns.await_stock(devices)
         for lane in self._lanes.values():
-            self._enqueue(lane)
+            self._turns.enqueue(lane)
 
     def opened(self, stock: Iterable[Stock], last_n: int, epochs: frozenset[Epoch]) -> None:
         """Take in what the store holds from before; numbers go on from there."""
@@ -308,7 +299,7 @@ class Outbox:
             lane.last_disk_n = first_fresh.get(each.device, each.last_n + 1) - 1
             lane.cursor = max(lane.cursor, each.first_n - 1, settled.get(each.device, 0))
             self._on_disk += lane.disk_records
-            self._enqueue(lane)
+            self._turns.enqueue(lane)
         if not self.size:
             self._emptied.set()
         for lane in [lane for lane in self._lanes.values() if not lane.has_any]:
@@ -364,7 +355,7 @@ class Outbox:
             if self._options.always_stores and parcel.is_waiting:
                 lane = self._lanes[parcel.device]
                 if lane.queue is None:
-                    self._enqueue(lane)
+                    self._turns.enqueue(lane)
         self._evict()
         if self._is_crowded:
             self._relax()
@@ -394,17 +385,16 @@ class Outbox:
             self._forget(lane)
             if not self.size:
                 self._emptied.set()
-        elif lane.device not in self._held:
-            lane.queue = self._backlog
-            self._backlog.appendleft(lane)
-        self._filled.set()
+        else:
+            self._turns.go_on(lane)
+        self._turns.wake()
 
     def not_read(self, lane: Lane) -> None:
         """Note that rows could not be read; they are asked for again at the next turn."""
         self._reads -= 1
         lane.is_reading = False
         if lane.has_any:
-            self._enqueue(lane)
+            self._turns.enqueue(lane)
         else:
             self._forget(lane)
 
@@ -414,8 +404,7 @@ class Outbox:
             lane = self._lanes.get(parcel.device)
             if lane is not None and lane.newest is None:
                 lane.learn_newest(parcel)
-                self._previews[lane.device] = None
-                self._filled.set()
+                self._turns.preview(lane.device)
 
     def dropped(self, losses: Iterable[Dropped]) -> None:
         """Note what retention gave up."""
@@ -445,7 +434,7 @@ class Outbox:
         self._stored_only = stored_only
         if not stored_only:
             for lane in self._lanes.values():
-                self._enqueue(lane)
+                self._turns.enqueue(lane)
 
     # ---- inside ----
 
@@ -453,40 +442,31 @@ class Outbox:
         now_s = self._monotonic_s()
         since_s = now_s - self._options.live_s
         while True:
-            while self._previews:
-                device, _ = self._previews.popitem()
+            while (device := self._turns.next_preview()) is not None:
                 if (batch := self._preview(device)) is not None:
                     return batch
-            if not self._live:
+            if (lane := self._turns.next_fresh()) is None:
                 return self._next_of_backlog(now_s, since_s)
-            lane = self._live.popleft()
-            lane.queue = None
             if lane.is_backlog(since_s):
-                self._enqueue(lane)  # waited too long in the line; it has a preview now
+                self._turns.enqueue(lane)  # waited too long in the line; it has a preview now
             elif parts := lane.cut(self._options.batch_max, stored_only=self._stored_only):
                 return self._hand_out(lane, parts, BatchKind.LIVE)
 
     def _next_of_backlog(self, now_s: float, since_s: float) -> Batch | None:
-        while self._backlog:
-            if (wait_s := self._tokens.wait_s(now_s)) > 0:
-                self._wake_in(wait_s)
-                return None
-            lane = self._backlog[0]
+        while (lane := self._turns.first_backlog(now_s)) is not None:
             if lane.disk_rows and not lane.front:
                 if self._reads >= _READS or self.on_read is None:
                     return None  # an answer is under way, and wakes the taker
-                self._backlog.popleft()
-                lane.queue = None
+                self._turns.leave(lane)
                 lane.is_reading = True
                 self._reads += 1
                 self.on_read(lane)
                 continue
-            self._backlog.popleft()
-            lane.queue = None
+            self._turns.leave(lane)
             kind = BatchKind.BACKLOG if lane.is_backlog(since_s) else BatchKind.LIVE
             if parts := lane.cut(self._options.batch_max, stored_only=self._stored_only):
                 batch = self._hand_out(lane, parts, kind)
-                self._tokens.spend(len(batch.records))
+                self._turns.tokens.spend(len(batch.records))
                 return batch
         return None
 
@@ -504,21 +484,17 @@ class Outbox:
         if not lane.has_any:
             self._forget(lane)
         elif lane.front and kind is BatchKind.BACKLOG:
-            lane.queue = self._backlog  # its turn lasts until what was read back is gone
-            self._backlog.appendleft(lane)
+            self._turns.go_on(lane)  # its turn lasts until what was read back is gone
         else:
-            self._enqueue(lane)
+            self._turns.enqueue(lane)
         return batch
 
     def _preview(self, device: str) -> Batch | None:
         lane = self._lanes.get(device)
         if lane is None or lane.newest is None or lane.newest_n <= lane.shown_n:
             return None
-        if device in self._held:
-            return None
-        is_backlog = lane.queue is self._backlog or lane.is_reading or device in self._awaited
-        if not is_backlog:
-            return None  # its turn comes at once
+        if self._turns.is_held(device) or not self._turns.is_behind(lane):
+            return None  # if it is not behind, its turn comes at once
         lane.shown_n = lane.newest_n
         return Batch(device, (lane.newest,), BatchKind.PREVIEW, lane.newest_base)
 
@@ -546,34 +522,9 @@ class Outbox:
 
     def _forget(self, lane: Lane) -> None:
         """A device that left must not cost memory for ever."""
-        if lane.queue is not None:
-            lane.queue.remove(lane)
-            lane.queue = None
+        self._turns.leave(lane)
         if not lane.is_reading:
             self._lanes.pop(lane.device, None)
-
-    def _enqueue(self, lane: Lane) -> None:
-        if lane.queue is not None or lane.is_reading or not lane.has_any:
-            return
-        if lane.device in self._held:
-            return
-        if lane.device in self._awaited:
-            self._previews[lane.device] = None
-            self._filled.set()
-            return
-        since_s = self._monotonic_s() - self._options.live_s
-        if lane.is_backlog(since_s):
-            lane.queue = self._backlog
-            self._previews[lane.device] = None
-        else:
-            lane.queue = self._live
-        lane.queue.append(lane)
-        self._filled.set()
-
-    def _wake_in(self, delay_s: float) -> None:
-        if self._refill is not None:
-            self._refill.cancel()
-        self._refill = asyncio.get_running_loop().call_later(delay_s, self._filled.set)
 
     def _evict(self) -> None:
         """Let what is on disk and waits for long leave the memory."""
