@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from gateway.ble.service import Ble, BleOptions
-from gateway.drivers.base import OnCommandEnd
+from gateway.drivers.base import OnCommandEnd, OnUpdateEvent
 from gateway.house import House
 from gateway.ports import Ports, PortsOptions
 from gateway.protocol.requests import Order
+from gateway.protocol.update import Update
 
 if TYPE_CHECKING:  # bleak is imported when there is an adapter
     from gateway.links.ble_connection import BleLink
@@ -66,6 +67,19 @@ class AllLinks:
         """
         link = self.link(name)
         return link is not None and link.command(order, on_end)
+
+    def update(self, name: str, device: str, update: Update, on_event: OnUpdateEvent) -> bool:
+        """Update the board on that link, if it is that device; False if nobody is there.
+
+        `on_event` is told its end once, maybe before this returns.
+        """
+        link = self.link(name)
+        return link is not None and link.update(device, update, on_event)
+
+    def abort_update(self, name: str, device: str, why: str) -> None:
+        """End the update of that device on that link, if one is under way."""
+        if (link := self.link(name)) is not None:
+            link.abort_update(device, why)
 
     def open_window(self, for_s: float) -> bool:
         """Let Bluetooth devices join for so long; False while there is no radio."""

@@ -204,6 +204,20 @@ class Description:
     """Traceback of the crash that ended the board's last run, if there was one."""
     problem: str = ""
     """Why there are no values of it: needs_key or wrong_key; empty when nothing is wrong."""
+    manifest_hash: str = ""
+    """The first 16 hex digits of what names its firmware, file by file."""
+    config_hash: str = ""
+    """The first 8 hex digits of the SHA-256 of its settings in force."""
+    slot: str = ""
+    """Which of its two copies of the firmware it runs; empty if it cannot be updated."""
+    is_on_trial: bool = False
+    """Whether an update is in force that it may still take back."""
+    rollback: str = ""
+    """Why the last update was taken back, until the gateway has heard of it."""
+    bytecode: int = 0
+    """Version of the .mpy files it runs; 0 if it did not say."""
+    key_id: str = ""
+    """What names its key; empty if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +301,19 @@ class TakesCommands:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateStated:
+    """A board said what became of an update that it has all of."""
+
+    device: str
+    state: str
+    """trial, confirmed or rolled_back."""
+    manifest_hash: str
+    """Of the update: its first 16 hex digits."""
+    reason: str
+    """Why it was taken back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """Input a driver could not use; counted by kind, logged once for each (link, kind)."""
 
@@ -294,5 +321,7 @@ class Fault:
     detail: str
 
 
-Event: TypeAlias = Readings | Seen | ActuatorChanged | DeviceLog | Gone | TakesCommands | Fault
+Event: TypeAlias = (
+    Readings | Seen | ActuatorChanged | DeviceLog | Gone | TakesCommands | UpdateStated | Fault
+)
 """What a driver makes of bytes."""

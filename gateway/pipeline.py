@@ -16,6 +16,7 @@ from gateway.model import (
     Sample,
     Seen,
     TakesCommands,
+    UpdateStated,
     Value,
 )
 from gateway.mqtt import payloads, topics
@@ -70,12 +71,15 @@ class Pipeline:
         processor: Processor | None = None,
         commands: Addressees | None = None,
         heard: Callable[[str, Mapping[str, Value], float], None] | None = None,
+        update_stated: Callable[[UpdateStated], None] | None = None,
     ) -> None:
         """Samples of disabled devices are taken and dropped; `processor` has the others first.
 
-        `heard` is told of what is left of each sample, and when it came.
+        `heard` is told of what is left of each sample, and when it came; `update_stated` of what
+        became of updates.
         """
         self._heard = heard
+        self._update_stated = update_stated
         self._commands: Addressees = _Nobody() if commands is None else commands
         self._outbox = outbox
         self._publisher = publisher
@@ -102,10 +106,16 @@ class Pipeline:
                     self._commands.left(link, event.device)
                 case ActuatorChanged():
                     self._devices.actuator_changed(event.device, event.actuator)
-                case TakesCommands():
-                    self._commands.ready(link, event.device, event.life)
+                case TakesCommands() | UpdateStated():
+                    self._take_word_of_board(link, event)
                 case Fault():
                     self._take_fault(link, event)
+
+    def _take_word_of_board(self, link: str, event: TakesCommands | UpdateStated) -> None:
+        if isinstance(event, TakesCommands):
+            self._commands.ready(link, event.device, event.life)
+        elif self._update_stated is not None:
+            self._update_stated(event)
 
     def forget_link(self, link: str) -> None:
         """Note that `link` is gone for good, such as an unplugged port."""

@@ -15,6 +15,7 @@ from gateway.links.ble_backend import NO_RSSI, Connectable, RadioBackend
 from gateway.links.ble_connection import BleLink
 from gateway.links.ble_gatt import SERVICE
 from gateway.links.ble_turns import Turns
+from gateway.protocol.fragments import MAX_FRAGMENTED
 from gateway.protocol.waiting import COMPANY, Waiting, decode_waiting
 from gateway.supervise import keep_running
 
@@ -198,6 +199,7 @@ class Boards:
             clock=self._house.clock,
             run=self._house.run,
             session_id=self._house.session,
+            largest_frame=MAX_FRAGMENTED,
         )
 
     def _has_room(self, *, is_known: bool) -> bool:

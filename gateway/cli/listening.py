@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from gateway.drivers.base import OnCommandEnd, OutputSignal
+from gateway.drivers.base import OnCommandEnd, OnUpdateEvent, OutputSignal
 from gateway.model import Event
 from gateway.protocol.requests import Order
 from gateway.protocol.session_events import CommandReturned
+from gateway.protocol.update import Update, UpdateEnded, UpdateOutcome
 
 
 class ListenOnly:
@@ -36,6 +37,15 @@ class ListenOnly:
         """Do nothing: boards are not told anything."""
         del now_s
         on_end(CommandReturned(order.command_id, order.was_sent))
+
+    def update(self, device: str, update: Update, now_s: float, on_event: OnUpdateEvent) -> None:
+        """Do nothing: boards are not told anything."""
+        del update, now_s
+        on_event(UpdateEnded(device, UpdateOutcome.INTERRUPTED))
+
+    def abort_update(self, device: str, why: str, now_s: float) -> None:
+        """Do nothing: boards are not told anything."""
+        del device, why, now_s
 
     def hold(self, *, paused: bool) -> None:
         """Do nothing: boards are not told anything."""

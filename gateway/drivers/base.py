@@ -6,9 +6,13 @@ from typing import Protocol, TypeAlias
 from gateway.model import Event
 from gateway.protocol.requests import Order
 from gateway.protocol.session_events import CommandEnded, CommandReturned
+from gateway.protocol.update import Update, UpdateEvent
 
 OnCommandEnd: TypeAlias = Callable[[CommandEnded | CommandReturned], None]
 """Told what became of a command: its end, or that its board left and it may be given again."""
+
+OnUpdateEvent: TypeAlias = Callable[[UpdateEvent], None]
+"""Told how an update gets on, and once, at last, how it ended."""
 
 
 class StreamDriver(Protocol):
@@ -47,6 +51,15 @@ class StreamDriver(Protocol):
 
         It may be called before this returns: the board is not there, for example.
         """
+
+    def update(self, device: str, update: Update, now_s: float, on_event: OnUpdateEvent) -> None:
+        """Update the board, if it is that device; `on_event` is told its end once.
+
+        It may be called before this returns.
+        """
+
+    def abort_update(self, device: str, why: str, now_s: float) -> None:
+        """End the update of that device, if one is under way here."""
 
     def close(self, now_s: float) -> list[Event]:
         """Say which devices went with the link; the driver is not used afterwards."""

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from gateway.clock import Clock
-from gateway.drivers.base import OnCommandEnd
+from gateway.drivers.base import OnCommandEnd, OnUpdateEvent
 from gateway.drivers.board_clock import OLDEST_MS, WRAP_MS, BoardClock
 from gateway.drivers.board_sensors import (
     actuator_names,
@@ -30,9 +30,10 @@ from gateway.model import (
     Sample,
     Seen,
     TakesCommands,
+    UpdateStated,
 )
 from gateway.protocol.delivery import DeliveryBook
-from gateway.protocol.frames import Frame
+from gateway.protocol.frames import MAX_FRAME_ON_256, Frame
 from gateway.protocol.messages import Hello
 from gateway.protocol.records import MONO_FIELD, STREAM_FIELD, Scaling
 from gateway.protocol.requests import Order
@@ -52,6 +53,8 @@ from gateway.protocol.session_events import (
     Refused,
     SessionEvent,
 )
+from gateway.protocol.update import Update, UpdateEnded, UpdateEvent, UpdateProgress
+from gateway.protocol.update_values import UpdateState
 
 DRIVER: Final = "board"
 """What `Description.driver` says of boards with our firmware."""
@@ -75,13 +78,17 @@ class BoardDriver:
         heartbeat_s: float = HEARTBEAT_S,
         *,
         logs: LogBudget | None = None,
+        largest_frame: int = MAX_FRAME_ON_256,
     ) -> None:
-        """`logs` is what the port may still publish; None for a budget of the board's own."""
+        """`logs` is what the port may still publish; None for a budget of the board's own.
+
+        `largest_frame` is what the link carries to a board, in bytes.
+        """
         self.device = ""
         """The board that is there; empty when there is none."""
         self.has_joined = False
         """Whether a board of ours ever joined on this link."""
-        self.session = Session(book, session_id, heartbeat_s)
+        self.session = Session(book, session_id, heartbeat_s, largest_frame=largest_frame)
         self._port_name = port_name
         self._clock = clock
         self._logs = LogBudget() if logs is None else logs
@@ -92,6 +99,8 @@ class BoardDriver:
         self._seen: Description | None = None
         self._told_life: str | None = None
         self._on_command_end: dict[str, OnCommandEnd] = {}
+        self._on_update_event: OnUpdateEvent | None = None
+        """Of the update that is under way."""
 
     def receive(self, frame: Frame, now_s: float, out: list[Event]) -> None:
         """Append what a frame means."""
@@ -120,6 +129,26 @@ class BoardDriver:
         else:
             self._on_command_end[order.command_id] = on_end
 
+    def update(self, device: str, update: Update, now_s: float, on_event: OnUpdateEvent) -> None:
+        """Update the board, if it is that device; `on_event` is told its end exactly once."""
+        events = self.session.update(device, update, now_s)
+        if not any(isinstance(event, UpdateEnded) for event in events):
+            self._on_update_event = on_event
+        for event in events:
+            on_event(event)
+
+    def abort_update(self, device: str, why: str, now_s: float) -> None:
+        """End the update of that device, if one is under way."""
+        for event in self.session.abort_update(device, why, now_s):
+            self._tell_of_update(event)
+
+    def _tell_of_update(self, event: UpdateEvent) -> None:
+        on_event = self._on_update_event
+        if isinstance(event, UpdateEnded):
+            self._on_update_event = None
+        if on_event is not None:
+            on_event(event)
+
     def _readings(self, received: Received, now_s: float) -> Readings:
         mark, seq, now_ms, raw_records = received
         self._board_clock.note(now_ms, now_s)
@@ -142,10 +171,8 @@ class BoardDriver:
         match event:
             case Received():
                 out.append(self._readings(event, now_s))
-            case Missed():
-                out.append(self._gap(event, GapCause.RING_OVERFLOW, now_s))
-            case Forgotten():
-                out.append(self._gap(event, GapCause.POWER_LOSS, now_s))
+            case Missed() | Forgotten():
+                out.append(self._gap(event, now_s))
             case BoardTime():
                 self._board_clock.note(event.mono_ms, now_s)
             case Joined() | Described() | Left():
@@ -156,6 +183,8 @@ class BoardDriver:
                 out.append(self._log(event, now_s))
             case CommandEnded() | CommandReturned():
                 self._on_command_end.pop(event.command_id)(event)
+            case UpdateProgress() | UpdateEnded() | UpdateState():
+                self._on_update(event, out)
             case Refused():
                 out.append(Fault(event.fault.value, clean(event.detail, MAX_DETAIL)))
 
@@ -165,7 +194,16 @@ class BoardDriver:
         level = LogLevel(min(max(logged.level, 1), 4))
         return DeviceLog(self.device, level, clean(logged.text, MAX_LOG))
 
-    def _gap(self, lost: Missed | Forgotten, cause: GapCause, now_s: float) -> Readings:
+    def _on_update(self, event: UpdateEvent | UpdateState, out: list[Event]) -> None:
+        if isinstance(event, UpdateState):
+            manifest_hash, reason = clean(event.manifest_hash, 64), clean(event.reason, MAX_DETAIL)
+            out.append(UpdateStated(self.device, event.state.value, manifest_hash, reason))
+        else:
+            self._tell_of_update(event)
+
+    def _gap(self, lost: Missed | Forgotten, now_s: float) -> Readings:
+        is_dropped = isinstance(lost, Missed)
+        cause = GapCause.RING_OVERFLOW if is_dropped else GapCause.POWER_LOSS
         mark, first_seq, last_seq = lost.watermark, lost.first_seq, lost.last_seq
         gap = Gap(self.device, mark.epoch, first_seq, last_seq, cause, now_s)
         return Readings(self.device, (gap,), partial(mark.mark_safe, first_seq, last_seq))
@@ -205,6 +243,13 @@ class BoardDriver:
             boot=hello.epoch,
             reset_cause=clean(hello.reset_cause, 64),
             crash=hello.crash,
+            manifest_hash=clean(hello.manifest_hash, 64),
+            config_hash=hello.config_hash,
+            slot=clean(hello.slot, 64),
+            is_on_trial=hello.trial,
+            rollback=clean(hello.rollback, MAX_DETAIL),
+            bytecode=hello.bytecode,
+            key_id=hello.key_id,
         )
         self._actuator_names = actuator_names(described.actuators)
         if description != self._seen:

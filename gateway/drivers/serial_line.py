@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gateway.clock import Clock
-from gateway.drivers.base import OnCommandEnd
+from gateway.drivers.base import OnCommandEnd, OnUpdateEvent
 from gateway.drivers.board import BoardDriver, clean
 from gateway.drivers.csv_lines import CsvLines
 from gateway.drivers.json_lines import JsonLines
@@ -15,10 +15,11 @@ from gateway.drivers.log_budget import LogBudget
 from gateway.drivers.text_device import excerpt
 from gateway.model import DeviceLog, Event, Fault, Gone, LogLevel, Sensor
 from gateway.protocol.delivery import DeliveryBook
-from gateway.protocol.frames import MARK, BadFrame, Frame, open_frame
+from gateway.protocol.frames import MARK, MAX_FRAME_ON_256, BadFrame, Frame, open_frame
 from gateway.protocol.lines import MAX_LINE, LineSplitter
 from gateway.protocol.requests import Order
 from gateway.protocol.session import HEARTBEAT_S
+from gateway.protocol.update import Update
 
 if TYPE_CHECKING:
     from gateway.drivers.base import OutputSignal
@@ -60,16 +61,22 @@ class SerialLineDriver:
         run: int,
         session_id: str,
         heartbeat_s: float = HEARTBEAT_S,
+        largest_frame: int = MAX_FRAME_ON_256,
     ) -> None:
         """`device_name` names a text source that gives no id; empty to name it after the port.
 
-        `run` and `session_id` differ at every start of the gateway.
+        `run` and `session_id` differ at every start of the gateway. `largest_frame` is what the
+        link carries to a board, in bytes.
         """
         self.on_output: OutputSignal | None = None
         self._kind = line_format.kind
         self._splitter = LineSplitter()
         self._logs = LogBudget()
-        self._board = BoardDriver(port_name, book, clock, session_id, heartbeat_s, logs=self._logs)
+        self._board = BoardDriver(
+            *(port_name, book, clock, session_id, heartbeat_s),
+            logs=self._logs,
+            largest_frame=largest_frame,
+        )
         self._board.session.on_output = self._signal
         opening = (run + book.next_number()) & 0xFFFFFFFF  # samples are numbered from 0 again
         self._json = JsonLines(port_name, device_name, opening, line_format.columns, book)
@@ -122,6 +129,14 @@ class SerialLineDriver:
     def command(self, order: Order, now_s: float, on_end: OnCommandEnd) -> None:
         """Have the board on this port do something at most once; `on_end` is called once."""
         self._board.command(order, now_s, on_end)
+
+    def update(self, device: str, update: Update, now_s: float, on_event: OnUpdateEvent) -> None:
+        """Update the board on this port, if it is that device; its end is told once."""
+        self._board.update(device, update, now_s, on_event)
+
+    def abort_update(self, device: str, why: str, now_s: float) -> None:
+        """End the update of that device, if one is under way here."""
+        self._board.abort_update(device, why, now_s)
 
     def close(self, now_s: float) -> list[Event]:
         """Say which devices went with the link; the driver is not used afterwards."""

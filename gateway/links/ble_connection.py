@@ -15,7 +15,7 @@ from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.device import BLEDevice
 
 from gateway.clock import Clock
-from gateway.drivers.base import OnCommandEnd, StreamDriver
+from gateway.drivers.base import OnCommandEnd, OnUpdateEvent, StreamDriver
 from gateway.errors import LinkError
 from gateway.links.ble_backend import RadioBackend
 from gateway.links.ble_connecting import Connector
@@ -28,6 +28,7 @@ from gateway.protocol.fragments import Joiner
 from gateway.protocol.frames import encode_frame
 from gateway.protocol.messages import HelloRequest, encode
 from gateway.protocol.requests import Order
+from gateway.protocol.update import Update
 from gateway.status import LinkStatus, RadioStatus
 
 _log = logging.getLogger(__name__)
@@ -139,6 +140,21 @@ class BleLink:
             return False
         self._conversation.command(order, on_end)
         return True
+
+    def update(self, device: str, update: Update, on_event: OnUpdateEvent) -> bool:
+        """Update the board here, if it is that device; False if it is not connected.
+
+        `on_event` is told its end once, maybe before this returns.
+        """
+        if self._conversation is None:
+            return False
+        self._conversation.update(device, update, on_event)
+        return True
+
+    def abort_update(self, device: str, why: str) -> None:
+        """End the update of that device, if one is under way here."""
+        if self._conversation is not None:
+            self._conversation.abort_update(device, why)
 
     async def run(self, progress: Callable[[], None]) -> NoReturn:
         """Connect to the board whenever it is heard, and serve its driver.

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.clock import Clock
-from gateway.drivers.base import OnCommandEnd, StreamDriver
+from gateway.drivers.base import OnCommandEnd, OnUpdateEvent, StreamDriver
 from gateway.errors import LinkError
 from gateway.model import Event, Fault, Gone, Readings, Seen
 from gateway.protocol.requests import Order
+from gateway.protocol.update import Update
 from gateway.status import LinkStatus
 
 MAX_OUTPUT: Final = 16_384
@@ -103,6 +104,16 @@ class Conversation(asyncio.Protocol):
     def command(self, order: Order, on_end: OnCommandEnd) -> None:
         """Have the driver give the board a command, and send it."""
         self._driver.command(order, self._monotonic_s(), on_end)
+        self._note_output()
+
+    def update(self, device: str, update: Update, on_event: OnUpdateEvent) -> None:
+        """Have the driver update the board, if it is that device."""
+        self._driver.update(device, update, self._monotonic_s(), on_event)
+        self._note_output()
+
+    def abort_update(self, device: str, why: str) -> None:
+        """Have the driver end the update of that device, if one is under way."""
+        self._driver.abort_update(device, why, self._monotonic_s())
         self._note_output()
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import serial_asyncio
 
 from gateway.clock import Clock
-from gateway.drivers.base import OnCommandEnd, StreamDriver
+from gateway.drivers.base import OnCommandEnd, OnUpdateEvent, StreamDriver
 from gateway.errors import LinkError
 from gateway.links.conversation import Conversation
 from gateway.links.port_failures import explain
@@ -18,6 +18,7 @@ from gateway.links.posix_serial import PosixSerial, close_descriptor
 from gateway.links.threads import Call
 from gateway.model import Event, Fault
 from gateway.protocol.requests import Order
+from gateway.protocol.update import Update
 from gateway.status import LinkStatus
 
 _log = logging.getLogger(__name__)
@@ -100,6 +101,21 @@ class SerialLink:
             return False
         self._conversation.command(order, on_end)
         return True
+
+    def update(self, device: str, update: Update, on_event: OnUpdateEvent) -> bool:
+        """Update the board here, if it is that device; False if the port is not open.
+
+        `on_event` is told its end once, maybe before this returns.
+        """
+        if self._conversation is None:
+            return False
+        self._conversation.update(device, update, on_event)
+        return True
+
+    def abort_update(self, device: str, why: str) -> None:
+        """End the update of that device, if one is under way here."""
+        if self._conversation is not None:
+            self._conversation.abort_update(device, why)
 
     async def _open(self) -> PosixSerial:
         if self._stuck is not None and self._stuck.is_running:  # another would be a thread more

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from gateway.drivers.base import OnCommandEnd
+from gateway.drivers.base import OnCommandEnd, OnUpdateEvent
 from gateway.model import Event, Fault, Gone, Readings, Sample
 from gateway.protocol.requests import Order
 from gateway.protocol.session_events import CommandReturned
+from gateway.protocol.update import Update, UpdateEnded, UpdateOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +57,13 @@ class NumberDriver:
     def command(self, order: Order, now_s: float, on_end: OnCommandEnd) -> None:
         del now_s
         on_end(CommandReturned(order.command_id, order.was_sent))
+
+    def update(self, device: str, update: Update, now_s: float, on_event: OnUpdateEvent) -> None:
+        del update, now_s
+        on_event(UpdateEnded(device, UpdateOutcome.INTERRUPTED))
+
+    def abort_update(self, device: str, why: str, now_s: float) -> None:
+        del device, why, now_s
 
     def close(self, now_s: float) -> list[Event]:
         del now_s
