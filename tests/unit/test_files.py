@@ -17,6 +17,7 @@ GATEWAY = Path(__file__).parents[2] / "gateway"
 
 OTHERWISE = {
     "files.py": "this is the one way",
+    "install/execute.py": "an environment is on the disk as a whole before it has its name",
     "admin/backup.py": "an archive, into a file of the one way",
     "cli/commands.py": "opens /dev/null",
     "cli/sniff.py": "a capture that is cut off is worth as much as it has",

@@ -1,0 +1,131 @@
+"""Tries a new version, and keeps it, or returns to the one before."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.errors import GatewayError
+from gateway.install import layout
+from gateway.install.actions import Command, systemctl
+from gateway.install.execute import Machine, TookTooLongError
+from gateway.install.plan import Upgrade
+
+_LAST_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a new version has."""
+
+    ready_s: float = 60.0
+    """Until it says that it is ready."""
+    steady_s: float = 10.0
+    """It has to stay there, afterwards."""
+    look_s: float = 1.0
+
+
+class NotProvenError(GatewayError):
+    """A new version did not prove itself; the one before is back."""
+
+
+def upgrade(
+    machine: Machine,
+    plan: Upgrade,
+    give_back: Callable[[], Sequence[str]],
+    say: Callable[[str], object],
+    patience: Patience = Patience(),
+) -> None:
+    """Do an upgrade; whatever fails, the version before is what runs in the end.
+
+    Args:
+        machine: where.
+        plan: what to do.
+        give_back: gives the state the form back that the version before can read; called while
+            nothing runs.
+        say: is told each step.
+        patience: how long the new version has.
+
+    Raises:
+        NotProvenError: the new version was not ready in time, or did not stay.
+        GatewayError: it could not be prepared; nothing was changed.
+    """
+    machine.do(plan.prepare)
+    if not plan.trial:
+        machine.do(plan.keep)
+        return
+    try:
+        machine.do(plan.trial)
+        why = _prove(machine, say, patience)
+    except BaseException:
+        _return(machine, plan, give_back, say, patience)
+        raise
+    if why:
+        came_back = _return(machine, plan, give_back, say, patience)
+        raise NotProvenError(f"the new version {why}\n{came_back}")
+    machine.do(plan.keep)
+
+
+def _prove(machine: Machine, say: Callable[[str], object], patience: Patience) -> str:
+    """Start the new version; returns what is wrong with it, empty if nothing is."""
+    restart = systemctl("restart", layout.UNIT, timeout_s=patience.ready_s)
+    say(f"{restart}; it has {patience.ready_s:g} s to be ready")
+    try:
+        # For a unit that notifies, systemctl waits until it is ready.
+        ran = machine.run(restart)
+    except TookTooLongError:
+        return f"was not ready within {patience.ready_s:g} s{_last_words(machine)}"
+    if ran.returncode:
+        return f"ended before it was ready{_last_words(machine)}"
+    say(f"it is ready; whether it stays so for {patience.steady_s:g} s")
+    process = _process(machine)
+    until_s = time.monotonic() + patience.steady_s
+    while (now_s := time.monotonic()) < until_s:
+        time.sleep(min(patience.look_s, until_s - now_s))
+        if not process or _process(machine) != process:
+            return f"ended soon after it was ready{_last_words(machine)}"
+    return ""
+
+
+def _process(machine: Machine) -> str:
+    """Return the number of the running service's process; empty while it does not run."""
+    command = systemctl("show", layout.UNIT, "--property=ActiveState,MainPID")
+    told = dict(line.partition("=")[::2] for line in machine.run(command).stdout.splitlines())
+    return told.get("MainPID", "") if told.get("ActiveState") == "active" else ""
+
+
+def _return(
+    machine: Machine,
+    plan: Upgrade,
+    give_back: Callable[[], Sequence[str]],
+    say: Callable[[str], object],
+    patience: Patience,
+) -> str:
+    """Go back to the version before, as far as possible; returns how that went."""
+    say("back to the version before")
+    _tolerant(machine, systemctl("stop", layout.UNIT))
+    machine.do(plan.back)
+    for line in give_back():
+        say(line)
+    start = systemctl("start", layout.UNIT, timeout_s=patience.ready_s)
+    say(str(start))
+    if _tolerant(machine, start):
+        return "the version before runs again"
+    return f"the version before is back, but did not start: journalctl -u {layout.UNIT} -n 50"
+
+
+def _tolerant(machine: Machine, command: Command) -> bool:
+    """Run a command; returns whether it went well."""
+    try:
+        return machine.run(command).returncode == 0
+    except GatewayError:
+        return False
+
+
+def _last_words(machine: Machine) -> str:
+    words = ("journalctl", "-u", layout.UNIT, "-o", "cat", "--no-pager", "-q")
+    try:
+        text = machine.run(Command((*words, "-n", str(_LAST_LINES)), timeout_s=10.0)).stdout
+    except GatewayError:
+        return ""
+    said = [line for line in text.splitlines() if line.strip()]
+    return "; its last words:\n" + "\n".join(f"  {line[:300]}" for line in said) if said else ""
