@@ -37,7 +37,7 @@ def execute(arguments: argparse.Namespace) -> int:
     path: Path = arguments.file
     settings = load(path)
     read_bind_keys(settings.ble.bind_keys_file)
-    for remark in _remarks(settings):
+    for remark in _remarks(path, settings):
         print(f"edge-gateway: {remark}", file=sys.stderr)
     print(f"# {path} has no problems. In force are:")
     print("\n".join(effective_toml(settings)))
@@ -92,8 +92,13 @@ def _toml(value: Any) -> str:  # noqa: ANN401  # whatever a configuration can ho
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _remarks(settings: Settings) -> Iterator[str]:
+def _remarks(path: Path, settings: Settings) -> Iterator[str]:
     """Yield what is not wrong, but worth a look."""
+    if path.is_file() and not path.stat().st_size:
+        yield (
+            f"{path} is empty: a gateway that ran with another one takes that for what a power cut "
+            "left, and goes on with the other; put a comment into it if it is meant"
+        )
     for key in ("key_credential", "username_credential", "password_credential"):
         if getattr(settings.mqtt, key):
             yield (

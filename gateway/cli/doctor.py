@@ -21,7 +21,14 @@ from gateway.cli.commands import FAILED, INTERRUPTED, OK
 from gateway.cli.stopping import run_until_stopped
 from gateway.config.bind_keys import read_bind_keys
 from gateway.config.broker_url import parse_broker
-from gateway.config.loader import exposed_secrets, load, read_password, with_credentials
+from gateway.config.last_good import cut_off, last_good_path, read_last_good
+from gateway.config.loader import (
+    exposed_secrets,
+    load,
+    read_file,
+    read_password,
+    with_credentials,
+)
 from gateway.config.models import Settings
 from gateway.doctor import service
 from gateway.doctor.case import Case, Machine, Who
@@ -103,18 +110,25 @@ def describe(
 
     With the service's configuration it is the service that is examined: its rights, its folder.
     """
+    is_services = case.unit is not None and case.config == services_config
+    folder = None
+    if is_services and case.unit and case.unit.state_folder:
+        folder = _STATE_FOLDER / case.unit.state_folder
+    kept_at = None if case.config is None else last_good_path(case.config, folder)
+    kept = None if kept_at is None else read_last_good(kept_at)
     try:
         settings = load(case.config, overrides)
         read_bind_keys(settings.ble.bind_keys_file)
+        if case.config is not None and (why := cut_off(read_file(case.config), kept)):
+            raise ConfigError(f"{case.config}: {why}: a power cut leaves such a file")  # noqa: TRY301 - told as others
     except ConfigError as exc:
         problems = tuple(_lines(str(exc)))
         if os.geteuid() and all(each.lower().endswith("permission denied") for each in problems):
             return replace(case, is_hidden=True)
-        return replace(case, problems=problems)
-    is_services = case.unit is not None and case.config == services_config
+        last_good = None if kept is None else kept_at
+        return replace(case, problems=problems, last_good=last_good)
     outbox, state = settings.outbox_path, settings.state_path
-    if is_services and case.unit and case.unit.state_folder and settings.outbox.path is None:
-        folder = _STATE_FOLDER / case.unit.state_folder
+    if folder is not None and settings.outbox.path is None:
         outbox, state = folder / outbox.name, folder / state.name
     password, trouble = None, ""
     try:

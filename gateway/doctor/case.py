@@ -93,6 +93,8 @@ class Case:
     config: Path | None = None
     problems: tuple[str, ...] = ()
     """What is wrong with the configuration, a line each."""
+    last_good: Path | None = None
+    """The configuration a start uses while this one is broken, if there is one."""
     is_hidden: bool = False
     """Whether we may not read the configuration, or a file it names."""
     remarks: tuple[str, ...] = ()

@@ -1,5 +1,7 @@
 """Can the configuration be used, and does it keep its secrets?"""
 
+import shlex
+
 from gateway.doctor.case import Case
 from gateway.doctor.finding import Tell, error, ok, warning
 
@@ -16,6 +18,10 @@ def look(case: Case, tell: Tell) -> None:
         tell(
             error(WHERE, problem, f"sudoedit {case.file} && edge-gateway check-config {case.file}")
         )
+    if case.last_good is not None:
+        kept = shlex.quote(str(case.last_good))
+        what = "until that is mended, the last good one is used at a start"
+        tell(warning(WHERE, f"{what}: {case.last_good}", f"sudo diff {kept} {case.file}"))
     for remark in case.remarks:
         what, _, mend = remark.rpartition(": ")
         tell(error(WHERE, what, f"sudo {mend}"))

@@ -140,6 +140,15 @@ def test_check_config_shows_no_secret_and_warns_if_everybody_can_read_it(tmp_pat
     assert "hunter2" not in open_to_all.out + open_to_all.err
 
 
+def test_check_config_says_what_a_gateway_takes_an_empty_file_for(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").touch()
+
+    done = gateway("check-config", str(tmp_path / "gateway.toml"))
+
+    assert done.code == 0
+    assert "is empty: a gateway that ran with another one takes that for" in done.err
+
+
 def test_check_config_says_that_a_password_goes_in_the_clear(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
     (tmp_path / "secret").touch(0o600)

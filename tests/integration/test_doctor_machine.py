@@ -12,6 +12,7 @@ import pytest
 
 from gateway.cli.doctor import describe, draw, plain
 from gateway.clock import Clock
+from gateway.config.source import Source
 from gateway.doctor import clock, configuration, disk, limits, service
 from gateway.doctor.case import Case, Machine, Space, Unit, Who, space_at
 from gateway.doctor.examine import ROOMS, examine
@@ -455,6 +456,25 @@ def test_a_configuration_that_is_not_there_is_wrong() -> None:
 
     accused = the_only(Severity.ERROR, found(configuration.look, missing))
     assert accused.what.endswith("No such file or directory")
+
+
+@pytest.mark.parametrize("left", ["", "[mqtt]\nho", "[mqtt]\nhost = 7\n"])
+def test_a_broken_configuration_comes_with_what_a_start_uses_until_it_is_mended(
+    tmp_path: Path, left: str
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text('[mqtt]\nhost = "broker"\n')
+    source = Source(path)
+    source.begin()
+    source.keep()
+    path.write_text(left)
+
+    broken, used = found(configuration.look, describe(Case(config=path), {}))
+
+    assert (broken.severity, used.severity) == (Severity.ERROR, Severity.WARNING)
+    assert broken.what.startswith(f"{path}:")
+    assert used.what.endswith(f"the last good one is used at a start: {source.last_good()}")
+    assert used.mend == f"sudo diff {source.last_good()} {path}"
 
 
 def test_a_secret_that_everybody_can_read_is_told_with_the_command_that_hides_it(

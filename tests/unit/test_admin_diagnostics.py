@@ -38,6 +38,7 @@ def test_each_problem_is_told_in_words() -> None:
     status.broker.connected, status.broker.trouble = False, "another gateway is test"
     status.store.state, status.store.error = "failing", "/x/outbox.db: disk full"
     status.state.state = "opening"
+    status.configuration.state, status.configuration.error = "last_good", "g.toml: it is empty"
     status.link("ttyUSB1").state = "lost"
     status.link("ttyUSB2").state = "closed"
     status.link("A4:C1:38:12:34:56").rssi = -70  # a board that is not connected just now
@@ -51,12 +52,20 @@ def test_each_problem_is_told_in_words() -> None:
         "broker: another gateway is test",
         "outbox: /x/outbox.db: disk full",
         "state database: still being opened",
+        "configuration: the last good one is in force: g.toml: it is empty",
         "link ttyUSB1: lost, and tried again",
         "link ttyUSB2: cannot be opened, and is tried again; the log says why",
         "device bath: needs key",
         "radio: it does not scan: InProgress",
         "machine: too slow: the loop is 0.50 s late once in a hundred times",
     ]
+
+
+def test_a_configuration_that_could_not_be_reloaded_is_told() -> None:
+    status = sound()
+    status.configuration.state, status.configuration.error = "refused", "g.toml:2: no"
+
+    assert problems_of(status) == ["configuration: not reloaded: g.toml:2: no"]
 
 
 def test_hundreds_of_lost_links_are_counted_not_listed() -> None:

@@ -185,12 +185,13 @@ def test_the_gateways_health_is_shown() -> None:
     assert all(entity.remarks == [] for entity in entities.values())
 
 
-def test_a_rival_or_a_failing_disk_is_a_problem_of_the_gateway() -> None:
-    rival, disk = Status(), Status()
+def test_a_rival_a_failing_disk_or_a_broken_configuration_is_a_problem_of_the_gateway() -> None:
+    rival, disk, file = Status(), Status(), Status()
+    file.configuration.state, file.configuration.error = "last_good", "it is empty"
     rival.broker.trouble = "another gateway of this name"
     disk.store.state, disk.store.error = "failing", "disk full"
 
-    for status in (rival, disk):
+    for status in (rival, disk, file):
         assert Entity(gateway_payload(SITE, 60.0), "gateway_problem").hear(_health(status)) == "on"
 
 
