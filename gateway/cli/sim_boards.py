@@ -1,4 +1,4 @@
-"""Which sensors simulated boards can have, and how they are wired."""
+"""Which sensors and actuators simulated boards can have, and how they are wired."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -40,12 +40,39 @@ SENSORS: Mapping[str, Mapping[str, Json]] = {
 }
 """Kind of sensor to its part of config.json; the firmware's fakes stand in for the chips."""
 
+ACTUATORS: Mapping[str, Mapping[str, Json]] = {
+    "switch": {"name": "pump"},
+    "light": {"name": "lamp"},
+    "number": {"name": "target", "range": [5, 30], "step": 0.5, "unit": "°C"},
+    "select": {"name": "mode", "options": ["off", "low", "high"]},
+    "button": {"name": "bell"},
+    "text": {"name": "display"},
+}
+"""Kind of actuator to its part of config.json, beside the firmware's `simulated`."""
+
 _FAKES: Mapping[str, Json] = {
     "pulses": {"5": 2},
     "adc": {"34": {"sine": [1_150_000, 1_300_000], "period_s": 120}},
 }
 _SLOWEST_MS: Mapping[str, int] = {"ds18x20": 1000, "dht22": 2000}
 """Least time between readings that these chips bear."""
+
+
+def words_of(text: str) -> list[str]:
+    """Return what stands in a list such as `bme280,adc`."""
+    return [word for word in text.split(",") if word]
+
+
+def actuators_of(kinds: Sequence[str]) -> list[Mapping[str, Json]]:
+    """Return the parts of config.json of actuators of these kinds.
+
+    Raises:
+        ConfigError: there is no such kind of actuator.
+    """
+    unknown = [kind for kind in kinds if kind not in ACTUATORS]
+    if unknown:
+        raise ConfigError(f"unknown actuator {unknown[0]!r}; there are {', '.join(ACTUATORS)}")
+    return [{"kind": "simulated", "type": kind, **ACTUATORS[kind]} for kind in kinds]
 
 
 def flash(

@@ -5,7 +5,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from gateway.cli.sim_boards import flash, on_air
+from gateway.cli.sim_boards import actuators_of, flash, on_air, words_of
 from gateway.simulate.boards import FirmwareBoard
 from gateway.simulate.faults import FaultPlan
 from gateway.simulate.firmware import find_interpreter
@@ -55,14 +55,16 @@ async def run_on_air(arguments: argparse.Namespace, folder: Path, plan: FaultPla
 def _boards(
     arguments: argparse.Namespace, folder: Path, plan: FaultPlan, radio: str
 ) -> dict[str, FirmwareBoard]:
-    kinds = [kind for kind in arguments.sensors.split(",") if kind]
+    kinds = words_of(arguments.sensors)
+    actuators = actuators_of(words_of(arguments.actuators))
     boards = {}
     for number in range(arguments.boards):
         name = f"{arguments.name}-{number}"
+        content = flash(name, kinds, arguments.interval_ms, seed=number + 1, actuators=actuators)
         boards[name] = FirmwareBoard(
             folder / name,
             folder / ".flash" / name,
-            on_air(flash(name, kinds, arguments.interval_ms, seed=number + 1)),
+            on_air(content),
             find_interpreter(arguments.interpreter),
             plan=plan,
             radio=radio,

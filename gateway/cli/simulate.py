@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gateway.cli.commands import OK
 from gateway.cli.faults import fault_help, proxied
-from gateway.cli.sim_boards import SENSORS, flash
+from gateway.cli.sim_boards import ACTUATORS, SENSORS, actuators_of, flash, words_of
 from gateway.cli.sim_radio import MOST_BOARDS, MOST_SENSORS, run_on_air
 from gateway.cli.stopping import run_until_stopped
 from gateway.errors import ConfigError, LinkError
@@ -44,6 +44,7 @@ where the gateway finds the broker (edge-gateway run --broker ...). With --radio
 of each board, and first what the gateway has for an adapter (edge-gateway run --adapter ..., scan
 --adapter ...). Ctrl-C ends it all.
 sensors: {", ".join(SENSORS)}
+actuators: {", ".join(ACTUATORS)}
 
 faults, such as drop=0.1,unplug_every_s=30,seed=7; the same seed does the same at the same moments:
 {fault_help()}
@@ -82,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="bme280,simulated",
         metavar="KIND,...",
         help="what boards with firmware measure with (default: bme280,simulated)",
+    )
+    parser.add_argument(
+        "--actuators",
+        default="switch,light",
+        metavar="KIND,...",
+        help="what they have to switch; none: '' (default: switch,light)",
     )
     parser.add_argument(
         "--interval-ms",
@@ -208,11 +215,17 @@ def _offer(arguments: argparse.Namespace, folder: Path, plan: FaultPlan, number:
         case "csv":
             return _Offer(name, path, TextBoard(path, Printing(interval_s, csv_line), plan).run)
         case _:
-            kinds = [kind for kind in arguments.sensors.split(",") if kind]
+            content = flash(
+                name,
+                words_of(arguments.sensors),
+                arguments.interval_ms,
+                seed=number + 1,
+                actuators=actuators_of(words_of(arguments.actuators)),
+            )
             board = FirmwareBoard(
                 path,
                 folder / ".flash" / name,
-                flash(name, kinds, arguments.interval_ms, seed=number + 1),
+                content,
                 find_interpreter(arguments.interpreter),
                 plan=plan,
             )

@@ -63,6 +63,7 @@ def test_boards_with_the_firmware_say_hello_on_ports_in_a_folder(tmp_path: Path)
     assert done.code == 0
     assert told == [{"name": f"shed-{n}", "path": str(ports / f"shed-{n}")} for n in range(2)]
     assert [hello.name for hello in hellos] == ["shed-0", "shed-1"]
+    assert [hello.actuators for hello in hellos] == [2, 2]  # a switch and a lamp
     assert len({hello.id for hello in hellos}) == 2
     assert [path.name for path in ports.iterdir()] == [".flash"]
 
@@ -191,6 +192,7 @@ def test_a_port_that_is_taken_is_an_error(broker: Broker) -> None:
         (["--radio", "--boards", "101"], "--radio: room for 100 boards, not 101"),
         (["--radio", "--radio-port", "-1"], "--radio-port: from 0 to 65535, not -1"),
         (["--radio", "--sensors", "bmx"], "unknown sensor 'bmx'; there are bme280, sht3x"),
+        (["--actuators", "bell"], "unknown actuator 'bell'; there are switch, light"),
         (["--faults", "radio_slow_s=1"], "those of the radio need --radio"),
         (["--interpreter", "/nowhere"], "/nowhere is no MicroPython that runs here"),
         (["--link-dir", "/dev/null/x"], "--link-dir: /dev/null/x: Not a directory"),
