@@ -21,6 +21,7 @@ HEIGHT = {
     "cadence": 0,
     "joining": 0,
     "status": 0,
+    "checkup": 0,
     "progress": 0,
     "systemd": 0,
     "protocol": 1,
@@ -92,7 +93,7 @@ OWNERS = {
     "bleak_retry_connector": {"links/ble_connecting.py"},
     "dbus_fast": {"links/ble_adapter.py", "links/ble_look.py"},
     "bumble": {"simulate/radio/*"},
-    "sqlite3": {"store/database.py", "store/state_database.py"},
+    "sqlite3": {"store/database.py", "store/state_database.py", "store/versions.py"},
     "cryptography": {
         "bundle/signing.py",
         "cli/certificates.py",

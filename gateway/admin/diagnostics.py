@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from gateway import __version__
-from gateway.admin.checkup import problems_of
 from gateway.admin.kept_files import Kept, KeptFiles
+from gateway.checkup import problems_of
 from gateway.errors import RequestError
 from gateway.links.threads import Call
 from gateway.requests.admin import DiagnosticsRequest

@@ -6,10 +6,10 @@ from typing import Final
 
 from gateway.admin.backup import BACKUP_S, Backups
 from gateway.admin.board_requests import BOARD_S, BoardRequests
-from gateway.admin.checkup import problems_of
 from gateway.admin.desk import Verb
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics
+from gateway.checkup import problems_of
 from gateway.reload import Reloaded
 from gateway.requests.admin import HealthCheckRequest, PermitJoinRequest, ReloadRequest
 from gateway.status import Status

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Literal
 
+from gateway.checkup import problems_of
 from gateway.clock import TimeBase, TimeFormat
 from gateway.model import Actuator, Description, DeviceLog, Gap, Implausible, Sample, Value
 from gateway.status import Histogram, LinkStatus, Status
@@ -185,6 +186,7 @@ def health(  # noqa: PLR0913 - each keyword is one measurement
         {
             "time": TimeFormat().text(now_s + base.offset_s),
             "time_quality": base.quality,
+            "problems": problems_of(status),
             "clock": {
                 "offset": timekeeper.source,
                 "synced_age_s": _age_s(timekeeper.synced_s, now_s),

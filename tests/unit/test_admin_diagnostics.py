@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway.admin.checkup import MAX_NAMED, SLOW_LOOP_S, problems_of
 from gateway.admin.diagnostics import MAX_ANSWER_BYTES, Diagnostics, Sources
 from gateway.admin.kept_files import KEPT
 from gateway.admin.recent_log import MAX_CHARACTERS, MAX_LINES, RecentLog
+from gateway.checkup import MAX_NAMED, SLOW_LOOP_S, problems_of
 from gateway.errors import RequestError
 from gateway.requests.admin import DiagnosticsRequest
 from gateway.status import Status

@@ -12,7 +12,6 @@ import pytest
 
 from gateway.admin.backup import BACKUP_S, BackupParts, Backups
 from gateway.admin.board_requests import BOARD_S, BoardRequests
-from gateway.admin.checkup import problems_of
 from gateway.admin.desk import AT_ONCE, Verb
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import MAX_ANSWER_BYTES, Diagnostics, Sources
@@ -20,6 +19,7 @@ from gateway.admin.intervals import Intervals
 from gateway.admin.kept_files import KEPT
 from gateway.admin.recent_log import MAX_LINES
 from gateway.admin.verbs import make_verbs
+from gateway.checkup import problems_of
 from gateway.clock import Clock
 from gateway.commands.letter import End
 from gateway.devices import Devices

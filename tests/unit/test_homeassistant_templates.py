@@ -165,7 +165,7 @@ def _health(status: Status) -> str:
 
 
 def test_the_gateways_health_is_shown() -> None:
-    status = Status()
+    status = well()
     status.device("mast").online = True
     status.loop_lag_s.record(0.002)
     payload = gateway_payload(SITE, 60.0)
@@ -185,13 +185,21 @@ def test_the_gateways_health_is_shown() -> None:
     assert all(entity.remarks == [] for entity in entities.values())
 
 
-def test_a_rival_a_failing_disk_or_a_broken_configuration_is_a_problem_of_the_gateway() -> None:
-    rival, disk, file = Status(), Status(), Status()
+def well() -> Status:
+    """Return the status of a gateway that wants nothing."""
+    status = Status()
+    status.broker.connected = True
+    return status
+
+
+def test_what_the_health_check_says_is_a_problem_of_the_gateway() -> None:
+    rival, disk, file, port = well(), well(), well(), well()
+    port.link("ttyUSB0").state = "lost"
     file.configuration.state, file.configuration.error = "last_good", "it is empty"
     rival.broker.trouble = "another gateway of this name"
     disk.store.state, disk.store.error = "failing", "disk full"
 
-    for status in (rival, disk, file):
+    for status in (rival, disk, file, port):
         assert Entity(gateway_payload(SITE, 60.0), "gateway_problem").hear(_health(status)) == "on"
 
 

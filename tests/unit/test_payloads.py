@@ -351,5 +351,6 @@ def test_health_lists_links_in_trouble_first_and_stays_short() -> None:
     assert document["links_total"] == 500
     assert len(document["links"]) == MAX_HEALTH_LINKS
     assert document["links"]["usb-499"]["state"] == "lost"
+    assert "link usb-499: lost, and tried again" in document["problems"]
     assert document["outbox"]["oldest_age_s"] is None
     assert len(payload) < 20_000

@@ -32,13 +32,8 @@ _NUMBERS = (
     _Number("boards_connected", "Boards on Bluetooth", templates.inner("radio", "connected")),
 )
 
-_TROUBLE = (
-    "{% set h = value_json|default({}) %}"
-    "{{ h.get('broker',{}).get('trouble','') != '' "
-    "or h.get('outbox',{}).get('store',{}).get('error','') != '' "
-    "or h.get('configuration',{}).get('error','') != '' }}"
-)
-"""Whether somebody else is on the broker in its name, the disk fails, or its file is broken."""
+_PROBLEMS = "(value_json|default({})).get('problems',[])"
+"""What `request/health_check` would say: a list of texts."""
 
 
 def gateway_payload(site: Site, health_interval_s: float) -> bytes:
@@ -83,9 +78,11 @@ def _entities(site: Site, expire_after_s: int) -> dict[str, Component]:
         "problem": {
             "platform": "binary_sensor",
             "device_class": "problem",
-            "value_template": _TROUBLE,
+            "value_template": f"{{{{ {_PROBLEMS}|length > 0 }}}}",
             "payload_on": "True",
             "payload_off": "False",
+            "json_attributes_topic": site.topic(topics.HEALTH),
+            "json_attributes_template": f"{{{{ {{'problems': {_PROBLEMS}}}|tojson }}}}",
         },
         "radio": {
             "platform": "sensor",
