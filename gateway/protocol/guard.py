@@ -1,6 +1,7 @@
 """How what is said to one board, and what it answers, is secured: sealed, plain, or not at all."""
 
 import hmac
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.protocol.frames import Frame, encode_frame
@@ -21,6 +22,16 @@ SECURED: Final = frozenset(
     }
 )
 """Types that a board with a key takes and sends only sealed; all others are always plain."""
+
+ASKED_SEALED: Final = frozenset(
+    {
+        MessageType.COMMAND,
+        MessageType.OTA_BEGIN,
+        MessageType.OTA_DATA,
+        MessageType.OTA_END,
+    }
+)
+"""Those of them that only the gateway says."""
 
 
 class Keys(Protocol):
@@ -44,6 +55,15 @@ class NoKeys:
         return ()
 
 
+@dataclass(slots=True)
+class Counters:
+    """The highest ones of a session."""
+
+    session: bytes
+    sent: int = 0
+    heard: int = 0
+
+
 class Guard:
     """Both counters of one board, from a HELLO until it draws another session or has another key.
 
@@ -51,33 +71,32 @@ class Guard:
     started again remembers nothing; the board's answers must rise for as long as this lives.
     """
 
-    def __init__(self, hello: Hello, key: bytes | None, refusal: str = "") -> None:
-        """`refusal` says why the board cannot be commanded, if it cannot; `key` is None then."""
+    def __init__(
+        self, hello: Hello, key: bytes | None, refusal: str = "", before: "Guard | None" = None
+    ) -> None:
+        """`refusal` says why the board cannot be commanded, if it cannot; `key` is None then.
+
+        `before` is that of its last HELLO; within a session its counters go on.
+        """
         self.refusal = refusal
         self.overhead = 0 if key is None else OVERHEAD
         """Bytes by which it makes a frame longer."""
         self._key = key
-        self._session = bytes.fromhex(hello.key_session)
-        self._key_id = hello.key_id
-        self._sent = hello.key_counter
-        self._heard = 0
-
-    def fits(self, hello: Hello, key: bytes | None, refusal: str) -> bool:
-        """Say whether it is still the right one; then take note of the board's counter."""
-        mine = (self._key, self._session.hex(), self._key_id, self.refusal)
-        if mine != (key, hello.key_session, hello.key_id, refusal):
-            return False
-        self._sent = max(self._sent, hello.key_counter)
-        return True
+        session = bytes.fromhex(hello.key_session)
+        self.counters = Counters(session)
+        if before is not None and before.counters.session == session:
+            self.counters = before.counters
+        self.counters.sent = max(self.counters.sent, hello.key_counter)
 
     def line(self, frame: Frame) -> bytes:
         """Return the line to the board; nothing where it may not be sent."""
         if frame.type not in SECURED or (self._key is None and not self.refusal):
             return encode_frame(frame)
-        if self._key is None or self._sent >= U32:
+        counters = self.counters
+        if self._key is None or counters.sent >= U32:
             return b""
-        self._sent += 1
-        sealed = seal(frame, self._key, self._session, Direction.TO_BOARD, self._sent)
+        counters.sent += 1
+        sealed = seal(frame, self._key, counters.session, Direction.TO_BOARD, counters.sent)
         return encode_frame(sealed)
 
     def mac(self, covered: bytes) -> bytes:
@@ -91,22 +110,21 @@ class Guard:
             return frame if is_believed else f"type {frame.type:#04x} without its seal"
         if self._key is None:
             return f"type {frame.type:#04x}: no key to open it"
-        opened = open_sealed(frame, self._key, self._session, Direction.TO_GATEWAY, self._heard)
+        counters = self.counters
+        opened = open_sealed(
+            frame, self._key, counters.session, Direction.TO_GATEWAY, counters.heard
+        )
         if isinstance(opened, SealFault):
             return f"type {frame.type:#04x}: {opened.value}"
-        self._heard = opened.counter
+        counters.heard = opened.counter
         return opened.frame
 
 
 def guard_of(hello: Hello, device: str, keys: Keys, before: Guard | None = None) -> Guard:
-    """Return the guard of a board that said `hello`: `before`, if that is still right."""
+    """Return the guard of a board that said `hello`; `before` is the one there was."""
     key = keys.find(device, hello.key_id) if hello.key_id else None
     refusal = _refusal(hello, device, keys.ids(device), has_key=key is not None)
-    if refusal:
-        key = None
-    if before is not None and before.fits(hello, key, refusal):
-        return before
-    return Guard(hello, key, refusal)
+    return Guard(hello, None if refusal else key, refusal, before)
 
 
 def _refusal(hello: Hello, device: str, known: tuple[str, ...], *, has_key: bool) -> str:

@@ -3,6 +3,7 @@
 from gateway.model import device_slug
 from gateway.protocol.board_description import BoardDescription
 from gateway.protocol.frames import FRAME_OVERHEAD, Frame
+from gateway.protocol.guard import Guard
 from gateway.protocol.message_values import (
     ALL_STREAMS,
     U32,
@@ -43,12 +44,15 @@ class JoinedBoard:
         requests: Requests,
         *,
         largest_frame: int,
+        guard: Guard,
         now_s: float,
     ) -> None:
         """`largest_frame` is what can be said to it at once, in bytes with the checksum."""
         self.hello = hello
         self.device = device_slug(hello.id)
-        self.largest_frame = largest_frame
+        self.guard = guard
+        """Seals what it takes only sealed; another one when its key changes."""
+        self._largest_frame = largest_frame
         self.description = description
         self.reception = reception
         self.heard_s = now_s
@@ -95,7 +99,7 @@ class JoinedBoard:
 
     def update(self, update: Update, now_s: float) -> list[UpdateEvent]:
         """Begin an update; returns its end at once if it cannot be for this board."""
-        refusal = update.refusal(self.hello)
+        refusal = self.guard.refusal or update.refusal(self.hello)
         if self._requests.updating is not None:
             refusal = "another update of it is under way"
         if refusal:
@@ -107,7 +111,7 @@ class JoinedBoard:
             self.device,
             update,
             room=self._room,
-            mac=_no_mac,
+            mac=self._mac,
             next_mid=self._requests.next_mid,
             now_s=now_s,
         )
@@ -119,13 +123,21 @@ class JoinedBoard:
         `same`: it still knows what it did.
         """
         return self._requests.change_update(
-            lambda updating: updating.rejoined(self.hello, self._room, _no_mac, now_s, same=same)
+            lambda updating: updating.rejoined(self.hello, self._room, self._mac, now_s, same=same)
         )
+
+    @property
+    def largest_frame(self) -> int:
+        """Bytes, with the checksum, of a frame to it before that is sealed."""
+        return self._largest_frame - self.guard.overhead
 
     @property
     def _room(self) -> int:
         """Bytes that one frame to it can carry as its payload."""
         return self.largest_frame - FRAME_OVERHEAD
+
+    def _mac(self, covered: bytes) -> bytes:
+        return self.guard.mac(covered)
 
     def next_question(self, now_s: float, events: list[SessionEvent]) -> Frame | None:
         """Return what is to be asked now, if anything."""
@@ -165,10 +177,6 @@ class JoinedBoard:
             events.append(change)
         elif change:
             events.append(self.description.described())
-
-
-def _no_mac(_covered: bytes) -> bytes:
-    return bytes(32)
 
 
 def moment(unix_s: float) -> tuple[int, int]:

@@ -41,7 +41,8 @@ class Outgoing:
                 board.pong = None
             if board.reception.ack_due:
                 frames.append(encode(board.reception.ack()))
+        lines = b"".join(map(encode_frame, frames))
         question, self._question = self._question, None
-        if question is not None:
-            frames.append(question)
-        return b"".join(map(encode_frame, frames))
+        if question is not None and board is not None:
+            lines += board.guard.line(question)
+        return lines

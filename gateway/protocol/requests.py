@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.protocol.fields import Json
@@ -186,6 +186,15 @@ class Requests:
         """
         return [
             waiting.ended_unheard() if waiting.was_sent else waiting.returned()
+            for waiting in self._take_all()
+        ]
+
+    def refuse(self, error: str) -> list[CommandEnded]:
+        """End all commands: the board cannot be commanded any more."""
+        return [
+            replace(waiting.ended_unheard(), error=error)
+            if waiting.was_sent
+            else _refused(waiting.order, error)
             for waiting in self._take_all()
         ]
 

@@ -6,6 +6,7 @@ from gateway.model import device_slug
 from gateway.protocol.board_description import BoardDescription
 from gateway.protocol.delivery import DeliveryBook, Watermark
 from gateway.protocol.frames import MAX_FRAME_ON_256, Frame
+from gateway.protocol.guard import ASKED_SEALED, Guard, Keys, NoKeys, guard_of
 from gateway.protocol.joined_board import JoinedBoard, moment
 from gateway.protocol.messages import (
     PROTOCOL,
@@ -16,6 +17,7 @@ from gateway.protocol.messages import (
     FromGateway,
     Hello,
     Log,
+    MessageType,
     Read,
     UnknownMessage,
     Welcome,
@@ -24,6 +26,7 @@ from gateway.protocol.messages import (
 from gateway.protocol.outgoing import Outgoing
 from gateway.protocol.reception import Reception, ReceptionCounts
 from gateway.protocol.requests import Order, Requests
+from gateway.protocol.sealed import SEALED
 from gateway.protocol.session_events import (
     CommandEnded,
     CommandReturned,
@@ -63,7 +66,7 @@ class Session:
     `data_to_send` gives after each call, and whenever `on_output` was called.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the link, and what all links share
         self,
         book: DeliveryBook,
         session_id: str,
@@ -71,8 +74,12 @@ class Session:
         credit: int = CREDIT,
         *,
         largest_frame: int = MAX_FRAME_ON_256,
+        keys: Keys | None = None,
     ) -> None:
-        """`largest_frame`: the link carries no larger one to a board; on a serial line see P3."""
+        """`largest_frame`: the link carries no larger one to a board; on a serial line see P3.
+
+        `keys` knows those of boards; None for nobody's.
+        """
         self.counts = ReceptionCounts()
         self.on_output: Callable[[], None] | None = None
         """Called when there is something to send although nothing came in."""
@@ -81,6 +88,9 @@ class Session:
         self._heartbeat_s = heartbeat_s
         self._credit = credit
         self._largest_frame = largest_frame
+        self._keys = keys or NoKeys()
+        self._guard: Guard | None = None
+        """Of the board that said HELLO last; it may come back."""
         self._is_paused = False
         self._requests = Requests()
         self._board: JoinedBoard | None = None
@@ -102,30 +112,10 @@ class Session:
 
     def receive(self, frame: Frame, now_s: float, unix_s: float) -> list[SessionEvent]:
         """Return what a frame means, in order; never raises, whatever it holds."""
-        message = decode(frame)
-        board = self._board
-        if type(message) is Read and board is not None and message.epoch == board.hello.epoch:
-            events = board.receive(message, frame.mid, now_s, unix_s)  # nearly all frames are these
-        elif isinstance(message, Hello):
-            events = self._on_hello(message, now_s, unix_s)
-        elif isinstance(message, FromGateway):
-            events = [Refused(SessionFault.ECHO, type(message).__name__)]
-        elif isinstance(message, BadMessage | UnknownMessage):
-            events = [_unusable(message)]
-            if board is not None:
-                board.heard_s = now_s
-        elif board is None:
-            events = self._on_stranger(message, now_s)
-        elif isinstance(message, Bye):
-            events = self._leave(LeaveReason.BYE, message.wake_in_ms / 1000)
-        elif isinstance(message, Read):
-            detail = f"{message.epoch} instead of {board.hello.epoch}"
-            events = [Refused(SessionFault.WRONG_EPOCH, detail)]
-            events += self._on_stranger(message, now_s)
-        else:
-            events = board.receive(message, frame.mid, now_s, unix_s)
-        self._ask_next(now_s, events)
-        return events
+        if frame.type < MessageType.COMMAND:  # never sealed, as nearly all frames are
+            return self._take(frame, now_s, unix_s)
+        opened = self._open(frame, now_s)
+        return self._take(opened, now_s, unix_s) if isinstance(opened, Frame) else opened
 
     def tick(self, now_s: float) -> list[SessionEvent]:
         """Do what time makes due: notice silence, repeat a question, acknowledge what waits."""
@@ -161,6 +151,9 @@ class Session:
             return CommandReturned(order.command_id, order.was_sent)
         if order.was_sent and not order.life:
             return CommandEnded(order.command_id, Outcome.UNKNOWN)  # it may have been another life
+        if refusal := self._reguarded(board).guard.refusal:
+            outcome = Outcome.UNKNOWN if order.was_sent else Outcome.FAILED
+            return CommandEnded(order.command_id, outcome, error=refusal)
         ended = self._requests.take(order, now_s, board.largest_frame)
         self._ask_now(now_s)
         return ended
@@ -172,7 +165,7 @@ class Session:
         """
         if self._board is None or self._board.device != device:
             return [UpdateEnded(device, UpdateOutcome.INTERRUPTED, "the board is not there")]
-        events = self._board.update(update, now_s)
+        events = self._reguarded(self._board).update(update, now_s)
         self._ask_now(now_s)
         return events
 
@@ -188,6 +181,47 @@ class Session:
     def close(self) -> list[SessionEvent]:
         """Let go of the board; the session is not used afterwards."""
         return self._leave(LeaveReason.CLOSED)
+
+    def _take(self, frame: Frame, now_s: float, unix_s: float) -> list[SessionEvent]:
+        message = decode(frame)
+        board = self._board
+        if type(message) is Read and board is not None and message.epoch == board.hello.epoch:
+            events = board.receive(message, frame.mid, now_s, unix_s)  # nearly all frames are these
+        elif isinstance(message, Hello):
+            events = self._on_hello(message, now_s, unix_s)
+        elif isinstance(message, FromGateway):
+            events = [Refused(SessionFault.ECHO, type(message).__name__)]
+        elif isinstance(message, BadMessage | UnknownMessage):
+            events = [_unusable(message)]
+            if board is not None:
+                board.heard_s = now_s
+        elif board is None:
+            events = self._on_stranger(message, now_s)
+        elif isinstance(message, Bye):
+            events = self._leave(LeaveReason.BYE, message.wake_in_ms / 1000)
+        elif isinstance(message, Read):
+            detail = f"{message.epoch} instead of {board.hello.epoch}"
+            events = [Refused(SessionFault.WRONG_EPOCH, detail)]
+            events += self._on_stranger(message, now_s)
+        else:
+            events = board.receive(message, frame.mid, now_s, unix_s)
+        self._ask_next(now_s, events)
+        return events
+
+    def _open(self, frame: Frame, now_s: float) -> Frame | list[SessionEvent]:
+        """Return a frame without its seal, or what it means that it is not believed."""
+        board, is_sealed = self._board, frame.type & SEALED
+        if is_sealed and frame.type & ~SEALED in ASKED_SEALED:
+            return [Refused(SessionFault.ECHO, f"type {frame.type:#04x}")]
+        if board is None:
+            if is_sealed:
+                self._ask_who(now_s)
+            return [] if is_sealed else frame
+        opened = board.guard.open(frame)
+        if isinstance(opened, Frame):
+            return opened
+        board.heard_s = now_s
+        return [Refused(SessionFault.UNAUTHENTICATED, opened)]
 
     def _on_hello(self, hello: Hello, now_s: float, unix_s: float) -> list[SessionEvent]:
         if hello.protocol > PROTOCOL:
@@ -249,12 +283,17 @@ class Session:
             self._book.pause_room,
             is_paused=self._is_paused,
         )
+        guard = self._guard = guard_of(hello, device_slug(hello.id), self._keys, self._guard)
+        if guard.refusal:
+            events += self._requests.refuse(guard.refusal)
+            events += self._requests.change_update(lambda updating: updating.leave(guard.refusal))
         board = JoinedBoard(
             hello,
             description or BoardDescription(hello),
             reception,
             self._requests,
             largest_frame=min(self._largest_frame, hello.largest_frame),
+            guard=guard,
             now_s=now_s,
         )
         events += board.update_rejoined(now_s, same=is_same_life)
@@ -268,10 +307,19 @@ class Session:
 
     def _on_stranger(self, message: FromBoard, now_s: float) -> list[SessionEvent]:
         """Ask a board that this session does not know to say HELLO."""
+        self._ask_who(now_s)
+        return [Logged(message.level, message.text)] if isinstance(message, Log) else []
+
+    def _ask_who(self, now_s: float) -> None:
         if now_s >= self._hello_asked_s + HELLO_REQUEST_INTERVAL_S:
             self._hello_asked_s = now_s
             self._outgoing.hello_request_is_due = True
-        return [Logged(message.level, message.text)] if isinstance(message, Log) else []
+
+    def _reguarded(self, board: JoinedBoard) -> JoinedBoard:
+        """Return the board, guarded by what is known of its key now: one may have come or gone."""
+        guard = guard_of(board.hello, board.device, self._keys, board.guard)
+        board.guard = self._guard = guard
+        return board
 
     def _leave(self, reason: LeaveReason, back_in_s: float | None = None) -> list[SessionEvent]:
         self._book.release(self)

@@ -29,6 +29,8 @@ class SessionFault(Enum):
     """Another link speaks with a board of that id."""
     EPOCH_REUSED = "epoch_reused"
     """A board counts again from a lower seq without a new epoch: it is told to take another."""
+    UNAUTHENTICATED = "unauthenticated"
+    """What only the board with our key can say, and perhaps another said, or somebody again."""
     ECHO = "echo"
     """Our own frames came back."""
 

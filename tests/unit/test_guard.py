@@ -91,19 +91,26 @@ def test_a_hello_in_the_same_session_never_takes_the_counter_back(said: int, exp
     assert opened_by_board(again.line(COMMAND)).counter == expected
 
 
-def test_the_counters_begin_anew_with_the_session_and_with_the_key() -> None:
+def test_the_counters_begin_anew_with_the_session() -> None:
     first = guard(KEY)
     first.line(COMMAND)
     assert first.open(answer(5)) == ANSWER
 
-    hello = replace(HELLO, key_session=NEXT_SESSION)
-    restarted = guard(KEY, hello=hello, before=first)
-    rekeyed = guard(KEY, OTHER_KEY, hello=replace(HELLO, key_id=key_id(OTHER_KEY)), before=first)
+    restarted = guard(KEY, hello=replace(HELLO, key_session=NEXT_SESSION), before=first)
 
     assert opened_by_board(restarted.line(COMMAND), session=NEXT_SESSION).counter == 1
     assert restarted.open(answer(1, session=NEXT_SESSION)) == ANSWER
-    assert opened_by_board(rekeyed.line(COMMAND), key=OTHER_KEY).counter == 1
-    assert rekeyed.open(answer(1, key=OTHER_KEY)) == ANSWER
+
+
+def test_the_counters_of_a_session_go_on_though_its_key_was_forgotten_for_a_while() -> None:
+    first = guard(KEY)
+    first.line(COMMAND)
+    assert first.open(answer(5)) == ANSWER
+
+    again = guard(KEY, before=guard(before=first))
+
+    assert opened_by_board(again.line(COMMAND)).counter == 2
+    assert again.open(answer(5)) == "type 0xa1: old_counter"
 
 
 def test_what_is_never_sealed_is_not() -> None:
