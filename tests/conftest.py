@@ -119,6 +119,21 @@ def dbus_daemon_bin() -> Path:
 
 
 @pytest.fixture(scope="session")
+def systemd_sysusers_bin() -> Path:
+    return real_part("systemd-sysusers")
+
+
+@pytest.fixture(scope="session")
+def systemd_tmpfiles_bin() -> Path:
+    return real_part("systemd-tmpfiles")
+
+
+@pytest.fixture(scope="session")
+def udevadm_bin() -> Path:
+    return real_part("udevadm")
+
+
+@pytest.fixture(scope="session")
 def micropython_bin() -> Path:
     return real_part("micropython")
 

@@ -53,6 +53,9 @@ _BROKER_OLDEST = (2, 0)
 _MICROPYTHON_OLDEST = (1, 25)
 _STRACE_OLDEST = (5, 0)
 _DBUS_OLDEST = (1, 12)
+_SYSTEMD_OLDEST = (252, 0)
+_UDEV_OLDEST = (254, 0)
+"""The first udevadm that verifies rules."""
 
 PARTS = (
     Part("mosquitto", "mosquitto", "usr/sbin/mosquitto", ("-h",), _BROKER_OLDEST),
@@ -72,6 +75,21 @@ PARTS = (
     ),
     Part("strace", "strace", "usr/bin/strace", ("-V",), _STRACE_OLDEST),
     Part("dbus-daemon", "dbus-daemon", "usr/bin/dbus-daemon", ("--version",), _DBUS_OLDEST),
+    Part(
+        "systemd-sysusers",
+        "systemd-standalone-sysusers",
+        "usr/bin/systemd-sysusers",
+        ("--version",),
+        _SYSTEMD_OLDEST,
+    ),
+    Part(
+        "systemd-tmpfiles",
+        "systemd-standalone-tmpfiles",
+        "usr/bin/systemd-tmpfiles",
+        ("--version",),
+        _SYSTEMD_OLDEST,
+    ),
+    Part("udevadm", "udev", "usr/bin/udevadm", ("--version",), _UDEV_OLDEST),
     Part(
         "micropython",
         "micropython",
@@ -115,8 +133,8 @@ def version_of(command: Sequence[str | Path], part: Part) -> tuple[int, int] | N
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    said = re.search(r"\b(\d+)\.(\d+)", ran.stdout)
-    return (int(said[1]), int(said[2])) if said else None
+    said = re.search(r"\b(\d+)\.(\d+)", ran.stdout) or re.match(r"(\d+)()\s", ran.stdout)
+    return (int(said[1]), int(said[2] or 0)) if said else None
 
 
 def on_path(part: Part) -> Path | None:

@@ -31,14 +31,15 @@ from tests.parts.catalogue import (
 )
 from tests.parts.dependencies import with_libraries
 
-RECIPE = 1
+RECIPE = 2
 """Counted up when what this module leaves behind changes: older tools are then fetched anew."""
 
 _WRAPPER = """\
 #!/bin/sh
 # {name} on the loader and the libraries it was built for. Written by `make parts`.
 root="${{0%/*}}/../{root}"
-exec "$root/{loader}" --argv0 {name} --library-path "$root/{libraries}" "$root/{program}" "$@"
+libraries="$root/{libraries}:$root/{libraries}/systemd"
+exec "$root/{loader}" --argv0 {name} --library-path "$libraries" "$root/{program}" "$@"
 """
 
 
@@ -117,7 +118,7 @@ def _fetch_architecture(
 
     loader = _loader(root)
     for part in offered:
-        options = ("--argv0", part.name, "--library-path", loader.parent)
+        options = ("--argv0", part.name, "--library-path", _library_path(loader.parent))
         version = version_of((loader, *options, root / part.program), part)
         if version is None:
             reasons[part.name] = "the fetched program does not run on this machine"
@@ -161,6 +162,11 @@ def _loader(root: Path) -> Path:
     if not loaders:
         raise PartMissingError("the fetched libc has no dynamic loader where it was expected")
     return loaders[0]
+
+
+def _library_path(libraries: Path) -> str:
+    """Return where libraries are looked for; systemd's programs have one of their own."""
+    return f"{libraries}:{libraries / 'systemd'}"
 
 
 def _architecture(part: Part) -> str:

@@ -203,6 +203,12 @@ def test_a_version_is_read_from_what_a_program_prints(
     assert version_of([program], part_named("mosquitto")) == version
 
 
+def test_a_version_of_one_number_is_a_version(tmp_path: Path) -> None:
+    part = Part("udevadm", "udev", "usr/bin/udevadm", ("--version",), (254, 0))
+
+    assert version_of([script(tmp_path / "udevadm", "257")], part) == (257, 0)
+
+
 def test_a_program_that_cannot_start_has_no_version(tmp_path: Path) -> None:
     broken = tmp_path / "program"
     broken.write_bytes(b"\x7fELF")
