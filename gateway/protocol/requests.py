@@ -69,6 +69,9 @@ class _Waiting:
         command = Command(order.name, order.arguments, ttl_ms, order.command_id)
         return encode(command, self.mid)
 
+    def is_answered_by(self, response: Response, mid: int) -> bool:
+        return (self.order.command_id, self.mid) == (response.command_id, mid)
+
     def ended_unheard(self) -> CommandEnded:
         outcome = Outcome.UNKNOWN if self.was_sent else Outcome.EXPIRED
         return CommandEnded(self.order.command_id, outcome)
@@ -146,15 +149,16 @@ class Requests:
 
     def answered(self, response: Response, mid: int) -> list[CommandEnded]:
         """End the command that `response` answers; an answer that came twice ends nothing."""
+        asked = self._on_its_way
+        if isinstance(asked, _Waiting) and asked.is_answered_by(response, mid):
+            self._on_its_way = None
         head = self._commands[0] if self._commands else None
         if head is None or not head.was_sent:
             return []
-        command_id = head.order.command_id
-        if (command_id, head.mid) != (response.command_id, mid):
+        if not head.is_answered_by(response, mid):
             return []
+        command_id = head.order.command_id
         self._commands.popleft()
-        if self._on_its_way is head:
-            self._on_its_way = None
         if response.error is not None:
             return [CommandEnded(command_id, Outcome.FAILED, error=response.error)]
         return [CommandEnded(command_id, Outcome.DONE, response.result)]
@@ -206,9 +210,7 @@ class Requests:
         """End the commands whose time has passed."""
         late = [waiting for waiting in self._commands if waiting.order.expires_s <= now_s]
         for waiting in late:
-            self._commands.remove(waiting)
-            if self._on_its_way is waiting:
-                self._on_its_way = None
+            self._commands.remove(waiting)  # if it is on its way, the line is the board's (P3)
         return [waiting.ended_unheard() for waiting in late]
 
     def next_question(self, now_s: float) -> Frame | None:

@@ -157,6 +157,8 @@ class Updating:
         match answer:
             case UpdateState(BoardUpdateState.TRIAL, self.update.short_hash):
                 ended = self._end(UpdateOutcome.ON_TRIAL)
+            case UpdateState(BoardUpdateState.CONFIRMED, self.update.short_hash) if is_answer:
+                ended = self._end(UpdateOutcome.UNCHANGED)
             case UpdateAbort(reason) if is_answer or (mid == 0 and self.mid != 0):
                 ended = self._end(UpdateOutcome.REFUSED, reason)
             case UpdateNeed() if is_answer:
@@ -233,12 +235,12 @@ class Updating:
 
     def _on_ack(self, ack: UpdateDataAck, now_s: float) -> UpdateEnded | None:
         question = self._question
+        if ack.status is DataStatus.NOT_BEGUN and isinstance(question, UpdateData | UpdateEnd):
+            return self._ask(self._begin(), now_s)
         if not isinstance(question, UpdateData) or question.file != ack.file:
             return None
         if ack.status is DataStatus.OK:
             return self._on_good_piece(ack, now_s)
-        if ack.status is DataStatus.NOT_BEGUN:
-            return self._ask(self._begin(), now_s)
         return self._repeat(ack, now_s)
 
     def _on_good_piece(self, ack: UpdateDataAck, now_s: float) -> UpdateEnded | None:

@@ -14,7 +14,15 @@ _SCALARS = (str, int, float, bool, type(None))
 def lasting(description: Description) -> Description:
     """Return what of a description is still true after a restart of the board."""
     actuators = tuple(replace(actuator, state=None) for actuator in description.actuators)
-    return replace(description, actuators=actuators, boot=0, reset_cause="", crash="")
+    return replace(
+        description,
+        actuators=actuators,
+        boot=0,
+        reset_cause="",
+        crash="",
+        is_on_trial=False,
+        rollback="",
+    )
 
 
 def document_of(description: Description) -> dict[str, object]:
