@@ -82,6 +82,21 @@ def drafted(
     sync_folder(path.parent)
 
 
+def put_in_place(draft: Path, path: Path, mode: int = PRIVATE) -> None:
+    """Put a file that somebody else has written, SQLite for one, in the place of another, or none.
+
+    Raises:
+        OSError: the disk is full or fails.
+    """
+    draft.chmod(mode)
+    descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    rename(draft, path)
+
+
 def rename(path: Path, to: Path) -> None:
     """Rename a file within its file system; the new name is on the disk when this returns.
 

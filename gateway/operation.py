@@ -28,7 +28,7 @@ from gateway.links.threads import Call
 from gateway.processing.processor import Processor
 from gateway.reload import Act, Configuration, Reloaded, Reloader
 from gateway.status import ConfigurationStatus, Status
-from gateway.store import database
+from gateway.store import database, versions
 from gateway.store.state import StateStore
 from gateway.timekeeper import TimeKeeper
 from gateway.watchdog import Watchdog
@@ -103,6 +103,8 @@ class Operation:
             self._tasks = tasks
             try:
                 await self._keep_configuration()
+                await asyncio.sleep(versions.TRUSTED_S)
+                await self._trust_migrations()
                 await asyncio.Event().wait()
             finally:
                 self._tasks = None  # a group that ends takes no tasks
@@ -196,6 +198,16 @@ class Operation:
                 await Call(self._configuration.keep).result()
             except LinkError as exc:
                 _log.warning("the configuration is not kept for the day it is broken: %s", exc)
+
+    async def _trust_migrations(self) -> None:
+        """Let no older edge-gateway take back what a migration did: this one works."""
+        settings = self._reloader.settings
+        try:
+            await Call(
+                partial(versions.trust, [settings.outbox_path, settings.state_path])
+            ).result()
+        except (LinkError, OSError) as exc:
+            _log.warning("the copies of before the update could not be renamed: %s", exc)
 
     def _look_at_ports(self, settings: Settings) -> Act | None:
         options = wiring.ports_options(settings)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from gateway import files
 from gateway.clock import TimeBase, TimeQuality
 from gateway.errors import StoreBusyError, StoreDamagedError, StoreError
+from gateway.store import versions
 from gateway.store.row_crc import row_crc
 from gateway.store.rows import Row
 
@@ -38,17 +39,18 @@ PRAGMA temp_store = MEMORY;
 PRAGMA secure_delete = OFF;
 """
 
-_MIGRATIONS = (
-    """
-CREATE TABLE records (
+MIGRATIONS: tuple[Sequence[str], ...] = (
+    (
+        """CREATE TABLE records (
     n INTEGER PRIMARY KEY, device TEXT, boot INTEGER, first_seq INTEGER, last_seq INTEGER,
     count INTEGER, machine_boot INTEGER, taken_s REAL, body BLOB, crc INTEGER
-);
-CREATE INDEX records_by_device ON records (device, n, count);
-CREATE TABLE boots (machine_boot INTEGER PRIMARY KEY, offset_s REAL, quality TEXT);
-""",
+)""",
+        "CREATE INDEX records_by_device ON records (device, n, count)",
+        "CREATE TABLE boots (machine_boot INTEGER PRIMARY KEY, offset_s REAL, quality TEXT)",
+    ),
 )
-"""Each brings the file from one `user_version` to the next, in one transaction."""
+"""Each brings the file from one `user_version` to the next, in one transaction; a new one is
+appended here, and none is ever changed."""
 
 _COLUMNS = "n, device, boot, first_seq, last_seq, count, machine_boot, taken_s, body, crc"
 
@@ -85,7 +87,7 @@ class Database:
                     self._connection.executescript(_PRAGMAS + _wal_pragmas(path))
                     if is_draft:
                         self._connection.execute("PRAGMA synchronous = OFF")
-                    self._migrate()
+                    versions.migrate(self._connection, path, MIGRATIONS)
             except BaseException:
                 self._connection.close()
                 raise
@@ -134,7 +136,7 @@ class Database:
         self, rows: Iterable[Row], settled: Iterable[int], bases: dict[int, TimeBase]
     ) -> None:
         """Add rows, forget settled ones, note offsets of the machine's boots: one commit."""
-        with _told(self.path), transaction(self._connection):
+        with _told(self.path), versions.transaction(self._connection):
             self._insert(rows)
             self._connection.executemany("DELETE FROM records WHERE n = ?", ((n,) for n in settled))
             self._connection.executemany(
@@ -144,7 +146,7 @@ class Database:
 
     def replace(self, rows: Sequence[Row], dropped: Sequence[int]) -> None:
         """Put rows in the place of others: one commit."""
-        with _told(self.path), transaction(self._connection):
+        with _told(self.path), versions.transaction(self._connection):
             self._connection.executemany("DELETE FROM records WHERE n = ?", ((n,) for n in dropped))
             self._insert(rows)
 
@@ -284,32 +286,6 @@ class Database:
         if not is_right:
             raise StoreDamagedError(f"{self.path}: row {raw[0]} is damaged")
         return row
-
-    def _migrate(self) -> None:
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version > len(_MIGRATIONS):
-            raise StoreError(
-                f"{self.path} was written by a newer edge-gateway (version {version} of the file, "
-                f"this one knows {len(_MIGRATIONS)}): update edge-gateway, or move the file away"
-            )
-        for number in range(version, len(_MIGRATIONS)):
-            with transaction(self._connection):
-                for statement in _MIGRATIONS[number].split(";"):
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {number + 1}")
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Do what is in the block wholly or not at all."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def make_private(path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from gateway import files
 from gateway.errors import StoreBusyError, StoreDamagedError, StoreError
-from gateway.store import journal, registry
-from gateway.store.database import make_private, transaction
+from gateway.store import journal, registry, versions
+from gateway.store.database import make_private
 from gateway.store.state_changes import Change
 
 KEPT_DAMAGED = 2
@@ -27,7 +27,10 @@ PRAGMA secure_delete = OFF;
 """
 # A WAL of 1 MB holds a day of renamings, and some hundred commands.
 
-MIGRATIONS: tuple[Sequence[str], ...] = (registry.VERSION_1, journal.VERSION_2)
+MIGRATIONS: tuple[Sequence[str], ...] = (
+    registry.VERSION_1,
+    journal.VERSION_2,
+)
 """Each brings the file from one `user_version` to the next, in one transaction.
 
 They are kept where their tables are: a new one is appended here, and none is ever changed.
@@ -50,6 +53,7 @@ class StateDatabase:
         self.path = path
         with _told(path):
             files.make_folder(path.parent)
+            versions.admit(path, len(MIGRATIONS))
             make_private(path)
             self._connection = sqlite3.connect(
                 path, timeout=1.0, isolation_level=None, check_same_thread=False
@@ -57,14 +61,14 @@ class StateDatabase:
             try:
                 self._check()
                 self._connection.executescript(_PRAGMAS)
-                self._migrate()
+                versions.migrate(self._connection, path, MIGRATIONS)
             except BaseException:
                 self._connection.close()
                 raise
 
     def write(self, changes: Iterable[Change]) -> None:
         """Do changes in their order: one commit, on the disk when this returns."""
-        with _told(self.path), transaction(self._connection):
+        with _told(self.path), versions.transaction(self._connection):
             for change in changes:
                 for sql, rows in change:
                     self._connection.executemany(sql, rows)
@@ -88,19 +92,6 @@ class StateDatabase:
         (verdict,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise StoreDamagedError(f"{self.path}: {' '.join(verdict.split())}")
-
-    def _migrate(self) -> None:
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"{self.path} was written by a newer edge-gateway (version {version} of the file, "
-                f"this one knows {len(MIGRATIONS)}): update edge-gateway, or move the file away"
-            )
-        for number in range(version, len(MIGRATIONS)):
-            with transaction(self._connection):
-                for statement in MIGRATIONS[number]:
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {number + 1}")
 
 
 def put_aside(path: Path) -> Path:

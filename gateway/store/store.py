@@ -13,8 +13,8 @@ from gateway import files
 from gateway.clock import TimeBase
 from gateway.errors import ConfigError, StoreBusyError, StoreDamagedError, StoreError
 from gateway.model import Gap
-from gateway.store import recovery, retention
-from gateway.store.database import Database, Stock, remove
+from gateway.store import recovery, retention, versions
+from gateway.store.database import MIGRATIONS, Database, Stock, remove
 from gateway.store.ledger import Entry, Ledger
 from gateway.store.obstacles import obstacle
 from gateway.store.outstanding import Epoch, Marks, Outstanding
@@ -143,6 +143,7 @@ class Store:
         if text := obstacle(self.path, self.path.with_suffix(".ledger")):
             raise StoreError(text)
         recovery.finish_renaming(self.path)
+        versions.admit(self.path, len(MIGRATIONS))
         try:
             found = recovery.check(self.path, self._known().values())
             self._database = Database(self.path)

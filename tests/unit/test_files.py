@@ -27,6 +27,7 @@ OTHERWISE = {
     "store/ledger.py": "written in place; why a cut does it no harm is in the store's README",
     "store/recovery.py": "renames databases in steps that a start completes, and syncs each",
     "store/state_database.py": "renames a damaged database with its WAL, and syncs the folder",
+    "store/versions.py": "a second name, so that there is a database at every moment",
     "store/store.py": "the lock, which holds nothing",
 }
 """Who may open files to write, or rename them, and why."""
