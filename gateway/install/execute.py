@@ -20,7 +20,6 @@ from gateway.install.actions import (
     Removal,
     Tidying,
 )
-from gateway.install.plan import ROOT_OPTION
 from gateway.install.source import Source
 
 _LAST_WORDS = 3
@@ -94,9 +93,7 @@ class Machine:
             raise TookTooLongError(f"{command}: took over {command.timeout_s:g} s") from None
 
     def _word(self, word: str | PurePosixPath) -> str:
-        if isinstance(word, PurePosixPath):
-            return str(self.at(word))
-        return word.format(root=self.root) if word == ROOT_OPTION else word
+        return str(self.at(word)) if isinstance(word, PurePosixPath) else word
 
     def _do(self, action: Action) -> None:
         match action:

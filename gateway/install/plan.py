@@ -94,7 +94,7 @@ def installation(seen: Seen, source: Source, service: ServiceFiles) -> tuple[Act
     actions += _settling(seen, changed)
     if not seen.is_live:
         if not seen.is_enabled:
-            actions.append(Link(layout.WANTED, str(layout.UNIT_FILE)))
+            actions += [Folder(layout.WANTED.parent), Link(layout.WANTED, str(layout.UNIT_FILE))]
         return tuple(actions)
     if not seen.is_enabled:
         actions.append(systemctl("enable", layout.UNIT))
@@ -258,9 +258,9 @@ def _settling(
 ) -> Iterator[Action]:
     """Yield what makes the system take notice of files that were written."""
     if layout.SYSUSERS_FILE in changed or not seen.has_account:
-        yield Command(("systemd-sysusers", *_root(seen), str(layout.SYSUSERS_FILE)))
+        yield Command(("systemd-sysusers", *_root(seen), layout.SYSUSERS_FILE))
     if layout.TMPFILES_FILE in changed or not (seen.has_account and seen.has_state):
-        yield Command(("systemd-tmpfiles", "--create", *_root(seen), str(layout.TMPFILES_FILE)))
+        yield Command(("systemd-tmpfiles", "--create", *_root(seen), layout.TMPFILES_FILE))
     if not seen.is_live:
         return
     if layout.RULES_FILE in changed:
@@ -271,8 +271,4 @@ def _settling(
 
 
 def _root(seen: Seen) -> tuple[PurePosixPath | str, ...]:
-    return () if seen.is_live else (ROOT_OPTION,)
-
-
-ROOT_OPTION = "--root={root}"
-"""In a command: becomes the folder that the machine is made in."""
+    return () if seen.is_live else ("--root", PurePosixPath("/"))

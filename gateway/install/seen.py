@@ -44,7 +44,7 @@ def look(machine: Machine, *, is_live: bool | None = None) -> Seen:
     state = _says(machine, systemctl("is-active", layout.UNIT)) if is_live else ""
     return Seen(
         is_live=is_live,
-        systemd=_systemd(machine),
+        systemd=_systemd(machine) if is_live else _systemd_of_image(machine),
         current=_key(links.get(layout.CURRENT, "")),
         previous=_key(links.get(layout.PREVIOUS, "")),
         versions=frozenset(
@@ -110,6 +110,16 @@ def _has_account(machine: Machine) -> bool:
 def _systemd(machine: Machine) -> int:
     found = re.match(r"systemd (\d+)", _says(machine, systemctl("--version")))
     return int(found[1]) if found else 0
+
+
+def _systemd_of_image(machine: Machine) -> int:
+    """Return the version of the systemd in a folder, by the library its programs share."""
+    library = machine.at(PurePosixPath("/usr/lib"))
+    for found in library.glob("**/systemd/libsystemd-shared-*.so"):
+        number = found.stem.removeprefix("libsystemd-shared-").partition(".")[0]
+        if number.isdecimal():
+            return int(number)
+    return 0
 
 
 def _says(machine: Machine, command: Command) -> str:

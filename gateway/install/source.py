@@ -56,16 +56,20 @@ def running() -> Source:
     """Return what this process runs from.
 
     Raises:
-        ConfigError: it cannot be copied, or a service could not use it.
+        ConfigError: it cannot be copied.
     """
     python = base_python(Path(sys._base_executable))  # type: ignore[attr-defined]  # noqa: SLF001 - what venv itself uses
-    for folder in _OUT_OF_REACH:
-        if python.is_relative_to(folder):
-            raise ConfigError(
-                f"the Python this runs on, {python}, is below {folder}, which a service does not "
-                "see; make the environment with the system's: /usr/bin/python3 -m venv ..."
-            )
     return collect(python, ".".join(map(str, sys.version_info[:3])))
+
+
+def refuse_a_hidden_python(source: Source) -> None:
+    """Raise ConfigError where the service could not use this Python."""
+    for folder in _OUT_OF_REACH:
+        if source.python.is_relative_to(folder):
+            raise ConfigError(
+                f"the Python this runs on, {source.python}, is below {folder}, which the service "
+                "does not see; make the environment with the system's: /usr/bin/python3 -m venv ..."
+            )
 
 
 def base_python(executable: Path) -> Path:

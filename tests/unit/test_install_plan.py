@@ -142,8 +142,8 @@ def test_an_image_is_told_nothing_of_this_machine() -> None:
     actions = installation(image, source(NEW), SERVICE)
 
     assert commands(actions) == [
-        "systemd-sysusers --root={root} /usr/local/lib/sysusers.d/edge-gateway.conf",
-        "systemd-tmpfiles --create --root={root} /usr/local/lib/tmpfiles.d/edge-gateway.conf",
+        "systemd-sysusers --root / /usr/local/lib/sysusers.d/edge-gateway.conf",
+        "systemd-tmpfiles --create --root / /usr/local/lib/tmpfiles.d/edge-gateway.conf",
     ]
     assert linked(actions)[layout.WANTED] == str(layout.UNIT_FILE)
 
