@@ -15,7 +15,7 @@ Value: TypeAlias = float | int | str | bool
 MAX_SLUG = 64
 """Longest device or sensor key, in characters; keeps every topic far below MQTT's 65,535 bytes."""
 
-RESERVED_DEVICES = frozenset({"status", "health", "request", "response"})
+RESERVED_DEVICES = frozenset({"status", "health", "request", "response", "rollout"})
 """First levels of the gateway's own topics, below the base topic."""
 
 RESERVED_KEYS = frozenset({"time", "id", "time_quality"})

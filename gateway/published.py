@@ -75,6 +75,8 @@ class Published:
             device.documents["diagnostics"] = None  # said again within seconds, and not before
             for actuator in device.description.actuators:
                 device.documents[state_of(actuator)] = None
+            if device.description.slot:
+                device.documents[topics.UPDATE] = None
         else:  # what is there now was said of somebody else
             self.shelf.retain(topics.state(device.level), None)
         device.documents["info"] = info(device)

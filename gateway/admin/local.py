@@ -21,7 +21,7 @@ from gateway.admin.desk import Desk, Undone, Verb
 from gateway.errors import LinkError, RequestError
 from gateway.links.threads import Call
 from gateway.links.unix_names import reachable
-from gateway.requests.admin import AdminRequest
+from gateway.requests.asking import AdminRequest
 from gateway.requests.local import MAX_LINE_BYTES, read_envelope, read_local
 
 _log = logging.getLogger(__name__)

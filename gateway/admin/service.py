@@ -10,13 +10,8 @@ from gateway.commands.replies import MAX_CORRELATION
 from gateway.errors import RequestError
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.incoming import Handler, Incoming
-from gateway.requests.admin import (
-    REQUESTS,
-    AdminRequest,
-    Transaction,
-    read_admin,
-    transaction_of,
-)
+from gateway.requests.admin import REQUESTS, read_admin, transaction_of
+from gateway.requests.asking import AdminRequest, Transaction
 from gateway.requests.response_topic import refusal_of
 
 _REMEMBERED: Final = 32

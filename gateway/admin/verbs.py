@@ -9,6 +9,7 @@ from gateway.admin.board_requests import BOARD_S, BoardRequests
 from gateway.admin.desk import Verb
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics
+from gateway.admin.update_requests import COMPILE_S, UpdateRequests
 from gateway.checkup import problems_of
 from gateway.reload import Reloaded
 from gateway.requests.admin import HealthCheckRequest, PermitJoinRequest, ReloadRequest
@@ -32,6 +33,7 @@ def make_verbs(  # noqa: PLR0913 - the composition root names each
     status: Status,
     devices: DeviceRequests,
     boards: BoardRequests,
+    updates: UpdateRequests,
     permit_join: Callable[[float | None], float],
     reload: Callable[[], Awaitable[Reloaded]],
     backups: Backups,
@@ -57,6 +59,10 @@ def make_verbs(  # noqa: PLR0913 - the composition root names each
         "permit_join": Verb(permit),
         "options": Verb(boards.options, longest_s=BOARD_S + MARGIN_S),
         "restart": Verb(boards.restart, longest_s=BOARD_S + MARGIN_S),
+        "update_check": Verb(updates.check, changes_something=False, longest_s=COMPILE_S),
+        "update": Verb(updates.update, longest_s=COMPILE_S),
+        "update_abort": Verb(updates.abort),
+        "update_status": Verb(updates.status, changes_something=False),
         "reload": Verb(reload_all, longest_s=RELOAD_S),
         "backup": Verb(backups.make, longest_s=BACKUP_S),
         "diagnostics": Verb(diagnostics.gather, changes_something=False, longest_s=FILE_S),

@@ -6,6 +6,10 @@ STATUS = "status"
 """Whether the gateway is there; the will publishes on it too."""
 HEALTH = "health"
 """What the gateway measured of itself."""
+ROLLOUT = "rollout"
+"""How the newest rollout of an update stands."""
+UPDATE = "update"
+"""Below a device: how updates stand on it."""
 
 MAX_BASE = 128
 """Longest base topic in characters; with three levels of 64 a topic stays far below MQTT's limit
@@ -51,6 +55,11 @@ def event(device: str) -> str:
 def info(device: str) -> str:
     """Return the topic of what a device says of itself."""
     return f"{device}/info"
+
+
+def update(device: str) -> str:
+    """Return the topic of how updates stand on a device."""
+    return f"{device}/{UPDATE}"
 
 
 def diagnostics(device: str) -> str:

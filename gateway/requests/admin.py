@@ -2,14 +2,20 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from gateway.errors import RequestError
 from gateway.model import MAX_SLUG
-from gateway.requests.command import MAX_TRANSACTION
-from gateway.requests.reading import REQUEST, printable, read_object, read_request
+from gateway.requests.asking import AdminRequest, Transaction
+from gateway.requests.reading import printable, read_object, read_request
+from gateway.requests.update import (
+    UpdateAbortRequest,
+    UpdateCheckRequest,
+    UpdateRequest,
+    UpdateStatusRequest,
+)
 
 MAX_PAYLOAD_BYTES: Final = 4096
 """Largest payload of a request: intervals of 64 streams have 3 kB."""
@@ -26,26 +32,8 @@ MAX_INTERVAL_MS: Final = 86_400_000
 MAX_WINDOW_S: Final = 3600.0
 """Longest time for which devices may join."""
 
-Transaction: TypeAlias = str | int | float
-"""What the sender calls a request, and finds in the answer."""
-
-_U64 = 2**64
-
-_Transaction = (
-    Annotated[str, Field(min_length=1, max_length=MAX_TRANSACTION)]
-    | Annotated[int, Field(gt=-_U64, lt=_U64)]
-    | Annotated[float, Field(gt=-_U64, lt=_U64)]
-)
 _Device = Annotated[str, Field(min_length=1, max_length=MAX_SLUG)]
 _Interval = Annotated[int, Field(ge=1, le=MAX_INTERVAL_MS)]
-
-
-class AdminRequest(BaseModel):
-    """What every request may say."""
-
-    model_config = REQUEST
-
-    transaction: _Transaction | None = None
 
 
 class DevicesRequest(AdminRequest):
@@ -138,6 +126,10 @@ REQUESTS: Final[Mapping[str, type[AdminRequest]]] = {
     "permit_join": PermitJoinRequest,
     "options": OptionsRequest,
     "restart": RestartRequest,
+    "update_check": UpdateCheckRequest,
+    "update": UpdateRequest,
+    "update_abort": UpdateAbortRequest,
+    "update_status": UpdateStatusRequest,
     "reload": ReloadRequest,
     "backup": BackupRequest,
     "diagnostics": DiagnosticsRequest,

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, Field
 
 from gateway.model import MAX_SLUG
-from gateway.requests.admin import REQUESTS, AdminRequest, model_of
+from gateway.requests.admin import REQUESTS, model_of
+from gateway.requests.asking import AdminRequest
 from gateway.requests.reading import REQUEST, read_object, read_request
+from gateway.requests.update import LocalUpdateRequest
 
 MAX_LINE_BYTES: Final = 65_536
 """Longest line, with its newline, in either direction but for long answers."""
@@ -45,15 +47,36 @@ class RemoveKeyRequest(AdminRequest):
     """Forget a board's key."""
 
     device: _Device
+    anyway: bool = False
+    """Whether although the board uses it."""
+
+
+class LendPortRequest(AdminRequest):
+    """Leave a serial port to another program of this machine, such as `edge-gateway flash`."""
+
+    port: Annotated[str, Field(min_length=1, max_length=4096)]
+    """Any of its paths."""
+    seconds: Annotated[float, Field(gt=0, le=3600)] = 300
+    """The gateway takes it back after this, whatever happens."""
+
+
+class ReturnPortRequest(AdminRequest):
+    """Use a port again that was lent."""
+
+    port: Annotated[str, Field(min_length=1, max_length=4096)]
+    """Its name, as lend_port answered."""
 
 
 LOCAL_REQUESTS: Final[Mapping[str, type[AdminRequest]]] = {
     **REQUESTS,
+    "update": LocalUpdateRequest,
     "keys": KeysRequest,
     "keep_key": KeepKeyRequest,
     "export_keys": ExportKeysRequest,
     "rotate_key": RotateKeyRequest,
     "remove_key": RemoveKeyRequest,
+    "lend_port": LendPortRequest,
+    "return_port": ReturnPortRequest,
 }
 """By verb."""
 

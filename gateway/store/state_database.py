@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway import files
 from gateway.errors import StoreBusyError, StoreDamagedError, StoreError
-from gateway.store import journal, registry, versions
+from gateway.store import journal, registry, rollouts, versions
 from gateway.store.database import make_private
 from gateway.store.state_changes import Change
 
@@ -30,6 +30,7 @@ PRAGMA secure_delete = OFF;
 MIGRATIONS: tuple[Sequence[str], ...] = (
     registry.VERSION_1,
     journal.VERSION_2,
+    rollouts.VERSION_3,
 )
 """Each brings the file from one `user_version` to the next, in one transaction.
 

@@ -19,7 +19,8 @@ from gateway.admin.local import MAX_CLIENTS, LocalDoor
 from gateway.cli import control
 from gateway.config.models import Settings
 from gateway.errors import LinkError, NotRunningError, RequestError
-from gateway.requests.admin import AdminRequest, DeviceRequest
+from gateway.requests.admin import DeviceRequest
+from gateway.requests.asking import AdminRequest
 from gateway.requests.local import LOCAL_REQUESTS, MAX_LINE_BYTES
 
 SEED = 6

@@ -17,6 +17,7 @@ from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics, Sources
 from gateway.admin.intervals import Intervals
 from gateway.admin.service import Admin
+from gateway.admin.update_requests import UpdateRequests
 from gateway.admin.verbs import make_verbs
 from gateway.clock import Clock
 from gateway.commands.letter import End
@@ -31,7 +32,9 @@ from gateway.reload import Reloaded
 from gateway.requests.admin import REQUESTS
 from gateway.status import Status
 from gateway.timekeeper import TimeKeeper
+from gateway.updates.service import Updates
 from tests.support.shelf import Shelf
+from tests.support.updates import Disk, Road, firmware
 
 BASE = "edge/test"
 
@@ -44,7 +47,7 @@ class Gateway:
         timekeeper = TimeKeeper(Clock(lambda: 1000.0, lambda: 2e9, "boot", lambda: True))
         self.devices = Devices(self.shelf, Names(), status, timekeeper)
         for key, driver in (("shed", "board"), ("mast", "json_lines")):
-            self.devices.seen("usb", Description(key, key, driver))
+            self.devices.seen("usb", Description(key, key, driver, slot="a"))
         self.done: list[object] = []
         self.answers: list[dict[str, Any]] = []
         self._handlers: list[Handler] = []
@@ -52,10 +55,21 @@ class Gateway:
         about = DeviceRequests(self.devices, status, timekeeper, lambda _address: False)
         sources = Sources(status, settings=dict, health=lambda: b"{}", log_lines=list)
         self.admin = Admin(self, BASE, Counter())
+        self.updates = Updates(
+            devices=self.devices,
+            outlet=self.shelf,
+            journal=Disk(),
+            road=Road,
+            timekeeper=timekeeper,
+            others=self,
+            own=firmware,
+        )
+        self.updates.take([])
         self.verbs = make_verbs(
             status=status,
             devices=about,
             boards=BoardRequests(about.find, self, Intervals(self.devices, self, self)),
+            updates=UpdateRequests(about.find, self.devices, self.updates),
             permit_join=self.permit,
             reload=self.reload,
             backups=Backups(folder, "test", BackupParts),
@@ -68,7 +82,8 @@ class Gateway:
             device.key: (device.level, device.name, dict(device.options), device.is_enabled)
             for device in self.devices
         }
-        return known, dict(self.shelf.retained), list(self.done)
+        rollouts = [each.entry() for each in self.updates.rollouts]
+        return known, dict(self.shelf.retained), rollouts, list(self.done)
 
     async def ask(self, verb: str, payload: bytes, *, is_retained: bool) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -131,6 +146,13 @@ LIKELY: dict[str, list[object]] = {
     "limit": [1, 200, 201],
     "after": ["", "shed"],
     "credentials": [True, False],
+    "devices": [["shed"], ["shed"], ["shed", "mast"], ["nobody"], []],
+    "all": [False, False, True],
+    "canary": [0, 1, -1],
+    "parallel": [1, 4, 65],
+    "downgrade": [True, False],
+    "settings": [None, None, {"name": "shed"}, {"nmae": "shed"}],
+    "rollout": [None, 1, 7],
 }
 """Values that are right, or nearly."""
 ODD: list[object] = [None, True, -1, 1.5, "", "x", [], {}, [[]], {"a": {}}, 2**70]

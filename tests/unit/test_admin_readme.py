@@ -18,6 +18,7 @@ from gateway.admin.diagnostics import MAX_ANSWER_BYTES, Diagnostics, Sources
 from gateway.admin.intervals import Intervals
 from gateway.admin.kept_files import KEPT
 from gateway.admin.recent_log import MAX_LINES
+from gateway.admin.update_requests import UpdateRequests
 from gateway.admin.verbs import make_verbs
 from gateway.checkup import problems_of
 from gateway.clock import Clock
@@ -33,11 +34,13 @@ from gateway.reload import Reloaded
 from gateway.requests.admin import MAX_LISTED, MAX_PAYLOAD_BYTES, REQUESTS, read_admin
 from gateway.status import Status
 from gateway.timekeeper import TimeKeeper
+from gateway.updates.service import Updates
 from tests.support.shelf import Shelf
+from tests.support.updates import Disk, Others, Road, firmware
 
 FOLDER = Path(__file__).parents[2] / "gateway"
 TEXT = (FOLDER / "mqtt" / "README.md").read_text(encoding="utf-8")
-SECTION = TEXT[TEXT.index("## Requests") : TEXT.index("## Documents")]
+SECTION = TEXT[TEXT.index("## Requests") : TEXT.index("## Updates")]
 PROSE = " ".join(SECTION.split())
 ROWS = {
     verb: cells
@@ -85,7 +88,8 @@ def verbs(tmp_path: Path) -> Mapping[str, Verb]:
     status, boards = Status(), Boards()
     timekeeper = TimeKeeper(Clock(lambda: 1000.0, lambda: 2e9, "boot", lambda: True))
     devices = Devices(Shelf(), Names(), status, timekeeper)
-    devices.seen("usb", Description("esp32-a1b2", "Greenhouse", "board", firmware="1", boot=7))
+    board = Description("esp32-a1b2", "Greenhouse", "board", firmware="0.1.0", boot=7, slot="a")
+    devices.seen("usb", board)
     devices.rename("esp32-a1b2", "Greenhouse")
     about_devices = DeviceRequests(devices, status, timekeeper, lambda _address: False)
     sources = Sources(status, settings=dict, health=lambda: b"{}", log_lines=list)
@@ -93,11 +97,28 @@ def verbs(tmp_path: Path) -> Mapping[str, Verb]:
         status=status,
         devices=about_devices,
         boards=BoardRequests(about_devices.find, boards, Intervals(devices, boards, boards)),
+        updates=UpdateRequests(about_devices.find, devices, updates_of(devices, timekeeper)),
         permit_join=lambda for_s: for_s or 120.0,
         reload=reload,
         backups=Backups(tmp_path, "attic", BackupParts),
         diagnostics=Diagnostics(tmp_path, "attic", sources),
     )
+
+
+def updates_of(devices: Devices, timekeeper: TimeKeeper) -> Updates:
+    """Updates, one of which is under way for a board that is not there."""
+    updates = Updates(
+        devices=devices,
+        outlet=Shelf(),
+        journal=Disk(),
+        road=Road,
+        timekeeper=timekeeper,
+        others=Others(),
+        own=firmware,
+    )
+    updates.take([])
+    updates.begin(firmware(), ["shed"])
+    return updates
 
 
 def test_every_verb_is_in_the_table_and_is_done(verbs: Mapping[str, Verb]) -> None:
@@ -129,7 +150,11 @@ def test_the_example_of_an_answer_has_the_keys_of_the_answer(
     if verb == "devices":
         assert list(told["devices"][0]) == list(shown["devices"][0])
         assert told["devices"][0]["level"] == shown["devices"][0]["level"]
-    if verb in {"rename", "remove", "options", "restart"}:
+    if verb in {"update", "update_check"}:
+        assert told["devices"] == shown["devices"]
+    if verb == "update_status":
+        assert told["rollouts"][0]["devices"] == shown["rollouts"][0]["devices"]
+    if verb in {"update_abort", "rename", "remove", "options", "restart"}:
         assert told == shown
 
 

@@ -13,7 +13,8 @@ from gateway.admin.desk import AT_ONCE, Verb
 from gateway.admin.service import Admin
 from gateway.errors import RequestError
 from gateway.mqtt.incoming import Handler, Incoming
-from gateway.requests.admin import AdminRequest, PermitJoinRequest
+from gateway.requests.admin import PermitJoinRequest
+from gateway.requests.asking import AdminRequest
 
 BASE = "edge/test"
 

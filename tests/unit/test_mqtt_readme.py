@@ -56,6 +56,9 @@ from gateway.requests.command import (
 from gateway.requests.response_topic import MAX_TOPIC
 from gateway.status import MAX_DEVICES, Status
 from gateway.timekeeper import OffsetSource, TimeKeeper
+from gateway.updates import documents
+from gateway.updates.news import PROGRESS_S
+from gateway.updates.rollout import MAX_TRIES, TRIAL_S, Phase, Plan, Rollout, State
 from tests.support import exactly_once
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +109,8 @@ def test_the_table_has_the_topics_of_the_code_and_no_others() -> None:
         topics.log(device),
         topics.event(device),
         topics.diagnostics(device),
+        topics.update(device),
+        topics.ROLLOUT,
         topics.actuator_state(device, actuator),
         topics.set_many(device),
         topics.set_one(device, actuator),
@@ -119,7 +124,7 @@ def test_the_table_has_the_topics_of_the_code_and_no_others() -> None:
     public = {
         name
         for name, value in vars(topics).items()
-        if (callable(value) and not name.startswith("_")) or name in {"STATUS", "HEALTH"}
+        if (callable(value) and not name.startswith("_")) or name in {"STATUS", "HEALTH", "ROLLOUT"}
     } - {"Topics"}
     assert len(public) == len(made), "a topic of topics.py is missing here"
 
@@ -202,6 +207,29 @@ def test_every_source_of_an_offset_is_explained() -> None:
     assert all(f"`{source}`" in health for source in get_args(OffsetSource))
 
 
+def test_what_is_said_of_updates_is_so() -> None:
+    plan = Plan("firmware", "0.2.0", "0f3c1a9be2d45678", "", 20480, 1, 4)
+    boards = [f"board_{number}" for number in range(20)]
+    rollout = Rollout.of(3, plan, boards, BASE.offset_s)
+    for number, state in enumerate([State.DONE] * 3 + [State.SENDING] * 4):
+        rollout.targets[boards[number]].state = state
+    target = rollout.targets["board_4"]
+    target.percent = 42
+
+    told = documents.board("0.1.0", "0.2.0", rollout, target)
+
+    assert example("<device>/update") == json.loads(told)
+    assert example("rollout") == json.loads(documents.rollout(rollout))
+    states = {f"`{state.value}`" for state in State} | {"`idle`"}
+    assert set(table("`state` on `<device>/update`")) == states
+    assert f"not heard of for {TRIAL_S / 60:g} minutes" in PROSE
+    assert MAX_TRIES == 3
+    assert "published once a second" in PROSE
+    assert PROGRESS_S == 1.0
+    for phase in Phase:
+        assert f"`{phase.value}`" in PROSE[PROSE.index("(the topic) is") :]
+
+
 def test_every_cause_of_a_gap_is_explained() -> None:
     assert set(table("cause")) == {f"`{cause.value}`" for cause in GapCause}
 
@@ -212,7 +240,7 @@ def test_every_counter_is_explained() -> None:
         *(ROOT / "gateway" / "commands").glob("*.py"),
         ROOT / "gateway" / "store" / "outbox.py",
         ROOT / "gateway" / "pipeline.py",
-        ROOT / "gateway" / "admin" / "service.py",
+        ROOT / "gateway" / "admin" / "desk.py",
         ROOT / "gateway" / "devices.py",
         ROOT / "gateway" / "ble" / "boards.py",
     ]
