@@ -32,6 +32,7 @@ from gateway.mqtt.publisher import Publisher
 from gateway.operation import Operation, Parts
 from gateway.pipeline import Pipeline
 from gateway.processing.processor import Processor
+from gateway.progress import PERIOD_S, Progress
 from gateway.protocol.delivery import DeliveryBook
 from gateway.registry_writer import RegistryWriter
 from gateway.reload import Configuration
@@ -44,7 +45,10 @@ from gateway.store.outbox import Outbox
 from gateway.store.state import StateStore
 from gateway.store.store import Store
 from gateway.supervise import keep_running
+from gateway.systemd import Notifier
+from gateway.timedate import TimeDate
 from gateway.timekeeper import TimeKeeper
+from gateway.watchdog import Watchdog, status_line
 
 _log = logging.getLogger(__name__)
 
@@ -60,23 +64,32 @@ BROKER_BACKOFF_CAP_S = 30.0
 class App:
     """One gateway: ports, outbox and broker, joined."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is told it from outside
         self,
         settings: Settings,
         password: str | None = None,
         clock: Clock | None = None,
         *,
         configuration: Configuration | None = None,
+        notifier: Notifier | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """`configuration` is where the settings are from; without one there is no reload."""
+        """`configuration` is where the settings are from; without one there is no reload.
+
+        `notifier` tells systemd how it goes; `progress` is asked whether all moves.
+        """
         self._settings = settings
-        self._clock = clock or Clock()
+        notifier = notifier or Notifier({})
+        progress = progress or Progress(period_s=notifier.watchdog_s or PERIOD_S)
+        self._progress = progress
+        self._timedate = TimeDate()
+        self._clock = clock or Clock(is_synchronised=self._timedate.is_synchronised)
         self._timekeeper = TimeKeeper(self._clock)
         self._run = secrets.randbits(32)
         self._session = f"{self._run:08x}"
         self.status = Status()
         self.outbox = Outbox(wiring.outbox_options(settings), self.status.counts, self._clock)
-        self.state = StateStore(settings.state_path, self.status.state)
+        self.state = StateStore(settings.state_path, self.status.state, progress=progress)
         self._registry = RegistryWriter(self.state)
         names = Names()
         broker = wiring.broker_settings(settings, password)
@@ -94,6 +107,8 @@ class App:
             names=names,
             ledger=self._registry,
             lock=self._lock,
+            progress=progress,
+            offers=lambda: self.outbox.is_offering,
         )
         self._processor = Processor(wiring.processing_rules(settings))
         self.devices = Devices(
@@ -155,11 +170,15 @@ class App:
             status=self.status.store,
             watermarks=self._book.changed,
             recall=self._recall,
+            progress=progress,
         )
         self._links = AllLinks(
             self._make_house(), wiring.ports_options(settings), wiring.ble_options(settings)
         )
         self._health = HealthReport(self.status, self.outbox, self._timekeeper)
+        self._watchdog = Watchdog(
+            progress, notifier, lambda: status_line(self.status, self.outbox.size)
+        )
         self.operation = Operation(
             Parts(
                 links=self._links,
@@ -172,6 +191,7 @@ class App:
                 status=self.status,
                 timekeeper=self._timekeeper,
                 health=self._health,
+                watchdog=self._watchdog,
             ),
             settings,
             password,
@@ -202,19 +222,23 @@ class App:
                 tasks.create_task(self.commands.run(), name="commands")
                 tasks.create_task(self._intervals.run(), name="intervals")
                 broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
-                serving = keep_running("broker", self._publisher.run, broker)
+                stage = self._publisher.stage
+                serving = keep_running("broker", self._publisher.run, broker, stage=stage)
                 tasks.create_task(serving, name="broker")
                 tasks.create_task(watch_loop_lag(self.status), name="loop lag")
-                tasks.create_task(call_every(CLOCK_INTERVAL_S, self._timekeeper.base), name="clock")
-                looks = call_every(LOOK_S, self.devices.look_around)
-                tasks.create_task(looks, name="devices")
-                announcements = call_every(TICK_S, self._announcer.tick)
-                tasks.create_task(announcements, name="announcer")
-                watching = call_every(DIAGNOSTICS_LOOK_S, self._diagnostics.look)
-                tasks.create_task(watching, name="diagnostics")
-                health = call_every(health_interval_s, self._publish_health)
-                tasks.create_task(health, name="health")
+                tasks.create_task(self._timedate.run(), name="timedate")
+                regular = (
+                    ("clock", CLOCK_INTERVAL_S, self._timekeeper.base),
+                    ("devices", LOOK_S, self.devices.look_around),
+                    ("announcer", TICK_S, self._announcer.tick),
+                    ("diagnostics", DIAGNOSTICS_LOOK_S, self._diagnostics.look),
+                    ("health", health_interval_s, self._publish_health),
+                )
+                for name, interval_s, act in regular:
+                    acting = call_every(interval_s, act, self._progress.stage(name))
+                    tasks.create_task(acting, name=name)
                 links = tasks.create_task(self._links.run(), name="links")
+                tasks.create_task(self._watchdog.run(), name="watchdog")
                 if ready is not None:
                     ready()
                 try:
@@ -254,6 +278,7 @@ class App:
 
         The publisher leaves when the ports are closed: what they say last is published, too.
         """
+        self._watchdog.stopping()
         self.commands.close()
         self.outbox.on_crowded = lambda _crowded: None  # from here on boards keep what they have
         self._hold(is_crowded=True)
@@ -286,7 +311,7 @@ class App:
         self._publisher.on_new_session = office.begin_session
         filters = [f"{settings.base_topic}/{each}" for each in FILTERS]
         self._publisher.subscribe(filters, office.hear)
-        return Commands(office, self._clock)
+        return Commands(office, self._clock, self._progress)
 
     def _make_house(self) -> House:
         return House(
@@ -299,6 +324,7 @@ class App:
             forget_link=self._pipeline.forget_link,
             on_change=self._publish_health,
             has_mail=self.commands.has_mail,
+            progress=self._progress,
         )
 
     def _hold(self, is_crowded: bool) -> None:  # noqa: FBT001 - the outbox tells its state

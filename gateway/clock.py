@@ -39,10 +39,23 @@ def machine_boot_id() -> str:
         return str(uuid.uuid4())
 
 
-def is_clock_synchronised() -> bool:
+TIMESYNCD = Path("/run/systemd/timesync/synchronized")
+"""There once systemd-timesyncd has set the clock, until it ends. Source: systemd-timesyncd(8)."""
+
+
+def is_clock_synchronised(timesyncd: Path = TIMESYNCD) -> bool:
     """Tell whether the machine's clock is right, as the kernel sees it.
 
-    It is when somebody (NTP, GPS) keeps it, and what is left to be slewed is below SLEWED_S. A
+    Where it may not be asked, as in our service, systemd-timesyncd's word counts.
+    """
+    word = kernel_word()
+    return timesyncd.exists() if word is None else word
+
+
+def kernel_word() -> bool | None:
+    """Tell whether the kernel takes its clock for right; None if it may not be asked.
+
+    It does when somebody (NTP, GPS) keeps it, and what is left to be slewed is below SLEWED_S. A
     clock set by hand is not synchronised from that moment on, until it is disciplined again.
 
     Source: adjtimex(2). It returns TIME_ERROR, 5, while the clock is not synchronised; with `modes`
@@ -50,7 +63,9 @@ def is_clock_synchronised() -> bool:
     """
     timex = _Timex()
     state: int = _libc.adjtimex(ctypes.byref(timex))
-    if state in (-1, _TIME_ERROR):
+    if state == -1:
+        return None
+    if state == _TIME_ERROR:
         return False
     unit_s = 1e-9 if timex.status & _STA_NANO else 1e-6
     return bool(abs(timex.offset) * unit_s < SLEWED_S)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gateway.mqtt import payloads
+from gateway.progress import Progress, Stage
 from gateway.status import Status
 from gateway.store.outbox import Outbox
 from gateway.timekeeper import TimeKeeper
@@ -24,11 +25,14 @@ async def watch_loop_lag(status: Status) -> NoReturn:
         status.loop_lag_s.record(max(0.0, loop.time() - due_s))
 
 
-async def call_every(interval_s: float, act: Callable[[], object]) -> NoReturn:
-    """Call `act` now and every `interval_s` for ever."""
+async def call_every(
+    interval_s: float, act: Callable[[], object], stage: Stage | None = None
+) -> NoReturn:
+    """Call `act` now and every `interval_s` for ever, and have `stage` know it."""
+    stage = stage or Progress().stage("")
     while True:
         act()
-        await asyncio.sleep(interval_s)
+        await stage.rest(interval_s, asyncio.sleep)
 
 
 def memory_bytes() -> int:

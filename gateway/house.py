@@ -1,10 +1,11 @@
 """What ports and radio share with the rest of the gateway."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.clock import Clock
 from gateway.model import Event
+from gateway.progress import Progress
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import Status
 
@@ -26,3 +27,5 @@ class House:
     """Told of each change of the radio's state."""
     has_mail: Callable[[str], bool] = lambda _device: False
     """Whether commands wait for a device; by its key."""
+    progress: Progress = field(default_factory=Progress)
+    """Where ports and radio say that they move."""

@@ -76,7 +76,10 @@ class Ports:
     def __init__(self, options: PortsOptions, house: House) -> None:
         self._options = options
         self._house = house
-        self._watch = PortWatch(options.patterns, options.exclude, options.rescan_s)
+        stage = house.progress.stage("ports")
+        if not options.patterns:
+            stage.idles()  # `run` comes when there are some
+        self._watch = PortWatch(options.patterns, options.exclude, options.rescan_s, stage)
         self._running: dict[str, _Running] = {}
         self._is_paused = False
         self._tasks: asyncio.TaskGroup | None = None
@@ -129,6 +132,7 @@ class Ports:
     def _open(self, port: FoundPort, tasks: asyncio.TaskGroup) -> None:
         _log.info("%s: found %s", port.name, port.description or port.device)
         use = self._options.use_of(port)
+        stage = self._house.progress.stage(port.name)
         link = SerialLink(
             port.path,
             use.options,
@@ -136,10 +140,12 @@ class Ports:
             self._house.accept,
             self._house.status.link(port.name),
             self._house.clock,
+            stage,
         )
         link.hold(paused=self._is_paused)
-        serving = keep_running(port.name, link.run, Backoff(cap_s=BACKOFF_CAP_S))
+        serving = keep_running(port.name, link.run, Backoff(cap_s=BACKOFF_CAP_S), stage=stage)
         task: asyncio.Task[None] = tasks.create_task(serving, name=port.name)
+        task.add_done_callback(lambda _task: stage.leave())
         self._running[port.name] = _Running(port, link, task)
 
     async def _close(self, port: FoundPort) -> None:

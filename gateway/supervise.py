@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from gateway.backoff import Backoff
 from gateway.errors import LinkError
+from gateway.progress import Progress, Stage
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ async def keep_running(
     backoff: Backoff,
     *,
     may_warn: Callable[[], bool] = lambda: True,
+    stage: Stage | None = None,
 ) -> NoReturn:
     """Run `run` for ever, starting it again after every `LinkError`.
 
@@ -28,8 +30,9 @@ async def keep_running(
     until then, if `may_warn`: who mends what was said first must hear what comes next.
 
     Cancelled, it ends, also where a library below turned the cancellation into an error of its own
-    and `run` made a `LinkError` of that.
+    and `run` made a `LinkError` of that. `stage` is told of the pauses; of the rest `run` tells it.
     """
+    stage = stage or Progress().stage(name)
     told: set[str] = set()
     while True:
         try:
@@ -47,4 +50,4 @@ async def keep_running(
             level = logging.WARNING if is_new else logging.DEBUG
             delay_s = backoff.next_delay_s()
             _log.log(level, "%s: %s; retry in %.1f s, then less often", name, reason, delay_s)
-            await asyncio.sleep(delay_s)
+            await stage.rest(delay_s, asyncio.sleep)

@@ -144,6 +144,7 @@ class Boards:
             self._house.status.counts["boards_refused"] += 1
             return None
         house = self._house
+        stage = house.progress.stage(address)
         link = BleLink(
             address,
             partial(self._make_driver, address),
@@ -156,6 +157,7 @@ class Boards:
             has_joined=is_known,
             on_joined=partial(self._note_joined, address),
             on_missed=partial(self._hear_anew, address),
+            stage=stage,
         )
         link.hold(paused=self._is_paused)
         backoff = Backoff(STRANGER_BACKOFF_S, STRANGER_BACKOFF_CAP_S)
@@ -164,6 +166,7 @@ class Boards:
         may_warn = partial(self._may_warn, address)
         serving = keep_running(address, link.run, backoff, may_warn=may_warn)
         task: asyncio.Task[None] = self._tasks.create_task(serving, name=address)
+        task.add_done_callback(lambda _task: stage.leave())
         board = self._boards[address] = _Board(link, task, backoff)
         return board
 

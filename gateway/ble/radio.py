@@ -21,6 +21,7 @@ from gateway.links.ble_connection import BleLink
 from gateway.links.ble_gatt import SERVICE
 from gateway.links.ble_scanner import BleScanner, ScanOptions
 from gateway.links.threads import Call
+from gateway.progress import Stage
 from gateway.store.joined import Joined, JoinedFile
 
 _log = logging.getLogger(__name__)
@@ -41,9 +42,17 @@ class Radio:
     """One adapter, and all that is heard on it."""
 
     def __init__(
-        self, options: BleOptions, house: House, backend: RadioBackend | None = None
+        self,
+        options: BleOptions,
+        house: House,
+        backend: RadioBackend | None = None,
+        stage: Stage | None = None,
     ) -> None:
-        """`backend` is used instead of the one that the adapter's name asks for."""
+        """`backend` is used instead of the one that the adapter's name asks for.
+
+        `stage` is told of each step of the scan.
+        """
+        self._stage = stage or house.progress.stage("radio")
         self._options = options
         self._house = house
         self._status = house.status.radio
@@ -66,11 +75,14 @@ class Radio:
         self._is_recalled = False
         """Whether it is known who joined in earlier runs."""
         self._strangers = 0
+        self._has_company = False
+        """Whether anybody who is no stranger was heard in this run."""
         self._scanner: BleScanner | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> NoReturn:
         """Scan, read and serve for ever."""
+        self._stage.works("reading who joined")
         try:
             await self._recall()
         except (OSError, LinkError) as exc:
@@ -89,6 +101,8 @@ class Radio:
             backend=self._backend,
             is_in_use=lambda: self._status.connected > 0,
             on_change=self._on_change,
+            stage=self._stage,
+            is_missed=lambda: self._has_company,
         )
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -133,7 +147,9 @@ class Radio:
         if not (is_board or self._sensors.knows(advert)) or not self._may_join(advert):
             self._strangers += 1
             self._status.adverts_unknown = self._strangers
-        elif is_board:
+            return
+        self._has_company = True
+        if is_board:
             self._boards.hear(advert, device)
         else:
             self._read(advert)

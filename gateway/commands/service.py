@@ -2,11 +2,13 @@
 
 import asyncio
 from contextlib import suppress
+from math import inf
 from typing import NoReturn
 
 from gateway.clock import Clock
 from gateway.commands.letter import End
 from gateway.commands.office import Office
+from gateway.progress import Progress
 from gateway.protocol.fields import Json
 
 CALL_EXPIRES_S = 10.0
@@ -16,7 +18,8 @@ CALL_EXPIRES_S = 10.0
 class Commands:
     """Has the office work when there is work; `run` it for as long as it is used."""
 
-    def __init__(self, office: Office, clock: Clock) -> None:
+    def __init__(self, office: Office, clock: Clock, progress: Progress | None = None) -> None:
+        self._stage = (progress or Progress()).stage("commands")
         self._office = office
         self._clock = clock
         self._has_work = asyncio.Event()
@@ -34,9 +37,9 @@ class Commands:
             self._has_work.clear()
             self._office.work()
             deadline_s = self._office.deadline_s
-            delay_s = None if deadline_s is None else deadline_s - self._clock.monotonic_s()
+            delay_s = inf if deadline_s is None else deadline_s - self._clock.monotonic_s()
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if delay_s is None else max(delay_s, 0.001)):
+                async with asyncio.timeout(self._stage.beat_s(max(delay_s, 0.001))):
                     await self._has_work.wait()
 
     async def call(

@@ -24,6 +24,7 @@ from gateway.links.ble_turns import Guest, Turn, Turns
 from gateway.links.conversation import Conversation
 from gateway.links.serial_port import Sink
 from gateway.model import Event, Fault, Gone, Readings, Sample, Seen
+from gateway.progress import Progress, Stage
 from gateway.protocol.fragments import Joiner
 from gateway.protocol.frames import encode_frame
 from gateway.protocol.messages import HelloRequest, encode
@@ -70,10 +71,12 @@ class BleLink:
         has_joined: bool = False,
         on_joined: Callable[[str], None] = lambda _device: None,
         on_missed: Callable[[], None] = lambda: None,
+        stage: Stage | None = None,
     ) -> None:
         """`has_joined`: it did in an earlier run. `on_joined` is told which device is there.
 
-        `on_missed` is called while it is not heard, at first and then less and less often.
+        `on_missed` is called while it is not heard, at first and then less and less often. `stage`
+        is told of each step of a session; to wait to be heard, or for a slot, is none.
         """
         self._address = address
         self._options = options or GattOptions()
@@ -87,6 +90,7 @@ class BleLink:
         self._connector = Connector(
             address, turns, self._options, self._note_disconnected, client_type
         )
+        self._stage = stage or Progress().stage(address)
         self._on_joined = on_joined
         self._on_missed = on_missed
         self._progress: Callable[[], None] = lambda: None
@@ -220,10 +224,12 @@ class BleLink:
 
     async def _session(self, device: BLEDevice, turn: Turn) -> None:
         self._is_near = self._has_left = False
+        self._stage.works_long("connecting", 2 * self._options.connect_s)
         try:
             client = await self._connector.connect(device, turn, is_brief=self._is_brief)
         except LinkError:
             self._missed_s = self._clock.monotonic_s()
+            self._stage.idles()
             raise
         self._radio.connected += 1
         try:
@@ -241,7 +247,9 @@ class BleLink:
                 self.heard_s = now_s
             else:
                 self._missed_s = now_s
+            self._stage.works("disconnecting")
             await self._connector.disconnect(client)
+            self._stage.idles()
 
     async def _serve(self, client: BleakClient, turn: Turn) -> None:
         board = Board(client, self._options)
@@ -274,10 +282,13 @@ class BleLink:
                     tasks.create_task(self._watch_turn(turn, conversation), name="turn"),
                     tasks.create_task(self._watch_progress(), name="progress"),
                 )
-                ended = await conversation.ended
+                ended = conversation.ended
+                await self._stage.attend(
+                    lambda within_s: asyncio.wait([ended], timeout=within_s), ended.done
+                )
                 for watch in watches:
                     watch.cancel()
-            raise ended
+            raise ended.result()
         finally:
             self._conversation = self._turn = None
             conversation.stop()

@@ -110,6 +110,14 @@ class Ladder:
         self.failures = self._looks = 0
         self._has_heard = True
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether a scan that once heard something fails on and on: all was tried, and tried again.
+
+        Without an adapter nothing was: it is only looked for.
+        """
+        return self._has_heard and self.failures >= ALL_TRIED
+
     def patience_s(self, deaf_s: float) -> float:
         """Return how long a scan may hear nothing: longer where all was tried."""
         rounds = max(0, self.failures - len(_RUNGS) + 1)
@@ -118,6 +126,11 @@ class Ladder:
     def _rung(self) -> int:
         place = self.failures - 1
         return place if place < len(_RUNGS) else 1 + (place - 1) % (len(_RUNGS) - 1)
+
+
+ALL_TRIED: Final = 2 * len(_RUNGS) - 1
+"""So many failures in a row, and each rung was climbed twice, but for the first, which is none. A
+scan that is deaf from one moment to the next has come so far within half an hour."""
 
 
 def _other(mode: ScanMode) -> ScanMode:

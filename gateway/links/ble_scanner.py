@@ -29,6 +29,7 @@ from gateway.links.ble_backend import (
 )
 from gateway.links.ble_failures import FAILURES, classed, finish, words_of
 from gateway.links.ble_recovery import FIRST_WAIT_S, LOOK_S, Failure, Ladder, Remedy, ScanMode
+from gateway.progress import Progress, Stage
 from gateway.status import RadioStatus
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,12 @@ FORGET_S: Final = 1.0
 """Least pause between two devices that BlueZ is to forget."""
 MAX_TO_FORGET: Final = 16
 """So many wait for it; who finds no room is named again later."""
+
+READ_LOOK_S: Final = 0.5
+"""How often it is looked whether adverts that waited for long are read at last."""
+
+MEND_S: Final = 150.0
+"""A reset, which takes a minute, and then a power cycle, each call of which may stall."""
 
 START_S: Final = 15.0
 STOP_S: Final = 10.0
@@ -107,8 +114,13 @@ class BleScanner:
         adapter: Adapter | None = None,
         is_in_use: Callable[[], bool] = lambda: False,
         on_change: Callable[[], None] = lambda: None,
+        stage: Stage | None = None,
+        is_missed: Callable[[], bool] = lambda: True,
     ) -> None:
         """`is_in_use` tells whether boards are connected, `on_change` is told of each state.
+
+        `stage` is told of each step, and that only a new process is left to try: when all was tried
+        since something was heard, and `is_missed` says that something ought to be.
 
         Without a `backend` it is BlueZ, watched and mended through `adapter`.
         """
@@ -123,6 +135,10 @@ class BleScanner:
             adapter = BluezAdapter(options.adapter)
         self._adapter = adapter
         self._is_in_use = is_in_use
+        self._stage = stage or Progress().stage("radio")
+        self._is_missed = is_missed
+        self._turns_read = 0
+        """Turns of the loop in which adverts were read."""
         self._on_change = on_change
         self._ladder = Ladder(options.mode, options.look_s, options.first_wait_s)
         self._waiting: deque[tuple[BLEDevice, AdvertisementData, float]] = deque(maxlen=MAX_WAITING)
@@ -179,8 +195,9 @@ class BleScanner:
                 self._no_passive = ended.reason
             elif ended.failure is not Failure.DEAF or not is_in_use:
                 self._tell(ended)
-            await asyncio.sleep(step.wait_s)
+            await self._rest(step.wait_s)
             if self._adapter is not None and step.remedy is not Remedy.NONE:
+                self._works(f"{step.remedy.value} of the adapter", MEND_S)
                 _log.info("bluetooth: trying to bring the adapter back (%s)", step.remedy.value)
                 await self._adapter.mend(step.remedy)
 
@@ -195,6 +212,7 @@ class BleScanner:
             # is new: some sensors have their values where others have their company.
             bluez["filters"] = BlueZDiscoveryFilters(DuplicateData=True)
         self._is_started = False
+        self._works("starting a scan", 3 * START_S)
         scanner = BleakScanner(
             self._note, scanning_mode=mode, bluez=bluez, backend=self._scanner_type
         )
@@ -210,6 +228,7 @@ class BleScanner:
         except FAILURES as exc:
             return _Ended(*classed(exc, mode))
         finally:
+            self._works("ending a scan", 2 * STOP_S)
             await _stop(scanner)
 
     async def _tell_connected(self, service: str) -> None:
@@ -239,7 +258,32 @@ class BleScanner:
             left_s = self._heard_s + patience_s - self._clock.monotonic_s()
             if left_s <= 0:
                 return _Ended(Failure.DEAF, f"no advert for {patience_s:g} s")
-            await asyncio.sleep(left_s)
+            await self._rest(left_s)
+
+    def _works(self, doing: str, limit_s: float) -> None:
+        if not self._is_hopeless():
+            self._stage.works_long(doing, limit_s)
+
+    def _is_hopeless(self) -> bool:
+        """Whether all was tried; the watchdog is told, and with it who can do more."""
+        if not self._ladder.is_exhausted or self._is_in_use() or not self._is_missed():
+            return False
+        self._stage.gives_up("it heard devices, and hears none any more, whatever is tried")
+        return True
+
+    async def _rest(self, delay_s: float) -> None:
+        """Sleep in beats; adverts that nobody reads meanwhile are a stage that stands still."""
+        while delay_s > 0:
+            turns = self._turns_read
+            step_s = self._stage.beat_s(delay_s)
+            self._is_hopeless()
+            await asyncio.sleep(step_s)
+            delay_s -= step_s
+            while self._is_unread(turns):  # noqa: ASYNC110 - to poll is the point
+                await asyncio.sleep(READ_LOOK_S)
+
+    def _is_unread(self, turns: int) -> bool:
+        return bool(self._waiting) and self._is_started and self._turns_read == turns
 
     def _note(self, device: BLEDevice, data: AdvertisementData) -> None:
         """Take what bleak heard; in its callback, so cheaply."""
@@ -263,6 +307,7 @@ class BleScanner:
                 self._sink(advert_of(device, data, heard_s), device)
                 if self._clock.monotonic_s() >= until_s:
                     break
+            self._turns_read += 1
             if not self._waiting:
                 self._has_waiting.clear()
             await asyncio.sleep(0)

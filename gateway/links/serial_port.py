@@ -17,6 +17,7 @@ from gateway.links.port_failures import explain
 from gateway.links.posix_serial import PosixSerial, close_descriptor
 from gateway.links.threads import Call
 from gateway.model import Event, Fault
+from gateway.progress import Progress, Stage
 from gateway.protocol.requests import Order
 from gateway.protocol.update import Update
 from gateway.status import LinkStatus
@@ -53,13 +54,16 @@ class SerialLink:
         sink: Sink,
         status: LinkStatus,
         clock: Clock,
+        stage: Stage | None = None,
     ) -> None:
+        """`stage` is told of each step."""
         self._path = path
         self._options = options
         self._make_driver = make_driver
         self._sink = sink
         self._status = status
         self._clock = clock
+        self._stage = stage or Progress().stage(path)
         self._is_paused = False
         self._conversation: Conversation | None = None
         self._told_driver_error = False
@@ -74,6 +78,7 @@ class SerialLink:
             LinkError: the port does not open, was unplugged or fell silent.
         """
         self._status.state = "opening"
+        self._stage.works("opening")
         state = "closed"
         try:
             port = await self._open()
@@ -163,8 +168,13 @@ class SerialLink:
             asyncio.get_running_loop(), lambda: conversation, port
         )
         try:
-            raise await conversation.ended
+            ended = conversation.ended
+            await self._stage.attend(
+                lambda within_s: asyncio.wait([ended], timeout=within_s), ended.done
+            )
+            raise ended.result()
         finally:
+            self._stage.works("closing")
             self._conversation = None
             transport.abort()
             conversation.stop()

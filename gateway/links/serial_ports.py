@@ -20,6 +20,7 @@ from glob import glob
 
 from gateway.errors import LinkError
 from gateway.links.threads import Call
+from gateway.progress import Progress, Stage
 
 _log = logging.getLogger(__name__)
 
@@ -83,8 +84,14 @@ class PortWatch:
     """Notices ports that appear and vanish."""
 
     def __init__(
-        self, patterns: Sequence[str], exclude: Sequence[str] = (), rescan_s: float = 1.0
+        self,
+        patterns: Sequence[str],
+        exclude: Sequence[str] = (),
+        rescan_s: float = 1.0,
+        stage: Stage | None = None,
     ) -> None:
+        """`stage` is told of each look."""
+        self._stage = stage or Progress().stage("ports")
         self._patterns = patterns
         self._exclude = exclude
         self._rescan_s = rescan_s
@@ -110,6 +117,7 @@ class PortWatch:
         is_blind = False
         while True:
             self._wake.clear()
+            self._stage.works("looking for ports")
             try:
                 found = await Call(partial(find_ports, self._patterns, self._exclude)).result()
             except LinkError as exc:  # for now nothing comes and nothing goes
@@ -131,14 +139,21 @@ class PortWatch:
                 del known[port.path]
             known |= {port.path: port for port in appeared}
             if appeared or vanished:
+                self._stage.works("opening and closing")
                 yield PortsChanged(appeared, vanished)
             unnamed = early
             await self._pause(min(self._rescan_s, _UDEV_S) if early else self._rescan_s)
 
     async def _pause(self, delay_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay_s):
-                await self._wake.wait()
+        async def wait(within_s: float) -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._wake.wait()
+
+        while delay_s > 0 and not self._wake.is_set():
+            step_s = self._stage.beat_s(delay_s)
+            await wait(step_s)
+            delay_s -= step_s
 
 
 def _device_number(path: str) -> int | None:

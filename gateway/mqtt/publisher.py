@@ -22,6 +22,7 @@ from gateway.mqtt.rivalry import Rivalry
 from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.shipments import RecordSource, Shipments
 from gateway.mqtt.topics import Topics
+from gateway.progress import Progress
 from gateway.status import Status
 from gateway.timekeeper import TimeKeeper
 
@@ -69,14 +70,25 @@ class Publisher:
         names: Names | None = None,
         ledger: TopicLedger | None = None,
         lock: ClientLock | None = None,
+        progress: Progress | None = None,
+        offers: Callable[[], bool] = lambda: False,
     ) -> None:
         """Make the publisher of one gateway.
 
         `session` names this run of it; its health is renewed each `heartbeat_s`; `names` tells what
         devices are called in topics. With a `ledger` nothing is retained on a topic that it has not
         noted, nor are the states of a device that nobody claimed. With a `lock` there is but one
-        connection of this name from this machine.
+        connection of this name from this machine. `offers` tells whether `records` has any to take.
         """
+        progress = progress or Progress()
+        self.stage = progress.stage("broker")
+        """Told of each step from one connection to the next."""
+        self._sends_records = progress.stage("records")
+        self._sends_documents = progress.stage("documents")
+        for stage in (self._sends_records, self._sends_documents):
+            stage.idles()  # until there is a connection
+        self._offers = offers
+        self._posts_sent = 0
         self._settings = settings
         self._lock = lock
         self._client_id = settings.client_id or f"edge-gateway-{gateway}"
@@ -229,6 +241,7 @@ class Publisher:
             except LinkError as exc:
                 self._status.broker.trouble = str(exc)
                 raise
+        self.stage.works("connecting")
         will = self._offline(connection=self._connections + 1)
         await self._retained.wait_noted(self._status_topic)
         self._own_status.connecting(self._will)
@@ -248,6 +261,8 @@ class Publisher:
             reason = await self._use(connection, progress)
         finally:
             connection.close()
+            self._sends_records.idles()
+            self._sends_documents.idles()
         raise LinkError(f"{self._settings.address}: {reason}")
 
     async def _use(self, connection: Connection, progress: Callable[[], None]) -> str:
@@ -302,9 +317,13 @@ class Publisher:
                 tasks.create_task(send_documents(), name="documents"),
                 tasks.create_task(send_records(), name="records"),
                 tasks.create_task(self._shipments.send_smaller(channel), name="smaller records"),
-                tasks.create_task(self._tick(channel, progress), name="tick"),
+                tasks.create_task(self._tick(channel, is_announced, progress), name="tick"),
             ]
-            await asyncio.wait((channel.connection.lost,))
+            lost = channel.connection.lost
+            await self.stage.attend(
+                lambda within_s: asyncio.wait((lost,), timeout=within_s), lost.done
+            )
+            self.stage.works("ending a connection")
             for task in running:
                 task.cancel()
         return channel.connection.lost.result()
@@ -328,6 +347,7 @@ class Publisher:
                 is_announced.set()
 
     async def _send_post(self, channel: Channel, post: Post) -> None:
+        self._posts_sent += 1
         limit_bytes = channel.connection.limits.packet_bytes
         if limit_bytes is not None and post.packet_bytes > limit_bytes:
             self._on_answer(post, PACKET_TOO_LARGE)  # the broker would hang up, again and again
@@ -382,9 +402,18 @@ class Publisher:
             if await channel.wait_answered():
                 await channel.connection.leave()
 
-    async def _tick(self, channel: Channel, progress: Callable[[], None]) -> NoReturn:
+    async def _tick(
+        self, channel: Channel, is_announced: asyncio.Event, progress: Callable[[], None]
+    ) -> NoReturn:
         began_s = self._clock.monotonic_s()
+        moved = (-1, -1)
         while True:
+            before, moved = moved, (self._shipments.taken, self._posts_sent)
+            is_crowded = channel.window.is_crowded  # the broker's turn; its patience is bounded
+            if is_crowded or moved[0] != before[0] or not self._has_records(is_announced):
+                self._sends_records.waits(TICK_S)
+            if is_crowded or moved[1] != before[1] or not self._has_documents.is_set():
+                self._sends_documents.waits(TICK_S)
             await asyncio.sleep(TICK_S)
             channel.connection.tick()
             self._shipments.tick()
@@ -402,6 +431,10 @@ class Publisher:
             self._status.broker.trouble = self._rivalry.trouble
             if lasted_s >= STABLE_S:
                 progress()
+
+    def _has_records(self, is_announced: asyncio.Event) -> bool:
+        """Tell whether records ought to be on their way; it costs nothing for each of them."""
+        return is_announced.is_set() and (self._shipments.is_sending or self._offers())
 
     async def _subscribe(self, connection: Connection) -> None:
         for refused in await connection.subscribe(self._inbox.filters):

@@ -51,6 +51,11 @@ class Window:
             self._empty.set_result(None)
             self._empty = None
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether somebody waits for room, and so for the broker."""
+        return bool(self._waiting)
+
     async def wait_room(self) -> None:
         """Wait until a message would be admitted, without taking room."""
         if self._waiting or not self._fits(0):

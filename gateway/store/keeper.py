@@ -10,10 +10,11 @@ from typing import NoReturn, ParamSpec, TypeVar
 from gateway.backoff import Backoff
 from gateway.clock import Clock, TimeBase, TimeQuality
 from gateway.errors import StoreDamagedError, StoreError
+from gateway.progress import Progress
 from gateway.status import StoreStatus
 from gateway.store.lanes import Lane
 from gateway.store.ledger import Entry
-from gateway.store.one_thread import OneThread
+from gateway.store.one_thread import LONG_S, OneThread
 from gateway.store.outbox import Outbox
 from gateway.store.parcels import Parcel
 from gateway.store.rows import Moment, machine_boot_number
@@ -71,6 +72,7 @@ class Keeper:
         status: StoreStatus,
         watermarks: Callable[[], Sequence[Watermark]] = tuple,
         recall: Callable[[Sequence[Entry]], None] = lambda _entries: None,
+        progress: Progress | None = None,
     ) -> None:
         """`watermarks` tells which sessions moved since it was last asked.
 
@@ -85,7 +87,9 @@ class Keeper:
         self._watermarks = watermarks
         self._recall = recall
         self._machine_boot = machine_boot_number(clock.boot_id)
-        self._thread = OneThread("store", store.path)
+        progress = progress or Progress()
+        self._stage = progress.stage("store")
+        self._thread = OneThread("store", store.path, progress)
         self._backoff = Backoff(cap_s=BACKOFF_CAP_S)
         self._wake = asyncio.Event()
         self._pending: asyncio.Future[Committed] | None = None
@@ -127,8 +131,10 @@ class Keeper:
         while True:
             try:
                 if not self._is_open:
+                    self._stage.works_long("opening", LONG_S)
                     await self._open()
                 elif self._is_damaged:
+                    self._stage.works_long("mending", LONG_S)
                     await self._rebuild()
                 else:
                     await self._until_due()
@@ -185,7 +191,7 @@ class Keeper:
             self._status.state = "opening"
         if not self._is_claimed:
             await self.open_ledger()
-        opening = self._thread.start(self._store.open, self._now())
+        opening = self._thread.start_long(self._store.open, self._now())
         if self._options.always_stores:
             await asyncio.wait([opening], timeout=self._options.opening_s)
             if not opening.done():
@@ -222,8 +228,10 @@ class Keeper:
     async def _until_due(self) -> None:
         while not self._is_damaged and (delay_s := self._due_in_s()) > 0:
             self._wake.clear()
+            self._thread.knock()
             # What is due may have changed between looking and clearing: nothing runs in between.
-            await _wait(self._wake, min(delay_s, self._options.spill_after_s / 2))
+            step_s = min(delay_s, self._options.spill_after_s / 2)
+            await _wait(self._wake, self._stage.beat_s(step_s))
 
     def _due_in_s(self) -> float:
         if self._status.state == "failing":
@@ -249,6 +257,7 @@ class Keeper:
         is_all = self._options.always_stores or self._flushed is not None
         before_s = now_s if is_all else now_s - half_s
         parcels = self._outbox.begin_saving(before_s, COMMIT_PARCELS)
+        self._stage.works("committing")
         pending = self._submit(parcels)
         await asyncio.wait([pending])
         pending.result()
@@ -327,7 +336,7 @@ class Keeper:
         self._outbox.hand_out_stored_only(False)
         if not self._is_open:
             self._outbox.await_stock(())  # nobody knows for how long
-        await asyncio.sleep(self._backoff.next_delay_s())
+        await self._stage.rest(self._backoff.next_delay_s(), asyncio.sleep)
 
     # ---- reading back ----
 
@@ -372,7 +381,7 @@ class Keeper:
     async def _in_thread(
         self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        future = self._thread.start(function, *args, **kwargs)
+        future = self._thread.start_long(function, *args, **kwargs)
         return await asyncio.shield(future)
 
 

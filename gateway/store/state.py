@@ -11,8 +11,9 @@ from typing import NoReturn, TypeVar
 
 from gateway.backoff import Backoff
 from gateway.errors import StoreDamagedError, StoreError
+from gateway.progress import Progress
 from gateway.status import StateStatus
-from gateway.store.one_thread import OneThread
+from gateway.store.one_thread import LONG_S, OneThread
 from gateway.store.state_changes import Change, Select
 from gateway.store.state_database import StateDatabase, put_aside
 
@@ -67,7 +68,13 @@ class StateStore:
     loop's thread.
     """
 
-    def __init__(self, path: Path, status: StateStatus, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        status: StateStatus,
+        backoff: Backoff | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Nothing is touched before `open`."""
         self._path = path
         self._status = status
@@ -83,7 +90,9 @@ class StateStore:
         self._wake = asyncio.Event()
         self._opening: asyncio.Future[_Opened] | None = None
         self._writing: asyncio.Future[None] | None = None
-        self._thread = OneThread("state", path)
+        progress = progress or Progress()
+        self._stage = progress.stage("state")
+        self._thread = OneThread("state", path, progress)
 
     @property
     def is_failing(self) -> bool:
@@ -166,21 +175,26 @@ class StateStore:
         Raises:
             StoreError: that is not possible now.
         """
-        await asyncio.shield(self._thread.start(self._opened().copy_to, path))
+        await asyncio.shield(self._thread.start_long(self._opened().copy_to, path))
 
     async def run(self) -> NoReturn:
         """Commit what is submitted, whatever the disk does."""
         while True:
             try:
                 if self.is_failing:
-                    await asyncio.sleep(self._backoff.next_delay_s())
+                    await self._stage.rest(self._backoff.next_delay_s(), asyncio.sleep)
                 if self._database is None:
+                    self._stage.works_long("opening", LONG_S)
                     await self._open()
                 while not (self._waiting or self._is_anew):
                     self._wake.clear()
-                    await self._wake.wait()
+                    self._thread.knock()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(self._stage.beat_s()):
+                            await self._wake.wait()
+                self._stage.works("committing")
                 await self._write()
-                await asyncio.sleep(COMMIT_PAUSE_S)
+                await self._stage.rest(COMMIT_PAUSE_S, asyncio.sleep)
             except StoreError as exc:
                 self._failed(exc)
 
@@ -210,7 +224,7 @@ class StateStore:
     def _begin_opening(self) -> asyncio.Future["_Opened"]:
         if self._opening is None:
             loaders = () if self._has_loaded else tuple(self._loaders)
-            self._opening = self._thread.start(_open_and_load, self._path, loaders)
+            self._opening = self._thread.start_long(_open_and_load, self._path, loaders)
         return self._opening
 
     async def _open(self) -> None:

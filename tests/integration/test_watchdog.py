@@ -1,0 +1,118 @@
+"""The real daemon, told apart into its stages: whichever stands still, systemd hears no more.
+
+Its watchdog has a period of three seconds here instead of two minutes; all else is production's.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.simulate.pty_port import PtyPort
+from tests.support import freezable
+from tests.support.broker import Broker
+from tests.support.daemon import Daemon, running_daemon
+from tests.support.notify_socket import NotifySocket
+
+PERIOD_S = 3.0
+LOOKED_AT_S = PERIOD_S / 2
+ENOUGH_S = 60.0
+"""For what takes ten seconds."""
+
+TASKS = (
+    *("store", "state", "commands", "broker", "documents", "records", "tick", "ports", "ttyTEST"),
+    *("clock", "devices", "announcer", "diagnostics", "health"),
+)
+STAGES = (
+    *(f"task {name}" for name in TASKS),
+    *("thread store", "thread state", "loop"),
+)
+
+
+@asynccontextmanager
+async def freezable_daemon(
+    folder: Path, broker: Broker, systemd: NotifySocket
+) -> AsyncIterator[tuple[Daemon, Path]]:
+    """Run a daemon that has a port with a talkative board; the path is for its `freezable`."""
+    wish = folder / "freeze"
+    port = PtyPort(folder / "ttyTEST")
+
+    def wrap(command: Sequence[str]) -> Sequence[str]:
+        assert command[1:3] == ["-m", "gateway"]
+        return [sys.executable, freezable.__file__, str(wish), *command[3:]]
+
+    async def talk() -> None:
+        number = 0
+        while True:
+            port.write(b'{"id": "talker", "number": %d}\n' % number)
+            number += 1
+            await asyncio.sleep(0.1)
+
+    port.plug()
+    try:
+        async with (
+            asyncio.TaskGroup() as tasks,
+            running_daemon(
+                folder / "daemon",
+                broker.port,
+                f"{folder}/ttyTEST",
+                environment=systemd.environment(PERIOD_S),
+                wrap=wrap,
+            ) as daemon,
+        ):
+            talking = tasks.create_task(talk())
+            yield daemon, wish
+            talking.cancel()
+    finally:
+        port.unplug()
+
+
+async def freeze(daemon: Daemon, wish: Path, what: str) -> None:
+    """Return when something stands still."""
+    await asyncio.to_thread(wish.write_text, what)
+    os.kill(daemon.pid, signal.SIGUSR2)
+    await daemon.wait_for_log("frozen")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_the_watchdog_is_fed_no_more_within_a_period_of_a_stage_that_is_frozen(
+    stage: str, broker: Broker, tmp_path: Path
+) -> None:
+    with NotifySocket(tmp_path / "notify") as systemd:
+        async with (
+            asyncio.timeout(ENOUGH_S),
+            freezable_daemon(tmp_path, broker, systemd) as (daemon, wish),
+        ):
+            await systemd.wait_for("READY")
+            await daemon.wait_for_log("connected to")
+            await systemd.wait_for("WATCHDOG")
+            await freeze(daemon, wish, stage)
+            await asyncio.sleep(PERIOD_S)
+            heard = await systemd.count(LOOKED_AT_S)
+            await daemon.kill()
+
+    assert heard["WATCHDOG"] == 0
+    if stage != "loop":
+        assert heard["STATUS"] > 0
+        assert "stands still" in systemd.messages[-1]["STATUS"]
+        assert "stands still for" in daemon.log()
+
+
+async def test_the_watchdog_is_fed_while_all_stages_move(broker: Broker, tmp_path: Path) -> None:
+    with NotifySocket(tmp_path / "notify") as systemd:
+        async with (
+            asyncio.timeout(ENOUGH_S),
+            freezable_daemon(tmp_path, broker, systemd) as (daemon, wish),
+        ):
+            first = await systemd.wait_for("WATCHDOG")
+            await freeze(daemon, wish, "nothing")
+            heard = await systemd.count(PERIOD_S + LOOKED_AT_S)
+
+    assert "devices online" in first["STATUS"]
+    assert heard["WATCHDOG"] > 0
+    assert "stands still" not in daemon.log()
