@@ -1,6 +1,7 @@
 """Settings -> what each part of the gateway is told; pure."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ def is_in_runtime_folder(path: Path) -> bool:
     """
     folders = os.environ.get("RUNTIME_DIRECTORY", "").split(":")
     return str(path.parent) in folders
+
+
+def device_keys_credential() -> Path | None:
+    """Return systemd's credential of boards' keys, if there is one.
+
+    Source: systemd.exec(5), $CREDENTIALS_DIRECTORY.
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder) / "device-keys" if folder else None
+    return path if path is not None and path.exists() else None
 
 
 def outbox_options(settings: Settings) -> OutboxOptions:
@@ -149,14 +160,16 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     return shown
 
 
-def secrets_of(settings: Settings, password: str | None) -> list[str]:
+def secrets_of(
+    settings: Settings, password: str | None, device_keys: Sequence[str] = ()
+) -> list[str]:
     """Return what must not be in anything that is shown."""
     keys = [device.bind_key for device in settings.ble.device if device.bind_key]
-    return [*keys, *([password] if password else [])]
+    return [*keys, *device_keys, *([password] if password else [])]
 
 
 def backup_files(
-    settings: Settings, config: Path | None
+    settings: Settings, config: Path | None, devices: Sequence[str] = ()
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return the files that belong into each backup, and the credentials, by their names there."""
     mqtt = settings.mqtt
@@ -168,6 +181,7 @@ def backup_files(
         "mqtt-ca.pem": mqtt.ca_file,
         "mqtt-cert.pem": mqtt.cert_file if has_key_of_its_own else None,
     }
+    files |= {f"keys/{device}": settings.keys_path / device for device in devices}
     credentials = {
         "mqtt-cert.pem": None if has_key_of_its_own else mqtt.cert_file,
         "mqtt-key.pem": mqtt.key_file,

@@ -34,6 +34,7 @@ from gateway.model import (
 )
 from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.frames import MAX_FRAME_ON_256, Frame
+from gateway.protocol.guard import Keys
 from gateway.protocol.messages import Hello
 from gateway.protocol.records import MONO_FIELD, STREAM_FIELD, Scaling
 from gateway.protocol.requests import Order
@@ -79,16 +80,19 @@ class BoardDriver:
         *,
         logs: LogBudget | None = None,
         largest_frame: int = MAX_FRAME_ON_256,
+        keys: Keys | None = None,
     ) -> None:
         """`logs` is what the port may still publish; None for a budget of the board's own.
 
-        `largest_frame` is what the link carries to a board, in bytes.
+        `largest_frame` is what the link carries to a board, in bytes. `keys` knows boards' keys.
         """
         self.device = ""
         """The board that is there; empty when there is none."""
         self.has_joined = False
         """Whether a board of ours ever joined on this link."""
-        self.session = Session(book, session_id, heartbeat_s, largest_frame=largest_frame)
+        self.session = Session(
+            book, session_id, heartbeat_s, largest_frame=largest_frame, keys=keys
+        )
         self._port_name = port_name
         self._clock = clock
         self._logs = LogBudget() if logs is None else logs

@@ -16,6 +16,7 @@ from gateway.drivers.text_device import excerpt
 from gateway.model import DeviceLog, Event, Fault, Gone, LogLevel, Sensor
 from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.frames import MARK, MAX_FRAME_ON_256, BadFrame, Frame, open_frame
+from gateway.protocol.guard import Keys
 from gateway.protocol.lines import MAX_LINE, LineSplitter
 from gateway.protocol.requests import Order
 from gateway.protocol.session import HEARTBEAT_S
@@ -62,11 +63,12 @@ class SerialLineDriver:
         session_id: str,
         heartbeat_s: float = HEARTBEAT_S,
         largest_frame: int = MAX_FRAME_ON_256,
+        keys: Keys | None = None,
     ) -> None:
         """`device_name` names a text source that gives no id; empty to name it after the port.
 
         `run` and `session_id` differ at every start of the gateway. `largest_frame` is what the
-        link carries to a board, in bytes.
+        link carries to a board, in bytes. `keys` knows boards' keys.
         """
         self.on_output: OutputSignal | None = None
         self._kind = line_format.kind
@@ -76,6 +78,7 @@ class SerialLineDriver:
             *(port_name, book, clock, session_id, heartbeat_s),
             logs=self._logs,
             largest_frame=largest_frame,
+            keys=keys,
         )
         self._board.session.on_output = self._signal
         opening = (run + book.next_number()) & 0xFFFFFFFF  # samples are numbered from 0 again

@@ -90,6 +90,8 @@ class _Command(BaseModel):
             raise ValueError('expected either "set" or "call"')
         if self.call == "set":
             raise ValueError('actuators are set with "set": {actuator: value}')
+        if self.call == "rekey":
+            raise ValueError("a board takes another key with `edge-gateway keys rotate` alone")
         if self.call is None and self.arguments is not None:
             raise ValueError('"arguments" belong to "call"')
         return self

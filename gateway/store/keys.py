@@ -100,6 +100,10 @@ class KeyStore:
         """Return all devices that have a key, sorted."""
         return sorted(self._ids)
 
+    def filed(self) -> list[str]:
+        """Return the devices whose key is in a file, sorted."""
+        return sorted(self._kept)
+
     def secrets(self) -> list[str]:
         """Return what must not be in anything that is shown."""
         return [key.hex() for ids in self._ids.values() for key in ids.values()]
@@ -120,10 +124,12 @@ class KeyStore:
         Begun again, it is the same salt: then the board can have no third key.
 
         Raises:
-            StoreError: it cannot be written; the board must not be asked.
+            StoreError: it cannot be written, or another key is kept; the board must not be asked.
         """
         kept = self._kept.get(device)
-        if kept is not None and kept.key == key and kept.salt is not None:
+        if kept is not None and kept.key != key:
+            raise StoreError(f"{device}: another key is kept than the board says it has")
+        if kept is not None and kept.salt is not None:
             return kept.salt
         salt = secrets.token_bytes(SALT_SIZE)
         self._write(device, BoardKey(key, salt))

@@ -162,6 +162,18 @@ def test_a_rotation_begun_again_asks_for_the_same_key(tmp_path: Path) -> None:
     assert store.ids("shed") == (key_id(KEY), key_id(rotated(KEY, salt)))
 
 
+def test_no_rotation_takes_the_place_of_a_key_the_board_may_have(tmp_path: Path) -> None:
+    store = loaded(tmp_path / "keys")
+    store.put("shed", KEY)
+    store.begin_rotation("shed", KEY)
+    ids = store.ids("shed")
+
+    with pytest.raises(StoreError, match="another key is kept"):
+        store.begin_rotation("shed", OTHER_KEY)  # a HELLO that anybody could have said
+
+    assert loaded(tmp_path / "keys").ids("shed") == ids
+
+
 def test_a_rotation_ends_when_the_board_uses_the_new_key(tmp_path: Path) -> None:
     store = loaded(tmp_path / "keys")
     store.put("shed", KEY)
