@@ -11,8 +11,8 @@ from gateway.requests.asking import AdminRequest
 from gateway.requests.reading import REQUEST, read_object, read_request
 from gateway.requests.update import LocalUpdateRequest
 
-MAX_LINE_BYTES: Final = 65_536
-"""Longest line, with its newline, in either direction but for long answers."""
+MAX_LINE_BYTES: Final = 1 << 20
+"""Longest line to the gateway, with its newline: firmware for an update comes in one."""
 
 _Device = Annotated[str, Field(min_length=1, max_length=MAX_SLUG)]
 
