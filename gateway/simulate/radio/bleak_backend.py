@@ -30,13 +30,10 @@ from bleak.exc import (
 )
 
 from gateway.errors import LinkError
-from gateway.simulate.radio.adapter import (
-    Adapter,
-    AdapterMissingError,
-    GattLink,
-    Heard,
-    RefusedError,
-)
+from gateway.simulate.radio.adapter import Adapter
+from gateway.simulate.radio.gatt_link import GattLink
+from gateway.simulate.radio.link_errors import AdapterMissingError, RefusedError
+from gateway.simulate.radio.open_radio import Heard
 
 MOST_DEVICES = 4096
 """Devices a scanner remembers; the one that was not heard for longest makes room."""

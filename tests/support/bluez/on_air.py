@@ -10,8 +10,9 @@ from bumble.core import UUID
 from bumble.gatt_client import CharacteristicProxy, ServiceProxy
 
 from gateway.errors import LinkError
-from gateway.simulate.radio.adapter import Adapter, GattLink
-from gateway.simulate.radio.adapter import Heard as OnAir
+from gateway.simulate.radio.adapter import Adapter
+from gateway.simulate.radio.gatt_link import GattLink
+from gateway.simulate.radio.open_radio import Heard as OnAir
 from tests.support.bluez.adverts import Heard, long_uuid
 from tests.support.bluez.bluetoothd import Bluetoothd
 from tests.support.bluez.peripheral import Characteristic, Ends, GattError, Service
