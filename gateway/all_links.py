@@ -89,6 +89,14 @@ class AllLinks:
         """Let the device of an address on the radio be a member no longer; say whether it was."""
         return self._ble is not None and self._ble.forget(address)
 
+    async def lend_port(self, path: str, seconds: float) -> str | None:
+        """Leave a port to another program for a while; see `Ports.lend`."""
+        return await self._ports.lend(path, seconds)
+
+    def return_port(self, name: str) -> bool:
+        """Use a port again that was lent; say whether it was."""
+        return self._ports.give_back(name)
+
     async def use_ports(self, options: PortsOptions) -> list[str]:
         """Do as `options` say from now on; return the links that were closed and begun anew."""
         self.ports_options = options

@@ -6,10 +6,11 @@ import logging
 import resource
 import secrets
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import suppress
 
 from gateway import __version__, wiring
 from gateway.admin.intervals import Intervals
+from gateway.admin.key_requests import KeyRequests
 from gateway.admin.local import LocalDoor
 from gateway.admin.service import Admin
 from gateway.all_links import AllLinks
@@ -25,11 +26,13 @@ from gateway.diagnostics import DiagnosticsWatch
 from gateway.errors import StoreError
 from gateway.health import HealthReport, call_every, watch_loop_lag
 from gateway.house import House
+from gateway.links.threads import Call
 from gateway.mqtt import topics
 from gateway.mqtt.client_lock import ClientLock
 from gateway.mqtt.names import Names
 from gateway.mqtt.publisher import Publisher
 from gateway.operation import Operation, Parts
+from gateway.own_bundle import own_bundle
 from gateway.pipeline import Pipeline
 from gateway.processing.processor import Processor
 from gateway.progress import PERIOD_S, Progress
@@ -38,8 +41,9 @@ from gateway.registry_writer import RegistryWriter
 from gateway.reload import Configuration
 from gateway.requests.command import FILTERS
 from gateway.status import Status
-from gateway.store import journal, registry
+from gateway.store import journal, registry, rollouts
 from gateway.store.keeper import Keeper
+from gateway.store.keys import KeyStore
 from gateway.store.ledger import Entry
 from gateway.store.outbox import Outbox
 from gateway.store.state import StateStore
@@ -48,6 +52,7 @@ from gateway.supervise import keep_running
 from gateway.systemd import Notifier
 from gateway.timedate import TimeDate
 from gateway.timekeeper import TimeKeeper
+from gateway.updates.service import Updates
 from gateway.watchdog import Watchdog, status_line
 
 _log = logging.getLogger(__name__)
@@ -56,6 +61,8 @@ SETTLE_S = 1.0
 """Time a clean stop gives the broker to take what waits, and the boards to hear of it."""
 LAST_WORDS_S = 0.05
 """Time for the acknowledgements of what was made safe last to leave through the ports."""
+KEYS_S = 5.0
+"""Time a slow disk has for the boards' keys; until they are there boards with one are only read."""
 CLOCK_INTERVAL_S = 1.0
 """How old the last look at a synchronised clock may be when somebody sets it by hand."""
 BROKER_BACKOFF_CAP_S = 30.0
@@ -90,6 +97,7 @@ class App:
         self.status = Status()
         self.outbox = Outbox(wiring.outbox_options(settings), self.status.counts, self._clock)
         self.state = StateStore(settings.state_path, self.status.state, progress=progress)
+        self._keys = KeyStore(settings.keys_path, wiring.device_keys_credential())
         self._registry = RegistryWriter(self.state)
         names = Names()
         broker = wiring.broker_settings(settings, password)
@@ -150,6 +158,9 @@ class App:
         )
         self.commands = self._make_commands(settings)
         self._intervals = Intervals(self.devices, self.commands, self.commands)
+        self._updates = self._make_updates()
+        self._key_requests = KeyRequests(self._keys, self.devices, self.commands)
+        self.devices.add_listener(self._key_requests)
         self._pipeline = Pipeline(
             self.outbox,
             self._publisher,
@@ -157,7 +168,8 @@ class App:
             self.status,
             self._timekeeper,
             processor=self._processor,
-            commands=self._intervals,
+            commands=self._updates,
+            update_stated=self._updates.stated,
             heard=self._announcer.heard,
         )
         self._book = DeliveryBook()
@@ -187,6 +199,9 @@ class App:
                 announcer=self._announcer,
                 commands=self.commands,
                 intervals=self._intervals,
+                updates=self._updates,
+                key_requests=self._key_requests,
+                keys=self._keys,
                 state=self.state,
                 status=self.status,
                 timekeeper=self._timekeeper,
@@ -210,6 +225,7 @@ class App:
         self.operation.begin()
         try:
             await self._claim_store()
+            await self._load_keys()
             self._announcer.start()
             await self.state.open()
             self._registry.start()
@@ -220,7 +236,9 @@ class App:
                 tasks.create_task(self._admin.run(self.operation.verbs), name="admin")
                 tasks.create_task(self._door.run(self.operation.local_verbs), name="door")
                 tasks.create_task(self.commands.run(), name="commands")
+                tasks.create_task(self._key_requests.run(), name="keys")
                 tasks.create_task(self._intervals.run(), name="intervals")
+                tasks.create_task(self._updates.run(), name="updates")
                 broker = Backoff(cap_s=BROKER_BACKOFF_CAP_S)
                 stage = self._publisher.stage
                 serving = keep_running("broker", self._publisher.run, broker, stage=stage)
@@ -265,6 +283,12 @@ class App:
             await self._keeper.open_ledger()
         except StoreError as exc:
             _log.error("%s; going on without it, and trying again", exc)
+
+    async def _load_keys(self) -> None:
+        """Learn the boards' keys before the first of them speaks, if the disk is quick enough."""
+        with suppress(TimeoutError):  # they are used as soon as they are there
+            async with asyncio.timeout(KEYS_S):
+                await Call(self._keys.load).result()
 
     def _recall(self, entries: Sequence[Entry]) -> None:
         """Take up how far each board's samples are known to be safe."""
@@ -313,6 +337,20 @@ class App:
         self._publisher.subscribe(filters, office.hear)
         return Commands(office, self._clock, self._progress)
 
+    def _make_updates(self) -> Updates:
+        updates = Updates(
+            devices=self.devices,
+            outlet=self._publisher,
+            journal=self.state,
+            road=lambda: self._links,
+            timekeeper=self._timekeeper,
+            others=self._intervals,
+            own=own_bundle,
+        )
+        self.devices.add_listener(updates)
+        self.state.keep(rollouts.load, updates.take, updates.everything)
+        return updates
+
     def _make_house(self) -> House:
         return House(
             book=self._book,
@@ -323,8 +361,11 @@ class App:
             accept=self._pipeline.accept,
             forget_link=self._pipeline.forget_link,
             on_change=self._publish_health,
-            has_mail=self.commands.has_mail,
+            has_mail=lambda device: (
+                self.commands.has_mail(device) or self._updates.has_mail(device)
+            ),
             progress=self._progress,
+            keys=self._keys,
         )
 
     def _hold(self, is_crowded: bool) -> None:  # noqa: FBT001 - the outbox tells its state

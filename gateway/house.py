@@ -7,6 +7,7 @@ from gateway.clock import Clock
 from gateway.model import Event
 from gateway.progress import Progress
 from gateway.protocol.delivery import DeliveryBook
+from gateway.protocol.guard import Keys, NoKeys
 from gateway.status import Status
 
 
@@ -27,5 +28,7 @@ class House:
     """Told of each change of the radio's state."""
     has_mail: Callable[[str], bool] = lambda _device: False
     """Whether commands wait for a device; by its key."""
+    keys: Keys = field(default_factory=NoKeys)
+    """Those of boards."""
     progress: Progress = field(default_factory=Progress)
     """Where ports and radio say that they move."""

@@ -15,7 +15,11 @@ from gateway.admin.desk import Verb
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics, Sources
 from gateway.admin.intervals import Intervals
+from gateway.admin.key_requests import KeyRequests
+from gateway.admin.local_verbs import make_local_verbs
+from gateway.admin.port_requests import PortRequests
 from gateway.admin.recent_log import RecentLog
+from gateway.admin.update_requests import UpdateRequests
 from gateway.admin.verbs import make_verbs
 from gateway.all_links import AllLinks
 from gateway.announcer import Announcer
@@ -29,8 +33,10 @@ from gateway.processing.processor import Processor
 from gateway.reload import Act, Configuration, Reloaded, Reloader
 from gateway.status import ConfigurationStatus, Status
 from gateway.store import database, versions
+from gateway.store.keys import KeyStore
 from gateway.store.state import StateStore
 from gateway.timekeeper import TimeKeeper
+from gateway.updates.service import Updates
 from gateway.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
@@ -49,6 +55,9 @@ class Parts:
     announcer: Announcer
     commands: Commands
     intervals: Intervals
+    updates: Updates
+    key_requests: KeyRequests
+    keys: KeyStore
     state: StateStore
     status: Status
     timekeeper: TimeKeeper
@@ -86,7 +95,8 @@ class Operation:
             },
         )
         self.verbs = self._make_verbs(settings, password)
-        self.local_verbs: Mapping[str, Verb] = dict(self.verbs)
+        ports = PortRequests(parts.links.lend_port, parts.links.return_port)
+        self.local_verbs = make_local_verbs(self.verbs, parts.key_requests, ports)
         """What may be asked for on this machine alone, too."""
 
     def begin(self) -> None:
@@ -263,7 +273,7 @@ class Operation:
             settings=lambda: wiring.public_settings(self._reloader.settings),
             health=self._parts.health.document,
             log_lines=lambda: self._recent_log.lines(
-                wiring.secrets_of(self._reloader.settings, password)
+                wiring.secrets_of(self._reloader.settings, password, parts.keys.secrets())
             ),
         )
         devices = DeviceRequests(parts.devices, parts.status, parts.timekeeper, parts.links.forget)
@@ -271,6 +281,7 @@ class Operation:
             status=parts.status,
             devices=devices,
             boards=BoardRequests(devices.find, parts.commands, parts.intervals),
+            updates=UpdateRequests(devices.find, parts.devices, parts.updates),
             permit_join=self.permit_join,
             reload=self.reload,
             backups=Backups(folder / "backups", gateway, self._backup_parts),
@@ -280,7 +291,7 @@ class Operation:
     def _backup_parts(self) -> BackupParts:
         settings = self._reloader.settings
         config = None if self._configuration is None else self._configuration.path
-        files, credentials = wiring.backup_files(settings, config)
+        files, credentials = wiring.backup_files(settings, config, self._parts.keys.filed())
         outbox = settings.outbox_path
 
         async def copy_outbox(path: Path) -> None:

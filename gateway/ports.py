@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
@@ -70,6 +71,16 @@ class _Running(NamedTuple):
     task: asyncio.Task[None]
 
 
+@dataclass(slots=True)
+class _Lent:
+    """A port that another program of this machine has for a while, such as `edge-gateway flash`."""
+
+    port: FoundPort
+    is_there: bool
+    """A board that is reset may take its port with it, and bring it back."""
+    until: asyncio.TimerHandle | None = None
+
+
 class Ports:
     """The links of all serial ports, opened as boards appear and dropped as they go."""
 
@@ -81,6 +92,7 @@ class Ports:
             stage.idles()  # `run` comes when there are some
         self._watch = PortWatch(options.patterns, options.exclude, options.rescan_s, stage)
         self._running: dict[str, _Running] = {}
+        self._lent: dict[str, _Lent] = {}
         self._is_paused = False
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -103,6 +115,48 @@ class Ports:
         running = self._running.get(name)
         return None if running is None else running.link
 
+    async def lend(self, path: str, seconds: float) -> str | None:
+        """Leave a port alone until it is given back, or so long; return its name.
+
+        It may be called by any of its paths; None if this gateway uses no such port. Asked again,
+        the time begins anew.
+        """
+        port = self._port_called(path)
+        if port is None:
+            return None
+        lent = self._lent.setdefault(port.name, _Lent(port, is_there=True))
+        if lent.until is not None:
+            lent.until.cancel()
+        lent.until = asyncio.get_running_loop().call_later(seconds, self._time_is_over, port.name)
+        _log.info("%s: lent for %g s", port.name, seconds)
+        await self._close(port)
+        return port.name
+
+    def _port_called(self, path: str) -> FoundPort | None:
+        device = os.path.realpath(path)
+        known = [running.port for running in self._running.values()]
+        known += [lent.port for lent in self._lent.values()]
+        for port in known:
+            if path in {port.path, port.name} or device == os.path.realpath(port.path):
+                return port
+        return None
+
+    def give_back(self, name: str) -> bool:
+        """Use a port again that was lent; say whether it was."""
+        lent = self._lent.pop(name, None)
+        if lent is None:
+            return False
+        if lent.until is not None:
+            lent.until.cancel()
+        _log.info("%s: given back", name)
+        if lent.is_there and self._tasks is not None and name not in self._running:
+            self._open(lent.port, self._tasks)
+        return True
+
+    def _time_is_over(self, name: str) -> None:
+        _log.warning("%s: lent, and not given back in time", name)
+        self.give_back(name)
+
     async def reconfigure(self, options: PortsOptions) -> list[str]:
         """Do as `options` say from now on; return the links that were closed and begun anew.
 
@@ -123,8 +177,13 @@ class Ports:
 
     async def _follow(self, change: PortsChanged, tasks: asyncio.TaskGroup) -> None:
         for port in change.vanished:
+            if port.name in self._lent:
+                self._lent[port.name].is_there = False
             await self._close(port)
         for number, port in enumerate(change.appeared, 1):
+            if port.name in self._lent:
+                self._lent[port.name] = replace(self._lent[port.name], port=port, is_there=True)
+                continue
             self._open(port, tasks)
             if number % AT_ONCE == 0:
                 await asyncio.sleep(PAUSE_S)
@@ -165,4 +224,5 @@ class Ports:
             clock=self._house.clock,
             run=self._house.run,
             session_id=self._house.session,
+            keys=self._house.keys,
         )

@@ -202,6 +202,7 @@ class Boards:
             clock=self._house.clock,
             run=self._house.run,
             session_id=self._house.session,
+            keys=self._house.keys,
             largest_frame=MAX_FRAGMENTED,
         )
 

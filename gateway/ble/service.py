@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.ble.radio import Radio
     from gateway.links.ble_backend import RadioBackend
     from gateway.links.ble_connection import BleLink
+    from gateway.progress import Stage
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ ADAPTERS: Final = Path("/sys/class/bluetooth")
 
 LOOK_S: Final = 5.0
 """How often an adapter is looked for while there is none."""
+
+IMPORT_S: Final = 300.0
+"""A slow card takes no longer to give what is to be imported."""
 
 RESTART_S: Final = 1.0
 RESTART_CAP_S: Final = 300.0
@@ -70,6 +74,7 @@ class Ble:
         self._options = options
         self._backend = backend
         self._house = house
+        self._stage: Stage = house.progress.stage("radio")
         self._radio: Radio | None = None
         self._is_paused = False
 
@@ -81,16 +86,18 @@ class Ble:
         """
         pause = Backoff(base_s=RESTART_S, cap_s=RESTART_CAP_S)
         house = self._house
-        while True:
-            await self._until_there_is_one()
-            async with asyncio.TaskGroup() as tasks:  # else an error of its end would keep it alive
-                tasks.create_task(self._use(house), name="radio")
-            self._radio = None
-            status = house.status.radio
-            status.state, status.reason = "recovering", "an unforeseen error: see the log"
-            house.on_change()
-            house = replace(house, run=secrets.randbits(32))  # samples are numbered from 0 again
-            await asyncio.sleep(pause.next_delay_s())
+        with self._stage:
+            while True:
+                await self._until_there_is_one()
+                # In a group of its own: else an error of its end would keep it alive.
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._use(house), name="radio")
+                self._radio = None
+                status = house.status.radio
+                status.state, status.reason = "recovering", "an unforeseen error: see the log"
+                house.on_change()
+                house = replace(house, run=secrets.randbits(32))  # samples are numbered from 0
+                await self._stage.rest(pause.next_delay_s(), asyncio.sleep)
 
     def hold(self, *, paused: bool) -> None:
         """Ask boards to keep their samples for now, or to go on."""
@@ -128,7 +135,7 @@ class Ble:
                 radio.state, radio.reason = "no_adapter", "this machine has none"
                 _log.info("bluetooth: no adapter; serial lines only, until there is one")
                 self._house.on_change()
-            await asyncio.sleep(LOOK_S)
+            await self._stage.rest(LOOK_S, asyncio.sleep)
 
     async def _use(self, house: House) -> None:
         """Use the radio until it fails."""
@@ -141,13 +148,14 @@ class Ble:
 
     async def _make(self, house: House) -> "Radio":
         """Make the radio; its imports take a while, so they are done in a thread."""
+        self._stage.works_long("importing", IMPORT_S)
         names = ["gateway.ble.radio"]
         if self._backend is None and self._options.adapter.startswith(VIRTUAL):
             names.append("gateway.simulate.radio.bleak_backend")
         modules: list[Any] = await Call(
             lambda: [importlib.import_module(name) for name in names]
         ).result()
-        made: Radio = modules[0].Radio(self._options, house, self._backend)
+        made: Radio = modules[0].Radio(self._options, house, self._backend, self._stage)
         return made
 
 

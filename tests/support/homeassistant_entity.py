@@ -69,6 +69,8 @@ class Entity:
                 self._hear_flag(self.render("state_value_template", payload))
             case "switch":
                 self._hear_flag(self.render("value_template", payload))
+            case "update":
+                self._hear_update(self.render("value_template", payload))
             case "binary_sensor":
                 self._hear_flag(self.render("value_template", payload))
             case _:
@@ -97,6 +99,27 @@ class Entity:
             self.remarks.append(f"no payload of ours: {rendered!r}")
         elif rendered:
             self.state = words.get(rendered, "unknown")
+
+    def _hear_update(self, rendered: str) -> None:
+        if rendered in ("", "{}"):
+            return
+        said, rules = json.loads(rendered), RULES["update"]
+        for key, value in said.items():
+            is_right = (
+                (key in rules["strings"] and isinstance(value, str))
+                or (key in rules["booleans"] and isinstance(value, bool))
+                or (key in rules["percentages"] and (value is None or 0 <= value <= 100))
+            )
+            if not is_right:
+                self.remarks.append(f"schema violation: {key}: {value!r}")
+                return
+        if "update_percentage" in said:
+            said.setdefault("in_progress", said["update_percentage"] is not None)
+        self.attributes |= said
+        installed = self.attributes.get("installed_version")
+        latest = self.attributes.get("latest_version")
+        if installed and latest:
+            self.state = "off" if installed == latest else "on"
 
     def _hear_event(self, rendered: str) -> None:
         if rendered in ("", "None", "{}"):

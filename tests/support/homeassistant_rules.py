@@ -139,6 +139,13 @@ def _text(entity: Mapping[str, Any], _rules: Mapping[str, Any]) -> Iterator[str]
         yield "no length of a text"
 
 
+def _update(entity: Mapping[str, Any], _rules: Mapping[str, Any]) -> Iterator[str]:
+    if not isinstance(entity.get("payload_install", ""), str):
+        yield "payload_install is a text"
+    if "command_topic" in entity and "payload_install" not in entity:
+        yield "a button that says nothing"
+
+
 def _light(entity: Mapping[str, Any], _rules: Mapping[str, Any]) -> Iterator[str]:
     if entity["on_command_type"] not in RULES["on_command_type"]["values"]:
         yield "on_command_type"
@@ -156,4 +163,5 @@ _OF_PLATFORM = {
     "select": _select,
     "text": _text,
     "light": _light,
+    "update": _update,
 }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from gateway.mqtt.homeassistant.classes import UNITS
 from gateway.mqtt.homeassistant.device import device_components, device_payload
 from gateway.mqtt.homeassistant.naming import Site, entity_name
 from gateway.mqtt.homeassistant.own_device import gateway_payload
+from gateway.requests.admin import read_admin
+from gateway.requests.update import UpdateRequest
 from tests.support.adverts import AdvertVector, feed, new_driver, samples_of, seen_of, vectors
 from tests.support.homeassistant_rules import problems_of
 
@@ -352,3 +355,18 @@ def test_the_gateway_is_a_device_of_its_own() -> None:
 )
 def test_a_key_is_written_as_people_do(key: str, name: str) -> None:
     assert entity_name(key) == name
+
+
+def test_a_board_with_slots_can_be_updated_from_home_assistant() -> None:
+    said = announced(replace(board(), slot="b"), level="green_house")["components"]["update"]
+
+    assert (said["platform"], said["device_class"]) == ("update", "firmware")
+    assert said["state_topic"] == "edge/attic/green_house/update"
+    assert said["command_topic"] == "edge/attic/request/update"
+    asked = read_admin("update", said["payload_install"].encode())
+    assert isinstance(asked, UpdateRequest)
+    assert asked.device == "greenhouse"
+
+
+def test_a_board_without_slots_has_no_update_entity() -> None:
+    assert "update" not in announced(board())["components"]

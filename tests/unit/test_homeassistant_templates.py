@@ -14,6 +14,8 @@ from gateway.mqtt.homeassistant.naming import Site
 from gateway.mqtt.homeassistant.own_device import gateway_payload
 from gateway.status import Status
 from gateway.timekeeper import TimeKeeper
+from gateway.updates import documents
+from gateway.updates.rollout import Plan, Rollout
 from tests.support.homeassistant_entity import Entity
 
 SITE = Site("attic", "edge/attic", "homeassistant", "1.2.3")
@@ -216,3 +218,35 @@ def test_the_gateways_status_is_shown() -> None:
     assert (connected.hear(online), connected.hear(offline)) == ("on", "off")
     assert started.hear(online) == since
     assert started.remarks == connected.remarks == []
+
+
+def test_an_update_shows_versions_and_progress_and_nothing_else_of_its_document() -> None:
+    site = Site("attic", "edge/attic", "homeassistant", "1.2.3")
+    description = Description("greenhouse", "Greenhouse", "board", slot="a")
+    components = device_components(site, "greenhouse", description, {})
+    payload = device_payload(site, "greenhouse", description, components)
+    entity = Entity(payload, "update")
+    rollout = Rollout.of(3, Plan("firmware", "0.2.0", "0f3c"), ["greenhouse"], 0.0)
+    target = rollout.targets["greenhouse"]
+
+    assert entity.hear(documents.board("0.1.0", "0.2.0", None, None).decode()) == "on"
+    assert entity.attributes["in_progress"] is False
+    rollout.begun("greenhouse")
+    target.percent = 42
+    target.reason = "for a reason"
+    entity.hear(documents.board("0.1.0", "0.2.0", rollout, target).decode())
+    assert entity.attributes == {
+        "installed_version": "0.1.0",
+        "latest_version": "0.2.0",
+        "in_progress": True,
+        "update_percentage": 42,
+    }
+    rollout.on_trial("greenhouse", 0.0)
+    entity.hear(documents.board("0.2.0", "0.2.0", rollout, target).decode())
+    assert (entity.state, entity.attributes["in_progress"]) == ("off", True)
+    assert entity.attributes["update_percentage"] is None
+    rollout.confirmed("greenhouse")
+    assert entity.hear(documents.board("0.2.0", "", rollout, target).decode()) == "off"
+    assert entity.attributes["in_progress"] is False
+    assert entity.hear("") == "off"
+    assert entity.remarks == []

@@ -17,6 +17,9 @@ BOARD: Final = "board"
 
 PROJECT: Final = "edge-gateway"
 
+UPDATE_KEYS: Final = ("installed_version", "latest_version", "in_progress", "update_percentage")
+"""Of the document on a board's `update` topic: an update entity refuses any other."""
+
 Components = dict[str, Component]
 
 
@@ -55,6 +58,7 @@ def device_components(
             }
             for key, component in entities.items()
         },
+        **({"update": _update(site, level, description.device)} if description.slot else {}),
     }
 
 
@@ -106,6 +110,21 @@ def origin(site: Site) -> Component:
 def gateway_is_there(site: Site) -> Component:
     """Return the topic without which nothing of this gateway is available."""
     return {"topic": site.topic(topics.STATUS), "value_template": templates.status()}
+
+
+def _update(site: Site, level: str, device: str) -> Component:
+    """Return the entity that shows which firmware a board could have, and asks for it."""
+    return {
+        "platform": "update",
+        "name": "Firmware",
+        "device_class": "firmware",
+        "entity_category": "config",
+        "unique_id": f"{site.device_id(device)}.config.update",
+        "state_topic": site.topic(topics.update(level)),
+        "value_template": templates.chosen(UPDATE_KEYS),
+        "command_topic": site.topic(topics.request("update")),
+        "payload_install": json.dumps({"device": device}),
+    }
 
 
 def _diagnostics(info: str, diagnostics: str) -> Components:

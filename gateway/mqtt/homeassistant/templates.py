@@ -54,6 +54,15 @@ def inner_or_unknown(outer: str, key: str) -> str:
     return f"{{{{ {_DOCUMENT}.get('{outer}',{{}}).get('{key}',none) }}}}"
 
 
+def chosen(keys: Sequence[str]) -> str:
+    """Take some keys of the document as an object, those that are there; nothing of no document."""
+    known = ",".join(f"'{each}'" for each in keys)
+    return (
+        f"{{% set v = dict({_DOCUMENT}.items()|selectattr(0,'in',[{known}])) %}}"
+        "{% if v %}{{ v|tojson }}{% endif %}"
+    )
+
+
 def has_text(key: str) -> str:
     """Tell whether the document has a text there that is not empty."""
     return f"{{{{ {_DOCUMENT}.get('{key}','') != '' }}}}"
