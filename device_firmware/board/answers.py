@@ -1,7 +1,7 @@
 # Questions of the gateway. A command is done at most once, as it may be asked again.
 
 from board.frame import to_json
-from board.parts import borrow
+from board.parts import borrow, load
 
 try:
     from micropython import const
@@ -12,6 +12,7 @@ except ImportError:  # on CPython, where constants cost nothing
 
 
 _RSP = const(0x21)
+_OTA_ABORT = const(0x45)
 _EVERYTHING = const(255)  # in STREAM_REQ
 _QUEUE_MAX = const(8)
 _ANSWERS_MAX = const(8)
@@ -33,7 +34,18 @@ def command(session, mid, request, waited_ms):
     body = answer(session.answers, session.commands, request, waited_ms)
     if len(session.queue) >= _QUEUE_MAX:
         session.queue.pop(0)
-    session.queue.append((_RSP, mid, body))
+    borrow("saying").answer(session, _RSP, mid, body)
+
+
+# OTA_BEGIN, OTA_DATA, OTA_END, OTA_ABORT; a session that is not an app's does not know them.
+def update(session, kind, mid, body):
+    if not hasattr(session.commands, "ports"):
+        session.unknown_frames += 1
+        return
+    try:
+        load("board", "update").receive(session.commands, session, kind, mid, body)
+    except MemoryError:
+        borrow("saying").answer(session, _OTA_ABORT, mid, b'{"e":"no memory for an update"}')
 
 
 # Returns the body of the RSP. answers: (cid, body) of the last commands; commands: has get(name).

@@ -16,6 +16,10 @@ _LAST_SEQ = const(0xFFFF0000)  # records are numbered in 32 bits: a new epoch be
 
 
 class App:
+    trial = None  # of what runs now, if it has to prove itself
+    update = None  # an update under way
+    rolled_back = False  # what was on trial failed, and no gateway knows
+
     def __init__(self):
         self.epoch = 0
         self.ring = self.supervisor = None
@@ -39,9 +43,11 @@ class App:
         for sensor in self.sensors:  # before the first HELLO, which says how many streams there are
             borrow("making").start(sensor)
         for port in self.ports:
-            self._start(self._listen(port))
+            self.start(self._listen(port))
+        if self.trial:
+            self.start(self.trial.run())
         for sensor in self.sensors:
-            task = self._start(sensor.run())
+            task = self.start(sensor.run())
             sensor.watch = self.supervisor.watch(sensor.name, _SETTLE_MS, task)
         while not self.ending:
             await asyncio.sleep_ms(self.tick())
@@ -64,7 +70,7 @@ class App:
             wait_ms = min(wait_ms, port.pump())
         return max(wait_ms, _FULL_MS)
 
-    def _start(self, coroutine):
+    def start(self, coroutine):
         task = asyncio.create_task(self._guarded(coroutine))
         self._tasks.append(task)
         return task
@@ -115,6 +121,8 @@ class App:
             os.remove(CRASH)  # the gateway knows of it now
         except OSError:
             pass
+        if self.rolled_back:
+            borrow("verdict").tell_rollback(self)
 
     # The gateway knew the epoch from another life: another one begins.
     def on_epoch(self, epoch):
@@ -145,6 +153,7 @@ _PASSING = (
     "hello",
     "welcome",
     "answers",
+    "slots",
 )
 
 

@@ -38,23 +38,30 @@ def begin_epoch(app, settings):
     app.epoch = app.ring.epoch
     if app.epoch is None:
         app.epoch = identity.begin_epoch()
-        while _has_files() and borrow("scanning").has(app.epoch):  # drawn, and by chance the same
+        while _exists("q") and borrow("scanning").has(app.epoch):  # drawn, and by chance the same
             app.epoch = identity.begin_epoch()
     app.ring.rename(app.epoch)
     if settings["durability"] == "batch":
         app.ring = borrow("scanning").make_backlog(app, settings["flash_bytes"])
-    return identity.describe(settings["name"])
+    info = identity.describe(settings["name"])
+    borrow("slots").describe(info)
+    return info
+
+
+# The board's key; None without one.
+def load_keys(app):
+    return borrow("sealed").load(app.problems) if _exists("device.key") else None
 
 
 # Once there are sessions: they first speak of what is left of earlier epochs.
 def begin_past(app, settings):
-    if settings["durability"] == "batch" or _has_files():
+    if settings["durability"] == "batch" or _exists("q"):
         app.past = borrow("scanning").make_past(app)
 
 
-def _has_files():
+def _exists(path):
     try:
-        os.stat("q")
+        os.stat(path)
     except OSError:
         return False
     return True

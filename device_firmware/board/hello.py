@@ -1,6 +1,9 @@
 # What the board says of itself: HELLO until a gateway answers, then what it measures and drives.
 
+import json
+
 from board.frame import to_json
+from board.parts import borrow
 
 try:
     from micropython import const
@@ -33,7 +36,10 @@ def hello(session, size):
         message["ak"] = ring.safe
     elif ring.previous:  # told until a record of this epoch is safe: then the gap is published
         message["pe"], message["ps"], message["pa"] = ring.previous
-    message.update(session.info)
+    info = session.info
+    message.update(info if isinstance(info, dict) else json.loads(info))
+    if session.keys:
+        borrow("sealed").describe(session.keys, message)
     body = to_json(message)
     room = size - len(body) - 11  # ,"crash":""
     if session.crash and room > 0:

@@ -3,7 +3,7 @@
 import gc
 import sys
 
-_kept = {}  # modules of board that borrow need not load
+kept = {}  # modules of board that borrow need not load
 
 
 # The module of a kind, such as sensors/bme280.
@@ -22,7 +22,7 @@ def forget(package, kind):
 
 # A module of board for a moment: its code leaves the memory with the last reference to it.
 def borrow(kind):
-    module = _kept.get(kind)
+    module = kept.get(kind)
     if not module:
         module = load("board", kind)
         forget("board", kind)
@@ -31,6 +31,7 @@ def borrow(kind):
 
 if sys.implementation.name != "micropython":
     # On a PC memory is plenty, and sessions may run where these could not be found later.
-    from board import answers, hello, making, welcome
+    from board import answers, hello, making, saying, sealed, welcome
 
-    _kept.update(answers=answers, hello=hello, making=making, welcome=welcome)
+    kept.update(answers=answers, hello=hello, making=making, welcome=welcome)
+    kept.update(saying=saying, sealed=sealed)

@@ -2,7 +2,7 @@
 # lines go out as results. Needs only struct and json; runs unchanged on MicroPython and CPython.
 #
 # Session's arguments:
-#   info       dict with the fixed keys of the HELLO (id, name, fw, mp, plat, rst, caps, n ...)
+#   info       the fixed keys of the HELLO (id, name, fw, mp, plat, rst, caps, n ...): JSON, or dict
 #   ring       board.ring.Ring; sessions of several links may share one: an ACK on any link
 #              releases records for all, while each session has its own place in it
 #   epoch      0..65535, the number of this boot
@@ -24,7 +24,7 @@
 #   log, describe, report, bye  are what the board itself wants to say
 # Attributes to set: on_up is called at each WELCOME, on_down when the gateway fell silent, on_epoch
 # with the number of another epoch when the gateway refused the present one, on_time with the UTC in
-# ms and what now_ms was then.
+# ms and what now_ms was then. keys is what board.sealed needs.
 #
 # now_ms is a monotonic count of milliseconds; it may wrap at 2**32 or not at all.
 
@@ -32,7 +32,7 @@ import json
 from struct import pack, unpack_from
 
 from board.delivery import Delivery, left_ms
-from board.frame import clip, open_line, payload_room, seal
+from board.frame import clip, open_line, seal
 from board.parts import borrow
 
 try:
@@ -51,12 +51,14 @@ _STREAM_REQ = const(0x06)
 _HELLO_REQ = const(0x08)
 _ACK = const(0x11)
 _CMD = const(0x20)
+_SEALED = const(0x80)
 _LOG = const(0x30)
 _BYE = const(0x50)
 
-_OURS = b"\x01\x03\x05\x07\x10\x21\x30\x50"  # types only a board sends
+_OURS = b"\x01\x03\x05\x07\x10\x21\x30\x41\x43\x46\x50"  # types only a board sends
+_WITH_KEY = b"\x20\x40\x42\x44\x45"  # a board with a key takes these only sealed
 
-_LINE_MAX = const(400)  # characters of a READ or HELLO line, newline included
+_HELLO_BYTES = const(400)  # of its payload
 _HELLO_MS = const(1000)
 _HEARTBEAT_MS = const(5000)  # until WELCOME says otherwise
 _ACTUATORS_MS = const(60000)  # states are repeated: their frames are not acknowledged
@@ -67,6 +69,8 @@ _MASK = const(0xFFFFFFFF)
 
 
 class Session:
+    keys = None  # of sealed frames; None: anybody may command
+
     def __init__(
         self,
         info,
@@ -140,7 +144,7 @@ class Session:
             self.bad_lines += 1
             return
         kind, mid, body = frame
-        if kind in _OURS:
+        if kind & ~_SEALED in _OURS:
             return  # an echo: no sign of life
         welcomed = False
         try:
@@ -158,8 +162,11 @@ class Session:
         if kind == _WELCOME:
             return borrow("welcome").welcome(self, json.loads(body), now_ms)
         if not self.joined:
-            pass  # meant for the session before; a command runs once we are joined
-        elif kind == _ACK:
+            return False  # meant for the session before; a command runs once we are joined
+        if kind & _SEALED or (self.keys and kind in _WITH_KEY):
+            body = borrow("saying").open_body(self, kind, mid, body)
+            kind &= ~_SEALED
+        if kind == _ACK:
             self._ack(body, now_ms)
         elif kind == _PONG:
             self._pong(body, now_ms)
@@ -170,6 +177,8 @@ class Session:
         elif kind == _HELLO_REQ:
             self.joined = False
             self.hello_now = True
+        elif kind in _WITH_KEY:
+            borrow("answers").update(self, kind, mid, body)
         else:
             self.unknown_frames += 1
         return False
@@ -247,7 +256,7 @@ class Session:
         return max(0, left)
 
     def _hello(self, now_ms):
-        body = borrow("hello").hello(self, payload_room(_LINE_MAX))
+        body = borrow("hello").hello(self, _HELLO_BYTES)
         self.hello_now = False
         self._hello_ms = now_ms
         return self._line(now_ms, _HELLO, 0, body)

@@ -9,30 +9,38 @@ from micropython import const
 
 _CRASH_BYTES = const(1000)
 _RP2_WATCHDOG_MS = const(8388)  # its hardware counts no further
+_TRIAL_S = const(30)  # a trial has a watchdog in any case: main.py has started it
 
 
 # Fills an App. What is wrong costs only its own part, and is told.
 def build(app, crash_path):
     from board import config
 
-    settings, app.problems = config.load()
-    layout = config.layout()
+    path = borrow("slots").settings_path()
+    settings, app.problems = config.load(path)
+    layout = config.layout(path)
     forget("board", "config")
     beginning = borrow("beginning")
     beginning.make_ring(app, settings, layout)
     info = beginning.begin_epoch(app, settings)
+    keys = beginning.load_keys(app)
+    on_trial = "trial" in info
+    if "rb" in info:
+        app.rolled_back = True
     del beginning
 
     from board.supervisor import Supervisor
 
-    app.supervisor = Supervisor(_start_watchdog(settings["watchdog_s"]))
+    app.supervisor = Supervisor(_start_watchdog(settings["watchdog_s"] or on_trial * _TRIAL_S))
     app.led = settings["led"]
     _make_actuators(app, settings["actuators"])
-    _open_ports(app, settings["links"], info, _read_crash(crash_path))
+    _open_ports(app, settings["links"], info, keys, _read_crash(crash_path))
     _make_sensors(app, settings["sensors"])
     if "extra" in settings:
         borrow("extra").begin(app, settings["extra"], info["name"])
     borrow("beginning").begin_past(app, settings)
+    if on_trial:
+        app.trial = load("board", "trial").Trial(app)
     for problem in app.problems:
         log.write(log.ERROR, problem)
 
@@ -65,13 +73,15 @@ def _make_sensors(app, parts):
         app.streams.append(None)
 
 
-def _open_ports(app, entries, info, crash):
+def _open_ports(app, entries, info, keys, crash):
+    from board.frame import to_json
     from board.port import Port
     from board.session import Session
 
+    said = to_json(info)
     for link in _make_links(app, entries, info["name"]):
         session = Session(
-            info,
+            said,
             app.ring,
             app.epoch,
             app.streams,
@@ -84,6 +94,7 @@ def _open_ports(app, entries, info, crash):
         session.on_up = app.on_up
         session.on_down = app.on_down
         session.on_epoch = app.on_epoch
+        session.keys = keys
         log.attach(session.log)
         app.ports.append(Port(link, session, app.supervisor))
 

@@ -30,7 +30,7 @@ class Sleep:
     def tick(self, app):
         if self._broadcast:
             self._broadcast.tick(app)
-        if app.ending:
+        if app.ending or app.trial or app.update:  # a trial has to show that it lives
             return
         if self._ready_ms is None:
             is_late = clock.since_ms(self._began_ms) > _READ_MS

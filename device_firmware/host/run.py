@@ -1,9 +1,10 @@
 # Runs the firmware on a PC, in MicroPython or in CPython: run.py ROOT [--power-cut]
 #
-# ROOT is a folder, the board's flash: config.json, boot.json, crash.txt. Beside them lies what a
-# chip remembers as long as it has power, so to kill this process is to reset the board;
-# --power-cut forgets that first. Standard input and output are the line of the board's REPL: pipes
-# or a pty. Standard error is for people.
+# ROOT is a folder, the board's flash: config.json, boot.json, crash.txt. If it has a boot_sel.py,
+# the program is there, too, laid out with slots as on a board (gateway/simulate/slots.py does
+# that); otherwise it is this source tree. Beside them lies what a chip remembers as long as it has
+# power, so to kill this process is to reset the board; --power-cut forgets that first. Standard
+# input and output are the line of the board's REPL: pipes or a pty. Standard error is for people.
 # It ends with 0 when the line was closed or Ctrl-C pressed, 75 after a reset, 76 for a deep sleep
 # (see machine.py), 77 when the watchdog bit: who started it starts it again.
 #
@@ -13,6 +14,9 @@
 #   BOARD_CLOCK_MS         what the board's clock shows when an epoch begins (0)
 #   BOARD_WALL_MS          how far its real-time clock is ahead of the PC's (0)
 #   BOARD_LOG              when set, what the board logs is written to standard error too
+#   BOARD_TRIAL_ALIVE_MS   how long what is on trial must have run (60000)
+#   BOARD_TRIAL_GATEWAY_MS how long a try may go on without having proven itself (600000)
+#   BOARD_TRIAL_WATCHDOG_MS  watchdog of a try, until the program has its own (30000)
 # machine.py, bluetooth.py and fakes/settings.py have those of the hardware.
 
 import os
@@ -36,6 +40,14 @@ _POWERED = (
 
 def _absolute(path):
     return path if path.startswith("/") else os.getcwd() + "/" + path
+
+
+def _exists(path):
+    try:
+        os.stat(path)
+    except OSError:
+        return False
+    return True
 
 
 # A terminal would wait for whole lines, echo them and change line ends. Ctrl-C stays as it is.
@@ -63,10 +75,6 @@ def _make_raw():
     return restore
 
 
-def _log_to_stderr(level, text):
-    sys.stderr.write("%s: %s\n" % ((None, "debug", "info", "warning", "error")[level], text))
-
-
 # main.py has left the board to its REPL: nobody speaks the protocol here. Ctrl-D starts it again.
 def _repl():
     sys.stdout.write(">>> ")
@@ -81,14 +89,9 @@ def _repl():
 
 
 def _run():
-    from board import clock, log
     from fakes import chip
 
     wants_repl = chip.exists("repl")
-    clock.shift_ms = int(os.getenv("BOARD_CLOCK_MS") or 0)
-    clock.wall_shift_ms = int(os.getenv("BOARD_WALL_MS") or 0)
-    if os.getenv("BOARD_LOG"):
-        log.attach(_log_to_stderr)
     __import__("main")  # it runs when it is imported, as on a board
 
     if wants_repl:
@@ -105,7 +108,8 @@ def _lose_power():
 
 def _main(root, power_cut=None):
     here = _absolute(_HERE)
-    sys.path[:0] = [here, here + "/.."]
+    root = _absolute(root)
+    sys.path[:0] = [here, root if _exists(root + "/boot_sel.py") else here + "/.."]
     if sys.implementation.name == "cpython":
         sys.path.insert(0, here + "/cpython")
         import shims

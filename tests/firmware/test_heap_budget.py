@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from gateway.simulate import slots
 from tests.firmware.board_process import Bench
+from tests.firmware.bundles import PACKAGES, manifest_of
 from tests.firmware.model_gateway import HELLO, LOG
 from tests.firmware.under_test import FIRMWARE
 
@@ -44,6 +46,8 @@ class Pin:
     def __init__(self, number, mode=0, value=0): self.level = value
     def value(self, level): self.level = level
 """
+
+BOOT_SETTINGS = "WINDOW_MS = CRASH_PAUSE_MS = WATCHDOG_MS = 0\nprepare = None\n"
 
 SIMULATED = {"kind": "simulated", "seed": 1, "waveform": "sine", "interval_ms": 10}
 
@@ -77,15 +81,18 @@ def compile_to(folder: Path, source: Path, name: str) -> None:
 
 
 def lay_out(flash: Path, stand_ins: Path) -> None:
-    """Put the compiled firmware on a board's flash."""
-    for package in ("board", "sensors", "actuators", "commands"):
-        (flash / package).mkdir()
+    """Put the compiled firmware on a board's flash, into slot a."""
+    files = {}
+    for package in PACKAGES:
+        (flash / "a" / package).mkdir(parents=True)
         for source in sorted((FIRMWARE / package).glob("*.py")):
-            compile_to(flash / package, source, f"{package}.{source.stem}")
-    shutil.copy(FIRMWARE / "main.py", flash)
+            compile_to(flash / "a" / package, source, f"{package}.{source.stem}")
+            name = f"{package}/{source.stem}.mpy"
+            files[name] = (flash / "a" / name).read_bytes()
+    slots.lay_out(flash, manifest_of(files, mpy=6), files)
     (flash / "config.json").write_text(json.dumps(CONFIG))
     (stand_ins / "machine.py").write_text(MACHINE)
-    (stand_ins / "boot_settings.py").write_text("WINDOW_MS = CRASH_PAUSE_MS = 0\n")
+    (stand_ins / "boot_settings.py").write_text(BOOT_SETTINGS)
     for source in stand_ins.glob("*.py"):
         compile_to(flash, source, source.stem)
 
