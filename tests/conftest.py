@@ -114,6 +114,11 @@ def strace_bin() -> Path:
 
 
 @pytest.fixture(scope="session")
+def systemd_analyze_bin() -> Path:
+    return real_part("systemd-analyze")
+
+
+@pytest.fixture(scope="session")
 def dbus_daemon_bin() -> Path:
     return real_part("dbus-daemon")
 

@@ -56,6 +56,8 @@ _DBUS_OLDEST = (1, 12)
 _SYSTEMD_OLDEST = (252, 0)
 _UDEV_OLDEST = (254, 0)
 """The first udevadm that verifies rules."""
+_SYSTEMD_ANALYZE_OLDEST = (252, 0)
+"""It looks at units without a running systemd, `security --offline`, since 250."""
 
 PARTS = (
     Part("mosquitto", "mosquitto", "usr/sbin/mosquitto", ("-h",), _BROKER_OLDEST),
@@ -90,6 +92,13 @@ PARTS = (
         _SYSTEMD_OLDEST,
     ),
     Part("udevadm", "udev", "usr/bin/udevadm", ("--version",), _UDEV_OLDEST),
+    Part(
+        "systemd-analyze",
+        "systemd",
+        "usr/bin/systemd-analyze",
+        ("--version",),
+        _SYSTEMD_ANALYZE_OLDEST,
+    ),
     Part(
         "micropython",
         "micropython",
