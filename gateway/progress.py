@@ -45,6 +45,11 @@ class Stage:
         """Whether it ever spoke."""
         return self.spoke_s != _NEVER
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not spoken for as long as from one beat to the next."""
+        return self._progress.now_s() - self.spoke_s > self._progress.period_s / _BEATS
+
     def works(self, doing: str) -> None:
         """Take a step that others bound: by timeouts, or because a disk takes no longer."""
         self.spoke_s = now_s = self._progress.now_s()
@@ -116,7 +121,8 @@ class Progress:
         self.now_s = now_s
         self.period_s = period_s
         """Within it a frozen stage is noticed."""
-        self._stages: list[Stage] = []
+        self.stages: list[Stage] = []
+        """Those there are."""
 
     @property
     def tick_s(self) -> float:
@@ -126,19 +132,19 @@ class Progress:
     def stage(self, name: str) -> Stage:
         """Return a new stage; it counts from when it speaks first."""
         stage = Stage(name, self)
-        self._stages.append(stage)
+        self.stages.append(stage)
         return stage
 
     def forget(self, stage: Stage) -> None:
         """Have one stage less; nothing happens if it left already."""
-        if stage in self._stages:
-            self._stages.remove(stage)
+        if stage in self.stages:
+            self.stages.remove(stage)
 
     def late(self) -> list[Stage]:
         """Return the stages that stand still."""
         now_s = self.now_s()
-        return [stage for stage in self._stages if stage.due_s < now_s]
+        return [stage for stage in self.stages if stage.due_s < now_s]
 
     def silent(self) -> list[Stage]:
         """Return the stages that never spoke."""
-        return [stage for stage in self._stages if not stage.has_begun]
+        return [stage for stage in self.stages if not stage.has_begun]

@@ -243,22 +243,23 @@ class BleScanner:
 
     async def _watch(self) -> _Ended:
         """Return why the scan that runs is of no use any more, once it is not."""
+        if self._adapter is None:
+            return await self._until_deaf(None)
         async with asyncio.TaskGroup() as tasks:
-            watches = [tasks.create_task(self._watch_silence(), name="deaf")]
-            if self._adapter is not None:
-                watches.append(tasks.create_task(_watch_adapter(self._adapter), name="adapter"))
-            await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
-            for watch in watches:
-                watch.cancel()
-        return next(watch.result() for watch in watches if not watch.cancelled())
+            losing = tasks.create_task(_watch_adapter(self._adapter), name="adapter")
+            ended = await self._until_deaf(losing)
+            losing.cancel()
+        return ended
 
-    async def _watch_silence(self) -> _Ended:
-        while True:
+    async def _until_deaf(self, losing: asyncio.Task[_Ended] | None) -> _Ended:
+        """Wait until nothing is heard for too long, or the adapter is lost."""
+        while losing is None or not losing.done():
             patience_s = self._ladder.patience_s(self._options.deaf_s)
             left_s = self._heard_s + patience_s - self._clock.monotonic_s()
             if left_s <= 0:
                 return _Ended(Failure.DEAF, f"no advert for {patience_s:g} s")
-            await self._rest(left_s)
+            await self._rest(left_s, losing)
+        return losing.result()
 
     def _works(self, doing: str, limit_s: float) -> None:
         if not self._is_hopeless():
@@ -271,19 +272,19 @@ class BleScanner:
         self._stage.gives_up("it heard devices, and hears none any more, whatever is tried")
         return True
 
-    async def _rest(self, delay_s: float) -> None:
-        """Sleep in beats; adverts that nobody reads meanwhile are a stage that stands still."""
-        while delay_s > 0:
+    async def _rest(self, delay_s: float, until: asyncio.Future[_Ended] | None = None) -> None:
+        """Wait in beats; adverts that nobody reads meanwhile are a stage that stands still."""
+        is_unread = False
+        while delay_s > 0 and not (until is not None and until.done()):
             turns = self._turns_read
-            step_s = self._stage.beat_s(delay_s)
+            step_s = min(READ_LOOK_S, delay_s) if is_unread else self._stage.beat_s(delay_s)
             self._is_hopeless()
-            await asyncio.sleep(step_s)
+            if until is None:
+                await asyncio.sleep(step_s)
+            else:
+                await asyncio.wait([until], timeout=step_s)
             delay_s -= step_s
-            while self._is_unread(turns):  # noqa: ASYNC110 - to poll is the point
-                await asyncio.sleep(READ_LOOK_S)
-
-    def _is_unread(self, turns: int) -> bool:
-        return bool(self._waiting) and self._is_started and self._turns_read == turns
+            is_unread = bool(self._waiting) and self._is_started and self._turns_read == turns
 
     def _note(self, device: BLEDevice, data: AdvertisementData) -> None:
         """Take what bleak heard; in its callback, so cheaply."""

@@ -42,8 +42,8 @@ class OneThread:
         return self._start(LONG_S, function, *args, **kwargs)
 
     def knock(self) -> None:
-        """Have the thread show that it lives, unless it is busy or was never needed."""
-        if not self._under_way and self._stage.has_begun:
+        """Have the thread show that it lives, unless it did a while ago, or was never needed."""
+        if not self._under_way and self._stage.has_begun and self._stage.is_silent:
             self.start(_nothing).add_done_callback(_overlook)
 
     def _start(

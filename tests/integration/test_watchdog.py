@@ -7,14 +7,18 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from gateway.simulate.pty_port import PtyPort
 from tests.support import freezable
+from tests.support.bluez.adverts import FLAGS, SERVICE_16, Heard, structure
+from tests.support.bluez.bluetoothd import Bluetoothd
 from tests.support.broker import Broker
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.notify_socket import NotifySocket
@@ -28,6 +32,12 @@ TASKS = (
     *("store", "state", "commands", "broker", "documents", "records", "tick", "ports", "ttyTEST"),
     *("clock", "devices", "announcer", "diagnostics", "health"),
 )
+THERMOMETER = Heard(
+    "A4:C1:38:00:00:07",
+    -60,
+    structure(FLAGS, b"\x06") + structure(SERVICE_16, bytes.fromhex("d2fc4002c409")),
+)
+"""BTHome v2, 25.00 degrees. Source: https://bthome.io/format, object id 0x02."""
 STAGES = (
     *(f"task {name}" for name in TASKS),
     *("thread store", "thread state", "loop"),
@@ -36,7 +46,12 @@ STAGES = (
 
 @asynccontextmanager
 async def freezable_daemon(
-    folder: Path, broker: Broker, systemd: NotifySocket
+    folder: Path,
+    broker: Broker,
+    systemd: NotifySocket,
+    *,
+    more: str = "",
+    say_more: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[tuple[Daemon, Path]]:
     """Run a daemon that has a port with a talkative board; the path is for its `freezable`."""
     wish = folder / "freeze"
@@ -51,6 +66,7 @@ async def freezable_daemon(
         while True:
             port.write(b'{"id": "talker", "number": %d}\n' % number)
             number += 1
+            say_more()
             await asyncio.sleep(0.1)
 
     port.plug()
@@ -63,6 +79,7 @@ async def freezable_daemon(
                 f"{folder}/ttyTEST",
                 environment=systemd.environment(PERIOD_S),
                 wrap=wrap,
+                more=more,
             ) as daemon,
         ):
             talking = tasks.create_task(talk())
@@ -101,6 +118,36 @@ async def test_the_watchdog_is_fed_no_more_within_a_period_of_a_stage_that_is_fr
         assert heard["STATUS"] > 0
         assert "stands still" in systemd.messages[-1]["STATUS"]
         assert "stands still for" in daemon.log()
+
+
+@pytest.mark.parametrize("stage", ["scan", "adverts"])
+async def test_nor_is_it_when_the_radio_is_frozen(
+    stage: str, bluetoothd: Bluetoothd, broker: Broker, tmp_path: Path
+) -> None:
+    # BlueZ tells of what changes, as the strength of a signal does.
+    adverts = cycle([THERMOMETER, replace(THERMOMETER, rssi=-80)])
+    with NotifySocket(tmp_path / "notify") as systemd:
+        async with (
+            asyncio.timeout(ENOUGH_S),
+            freezable_daemon(
+                tmp_path,
+                broker,
+                systemd,
+                more="[ble]\nenabled = true",
+                say_more=lambda: bluetoothd.hear(next(adverts)),
+            ) as (daemon, wish),
+        ):
+            await systemd.wait_for("READY")
+            await daemon.wait_for_log("bluetooth: scanning")
+            await daemon.wait_for_log("bthome_0007: BTHome")
+            await systemd.wait_for("WATCHDOG")
+            await freeze(daemon, wish, f"task {stage}")
+            await asyncio.sleep(PERIOD_S)
+            heard = await systemd.count(LOOKED_AT_S)
+            await daemon.kill()
+
+    assert heard["WATCHDOG"] == 0
+    assert systemd.messages[-1]["STATUS"] == "stands still: radio"
 
 
 async def test_the_watchdog_is_fed_while_all_stages_move(broker: Broker, tmp_path: Path) -> None:

@@ -2,23 +2,36 @@
 
 import asyncio
 import selectors
+import sys
 from collections.abc import Callable, Coroutine
+from concurrent.futures.thread import _threads_queues
+from functools import partial
 from typing import TypeVar
 
 from gateway.clock import Clock
 
 T = TypeVar("T")
 
+_WAITS = "_worker"
+"""Where a thread of an executor is that has nothing to do."""
+
 HANG_S = 20.0
 """Where nothing is due, something may still come from a thread or a socket."""
+
+
+LOOK_S = 0.001
+"""From one look at threads that work to the next."""
 
 
 class _SkippingSelector(selectors.DefaultSelector):
     """Returns at once, and notes for how long it would have waited."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, waits_for_threads: bool) -> None:
         super().__init__()
         self.skipped_s = 0.0
+        self._waits_for_threads = waits_for_threads
+        self._others = set(sys._current_frames())  # noqa: SLF001 - of Python itself
+        """Threads that are not the test's, such as those of pytest."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
@@ -27,24 +40,43 @@ class _SkippingSelector(selectors.DefaultSelector):
                 raise RuntimeError("nothing is due, and nobody will ever come")
             return ready
         ready = super().select(0)
+        while self._waits_for_threads and timeout > 0 and not ready and self._threads_work():
+            ready = super().select(LOOK_S)
         if not ready and timeout > 0:
             self.skipped_s += timeout
         return ready
 
+    def _threads_work(self) -> bool:
+        """Tell whether any thread that was begun since does something, or is about to."""
+        if any(queue.qsize() for queue in _threads_queues.values()):
+            return True
+        frames = sys._current_frames()  # noqa: SLF001 - of Python itself
+        return any(
+            frame.f_code.co_name != _WAITS
+            for thread, frame in frames.items()
+            if thread not in self._others
+        )
+
 
 class SkippingLoop(asyncio.SelectorEventLoop):
-    """Hours pass in an instant, and the same every time: only for what needs no real time."""
+    """Hours pass in an instant, and the same every time: only for what needs no real time.
 
-    def __init__(self) -> None:
-        self._skipping = _SkippingSelector()
+    With `waits_for_threads` none passes while another thread works.
+    """
+
+    def __init__(self, *, waits_for_threads: bool = False) -> None:
+        self._skipping = _SkippingSelector(waits_for_threads=waits_for_threads)
         super().__init__(self._skipping)
 
     def time(self) -> float:
         return 1000.0 + self._skipping.skipped_s
 
 
-def run_skipping(main: Callable[[Clock], Coroutine[None, None, T]]) -> T:
+def run_skipping(
+    main: Callable[[Clock], Coroutine[None, None, T]], *, waits_for_threads: bool = False
+) -> T:
     """Run something on such a loop, with a clock that agrees with it."""
-    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+    make = partial(SkippingLoop, waits_for_threads=waits_for_threads)
+    with asyncio.Runner(loop_factory=make) as runner:
         loop = runner.get_loop()
         return runner.run(main(Clock(monotonic_s=loop.time)))
