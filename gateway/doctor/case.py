@@ -84,6 +84,8 @@ class Unit:
     """ExecStart=, as systemctl shows it."""
     credentials: tuple[str, ...] = ()
     """LoadCredential=, each NAME:FILE."""
+    status: str = ""
+    """What it told systemd last, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

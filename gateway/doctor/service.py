@@ -1,7 +1,9 @@
 """Does systemd run the gateway, and has it had to start it again?"""
 
 import grp
+import pwd
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.doctor.case import Case, Machine, Unit, Who
@@ -13,7 +15,7 @@ WHERE = "service"
 
 _PROPERTIES = (
     "LoadState ActiveState SubState UnitFileState Result ExecMainStatus NRestarts User Group "
-    "SupplementaryGroups DynamicUser StateDirectory ExecStart LoadCredential"
+    "SupplementaryGroups DynamicUser StateDirectory ExecStart LoadCredential StatusText"
 )
 _CONFIG = re.compile(r"--config[ =](\S+)")
 _NOBODY = 65_534
@@ -23,6 +25,10 @@ _MOST_RESTARTS = 3
 _LAST_LINES = 3
 _USAGE = 2
 """Exit status of a gateway whose configuration cannot be used."""
+_NO_GROUP, _NO_USER = 216, 217
+"""Exit statuses of systemd itself. Source: systemd.exec(5)."""
+_STUCK = "stands still"
+"""How the status of a gateway begins that does not tell systemd that all is well."""
 
 
 async def find(machine: Machine, name: str = UNIT) -> tuple[bool, Unit | None]:
@@ -55,6 +61,7 @@ def parse(name: str, text: str) -> Unit | None:
         is_dynamic=one.get("DynamicUser") == "yes",
         state_folder=one.get("StateDirectory", "").partition(" ")[0],
         command=one.get("ExecStart", ""),
+        status=one.get("StatusText", ""),
         credentials=tuple(
             each for value in told.get("LoadCredential", ()) for each in value.split()
         ),
@@ -70,18 +77,23 @@ def config_of(unit: Unit | None) -> Path | None:
 def who_of(unit: Unit | None) -> Who | None:
     """Return whose rights the service has; None where it has ours, or root's.
 
-    A user of its own has the groups of its unit; those of /etc/group are not looked up.
+    A user of its own has the groups of its unit, and those /etc/group says.
     """
     if unit is None or not (unit.is_dynamic or unit.user not in {"", "root"}):
         return None
     numbers = set()
+    number = _NOBODY
+    with suppress(KeyError):
+        account = pwd.getpwnam(unit.user)
+        number = account.pw_uid
+        numbers.add(account.pw_gid)
     for name in unit.groups:
         try:
             numbers.add(int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid)
         except KeyError:
             continue
     numbers |= {each.gr_gid for each in grp.getgrall() if unit.user and unit.user in each.gr_mem}
-    return Who(f"the service {unit.name}", _NOBODY, frozenset(numbers))
+    return Who(f"the service {unit.name}", number, frozenset(numbers))
 
 
 async def look(case: Case, tell: Tell) -> None:
@@ -103,7 +115,7 @@ async def look(case: Case, tell: Tell) -> None:
             )
         )
     elif unit.active in {"active", "reloading"}:
-        tell(ok(WHERE, f"{unit.active} ({unit.sub})"))
+        _tell_status(unit, tell)
     elif unit.active == "activating" and unit.sub == "auto-restart":
         tell(
             error(
@@ -139,14 +151,36 @@ async def look(case: Case, tell: Tell) -> None:
         )
 
 
-def _mend_failure(case: Case, unit: Unit) -> str:
-    if unit.exit_status == _USAGE:
-        return (
-            f"edge-gateway check-config {case.file}    # then: sudo systemctl restart {unit.name}"
+def _tell_status(unit: Unit, tell: Tell) -> None:
+    if unit.status.startswith(_STUCK):
+        tell(
+            error(
+                WHERE,
+                f"a part of it {unit.status}; systemd ends and starts it soon",
+                f"journalctl -u {unit.name} -p err -n 20    # if it comes again: the disk, the "
+                "adapter or the port it names",
+                expected="every part moves",
+                got=unit.status,
+            )
         )
+        return
+    told = f": {unit.status}" if unit.status else ""
+    tell(ok(WHERE, f"{unit.active} ({unit.sub}){told}"))
+
+
+def _mend_failure(case: Case, unit: Unit) -> str:
+    restart = f"sudo systemctl restart {unit.name}"
+    if unit.exit_status == _USAGE:
+        return f"edge-gateway check-config {case.file}    # then: {restart}"
     if unit.result == "oom-kill":
         return f"systemctl show -p MemoryMax {unit.name}    # it, or the machine, has too little"
-    return f"journalctl -u {unit.name} -n 50    # then: sudo systemctl restart {unit.name}"
+    if unit.result == "watchdog":
+        return f"journalctl -u {unit.name} -g '{_STUCK}' -n 5    # it says which part, and why"
+    if unit.result == "start-limit-hit":
+        return f"sudo systemctl reset-failed {unit.name} && {restart}"
+    if unit.exit_status in {_NO_USER, _NO_GROUP}:
+        return f"sudo systemd-sysusers && {restart}    # its account is not there"
+    return f"journalctl -u {unit.name} -n 50    # then: {restart}"
 
 
 async def _last_words(case: Case, unit: Unit) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -305,6 +306,7 @@ StateDirectory=edge-gateway
 ExecStart={{ path=/opt/edge-gateway/bin/edge-gateway ; argv[]=/opt/edge-gateway/bin/edge-gateway \
 run --config {config} ; ignore_errors=no ; pid=812 ; code=(null) ; status=0/0 }}
 LoadCredential=mqtt-password:/etc/edge-gateway/mqtt-password
+StatusText={said}
 """
 HEALTHY = {
     "load": "loaded",
@@ -315,6 +317,7 @@ HEALTHY = {
     "status": "0",
     "restarts": "0",
     "config": "/etc/edge-gateway/gateway.toml",
+    "said": "2 of 2 devices online",
 }
 
 
@@ -365,6 +368,53 @@ async def test_a_service_that_failed_is_told_with_its_last_words(tmp_path: Path)
     assert accused.got == "failed (exit-code, exit status 2)"
     assert accused.what.endswith("its last words: gateway.toml:3: mqtt.prot: no such key")
     assert accused.mend.startswith("edge-gateway check-config /etc/edge-gateway/gateway.toml")
+
+
+@pytest.mark.parametrize(
+    ("changed", "mend"),
+    [
+        ({"result": "watchdog"}, "journalctl -u edge-gateway -g 'stands still' -n 5"),
+        ({"result": "start-limit-hit"}, "sudo systemctl reset-failed edge-gateway && "),
+        ({"result": "exit-code", "status": "217"}, "sudo systemd-sysusers && "),
+        ({"result": "exit-code", "status": "216"}, "sudo systemd-sysusers && "),
+    ],
+)
+async def test_what_mends_a_service_depends_on_how_it_failed(
+    tmp_path: Path, changed: dict[str, str], mend: str
+) -> None:
+    case = await served(tmp_path, active="failed", sub="failed", **changed)
+
+    assert the_only(Severity.ERROR, await findings(service.look, case)).mend.startswith(mend)
+
+
+async def test_a_service_of_which_a_part_stands_still_is_told_with_that_part(
+    tmp_path: Path,
+) -> None:
+    said = "stands still: store thread (commit)"
+
+    accused = the_only(
+        Severity.ERROR, await findings(service.look, await served(tmp_path, said=said))
+    )
+
+    assert accused.got == said
+    assert accused.mend.startswith("journalctl -u edge-gateway -p err")
+
+
+async def test_a_service_that_runs_says_how_it_is(tmp_path: Path) -> None:
+    (told,) = await findings(service.look, await served(tmp_path))
+
+    assert told.what == "active (running): 2 of 2 devices online"
+
+
+def test_a_service_with_an_account_has_its_rights() -> None:
+    account = pwd.getpwuid(1)  # daemon, on every Linux
+    unit = Unit(name="edge-gateway", active="active", user=account.pw_name)
+
+    who = service.who_of(unit)
+
+    assert who is not None
+    assert who.user == account.pw_uid
+    assert account.pw_gid in who.groups
 
 
 async def test_a_service_that_ends_again_and_again_is_told(tmp_path: Path) -> None:
