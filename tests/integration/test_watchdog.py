@@ -38,6 +38,10 @@ THERMOMETER = Heard(
     structure(FLAGS, b"\x06") + structure(SERVICE_16, bytes.fromhex("d2fc4002c409")),
 )
 """BTHome v2, 25.00 degrees. Source: https://bthome.io/format, object id 0x02."""
+HELD_US = 600_000_000
+ALWAYS = '[outbox]\ndurability = "always"'
+"""Each sample is committed."""
+
 STAGES = (
     *(f"task {name}" for name in TASKS),
     *("thread store", "thread state", "loop"),
@@ -148,6 +152,37 @@ async def test_nor_is_it_when_the_radio_is_frozen(
 
     assert heard["WATCHDOG"] == 0
     assert systemd.messages[-1]["STATUS"] == "stands still: radio"
+
+
+async def test_nor_is_it_while_the_disk_holds_back_a_commit(
+    broker: Broker, strace_bin: Path, tmp_path: Path
+) -> None:
+    held = f"fdatasync,fsync:delay_enter={HELD_US}"
+    with NotifySocket(tmp_path / "notify") as systemd:
+        async with (
+            asyncio.timeout(ENOUGH_S),
+            freezable_daemon(tmp_path, broker, systemd, more=ALWAYS) as (daemon, _),
+        ):
+            await systemd.wait_for("READY")
+            await daemon.wait_for_log("talker")
+            await systemd.wait_for("WATCHDOG")
+            tracing = await asyncio.create_subprocess_exec(
+                *(strace_bin, "-f", "-p", str(daemon.pid), "-o", tmp_path / "trace"),
+                *("-e", "trace=fdatasync,fsync", "-e", f"inject={held}"),
+                stderr=asyncio.subprocess.PIPE,
+            )
+            assert tracing.stderr is not None
+            try:
+                await tracing.stderr.readuntil(b"attached")
+                await asyncio.sleep(PERIOD_S)
+                heard = await systemd.count(LOOKED_AT_S)
+            finally:
+                tracing.kill()  # first: whom it holds back cannot end
+                await tracing.communicate()
+            await daemon.kill()
+
+    assert heard["WATCHDOG"] == 0
+    assert "store thread (commit)" in systemd.messages[-1]["STATUS"]
 
 
 async def test_the_watchdog_is_fed_while_all_stages_move(broker: Broker, tmp_path: Path) -> None:
