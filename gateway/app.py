@@ -116,8 +116,8 @@ class App:
             ledger=self._registry,
             lock=self._lock,
             progress=progress,
-            offers=lambda: self.outbox.is_offering,
         )
+        self.outbox.tell_waits(self._publisher.sends_records)
         self._processor = Processor(wiring.processing_rules(settings))
         self.devices = Devices(
             self._publisher,

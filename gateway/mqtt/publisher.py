@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
@@ -71,24 +72,22 @@ class Publisher:
         ledger: TopicLedger | None = None,
         lock: ClientLock | None = None,
         progress: Progress | None = None,
-        offers: Callable[[], bool] = lambda: False,
     ) -> None:
         """Make the publisher of one gateway.
 
         `session` names this run of it; its health is renewed each `heartbeat_s`; `names` tells what
         devices are called in topics. With a `ledger` nothing is retained on a topic that it has not
         noted, nor are the states of a device that nobody claimed. With a `lock` there is but one
-        connection of this name from this machine. `offers` tells whether `records` has any to take.
+        connection of this name from this machine.
         """
         progress = progress or Progress()
         self.stage = progress.stage("broker")
         """Told of each step from one connection to the next."""
-        self._sends_records = progress.stage("records")
+        self.sends_records = progress.stage("records")
+        """Told that records move; and by their source that there are none to send."""
         self._sends_documents = progress.stage("documents")
-        for stage in (self._sends_records, self._sends_documents):
-            stage.idles()  # until there is a connection
-        self._offers = offers
-        self._posts_sent = 0
+        self._ticks = progress.stage("pings")
+        self._rest_stages()  # until there is a connection
         self._settings = settings
         self._lock = lock
         self._client_id = settings.client_id or f"edge-gateway-{gateway}"
@@ -261,8 +260,7 @@ class Publisher:
             reason = await self._use(connection, progress)
         finally:
             connection.close()
-            self._sends_records.idles()
-            self._sends_documents.idles()
+            self._rest_stages()
         raise LinkError(f"{self._settings.address}: {reason}")
 
     async def _use(self, connection: Connection, progress: Callable[[], None]) -> str:
@@ -317,7 +315,7 @@ class Publisher:
                 tasks.create_task(send_documents(), name="documents"),
                 tasks.create_task(send_records(), name="records"),
                 tasks.create_task(self._shipments.send_smaller(channel), name="smaller records"),
-                tasks.create_task(self._tick(channel, is_announced, progress), name="tick"),
+                tasks.create_task(self._tick(channel, progress), name="tick"),
             ]
             lost = channel.connection.lost
             await self.stage.attend(
@@ -335,7 +333,9 @@ class Publisher:
             post = self._documents.next() or self._next_lost()
             if post is None:
                 self._has_documents.clear()
-                await self._has_documents.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._sends_documents.beat_s()):
+                        await self._has_documents.wait()
                 continue
             try:
                 await self._send_post(channel, post)
@@ -347,7 +347,7 @@ class Publisher:
                 is_announced.set()
 
     async def _send_post(self, channel: Channel, post: Post) -> None:
-        self._posts_sent += 1
+        self._sends_documents.works("sending")
         limit_bytes = channel.connection.limits.packet_bytes
         if limit_bytes is not None and post.packet_bytes > limit_bytes:
             self._on_answer(post, PACKET_TOO_LARGE)  # the broker would hang up, again and again
@@ -402,19 +402,15 @@ class Publisher:
             if await channel.wait_answered():
                 await channel.connection.leave()
 
-    async def _tick(
-        self, channel: Channel, is_announced: asyncio.Event, progress: Callable[[], None]
-    ) -> NoReturn:
+    async def _tick(self, channel: Channel, progress: Callable[[], None]) -> NoReturn:
         began_s = self._clock.monotonic_s()
-        moved = (-1, -1)
+        taken = self._shipments.taken
         while True:
-            before, moved = moved, (self._shipments.taken, self._posts_sent)
-            is_crowded = channel.window.is_crowded  # the broker's turn; its patience is bounded
-            if is_crowded or moved[0] != before[0] or not self._has_records(is_announced):
-                self._sends_records.waits(TICK_S)
-            if is_crowded or moved[1] != before[1] or not self._has_documents.is_set():
-                self._sends_documents.waits(TICK_S)
+            self._ticks.waits(TICK_S)
             await asyncio.sleep(TICK_S)
+            before, taken = taken, self._shipments.taken
+            if taken != before or channel.window.is_crowded:  # whose patience is bounded below
+                self.sends_records.waits(TICK_S)
             channel.connection.tick()
             self._shipments.tick()
             self._documents.look(self._clock.monotonic_s())
@@ -432,9 +428,9 @@ class Publisher:
             if lasted_s >= STABLE_S:
                 progress()
 
-    def _has_records(self, is_announced: asyncio.Event) -> bool:
-        """Tell whether records ought to be on their way; it costs nothing for each of them."""
-        return is_announced.is_set() and (self._shipments.is_sending or self._offers())
+    def _rest_stages(self) -> None:
+        for stage in (self.sends_records, self._sends_documents, self._ticks):
+            stage.idles()
 
     async def _subscribe(self, connection: Connection) -> None:
         for refused in await connection.subscribe(self._inbox.filters):

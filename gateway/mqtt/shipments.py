@@ -112,9 +112,7 @@ class Shipments:
         self._rests: dict[str, _Rest] = {}
         self._told: set[int] = set()
         self.taken = 0
-        """Batches that were taken; what is looked at to see whether records move."""
-        self.is_sending = False
-        """Whether a batch was taken that is not on its way yet."""
+        """Batches that were taken: what is looked at to see whether records move."""
 
     async def send_all(self, channel: Channel, progress: Callable[[], None]) -> NoReturn:
         """Take and send for ever; samples gather in the source while the window is full.
@@ -129,9 +127,7 @@ class Shipments:
         self._records.reconnected()
         while True:
             await channel.window.wait_room()
-            self.is_sending = False
             batch = await self._records.take()
-            self.is_sending = True
             self.taken += 1
             messages = self._compose(batch)
             if batch.kind is BatchKind.PREVIEW:

@@ -8,6 +8,7 @@ from itertools import islice
 
 from gateway.clock import Clock
 from gateway.model import Batch, BatchKind, Gap, Readings, Sample
+from gateway.progress import Stage
 from gateway.store.database import Stock
 from gateway.store.lanes import Lane
 from gateway.store.outstanding import Epoch
@@ -119,11 +120,6 @@ class Outbox:
         return self._turns.has_any
 
     @property
-    def is_offering(self) -> bool:
-        """Whether `take` would return at once, or nobody looked whether it would."""
-        return self._turns.is_offering
-
-    @property
     def lanes(self) -> int:
         """How many devices have something waiting."""
         return len(self._lanes)
@@ -184,6 +180,10 @@ class Outbox:
             self.on_crowded(True)
 
     # ---- the publisher ----
+
+    def tell_waits(self, stage: Stage) -> None:
+        """Have a stage told while `take` only waits."""
+        self._turns.stage = stage
 
     async def take(self) -> Batch:
         """Wait for records and return those of one device.

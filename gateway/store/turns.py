@@ -3,7 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
+from gateway.progress import Progress, Stage
 from gateway.store.lanes import Lane, Tokens
 
 
@@ -27,16 +29,13 @@ class Turns:
         self._monotonic_s = monotonic_s
         self._filled = asyncio.Event()
         self._refill: asyncio.TimerHandle | None = None
+        self.stage: Stage = Progress().stage("records")
+        """Told that who waits here is only waiting."""
 
     @property
     def has_any(self) -> bool:
         """Whether there is something to take now or soon."""
         return bool(self._live or self.backlog or self._previews)
-
-    @property
-    def is_offering(self) -> bool:
-        """Whether there is something to take now, or nobody looked whether there is."""
-        return self._filled.is_set()
 
     def since_s(self) -> float:
         """Return the monotonic time before which what came is backlog."""
@@ -45,7 +44,10 @@ class Turns:
     async def wait(self) -> None:
         """Wait until there is something to look at; to be called where there was nothing."""
         self._filled.clear()
-        await self._filled.wait()
+        while not self._filled.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.stage.beat_s()):
+                    await self._filled.wait()
 
     def wake(self) -> None:
         """End `wait`."""

@@ -23,7 +23,7 @@ LOOK_S = 5.0
 
 STAGES = {
     *("store", "store thread", "state", "state thread", "commands", "ports", "ttyIDLE", "broker"),
-    *("records", "documents", "clock", "devices", "announcer", "diagnostics", "health"),
+    *("records", "documents", "pings", "clock", "devices", "announcer", "diagnostics", "health"),
 }
 
 

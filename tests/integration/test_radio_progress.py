@@ -39,7 +39,9 @@ class Adapter:
 class Scan:
     """A scan whose stage is looked at."""
 
-    def __init__(self, clock: Clock, *, is_missed: bool, is_in_use: bool = False) -> None:
+    def __init__(
+        self, clock: Clock, *, is_missed: bool, is_in_use: Callable[[], bool] = lambda: False
+    ) -> None:
         self.pump = Pump()
         self.adapter = Adapter()
         self.progress = Progress(clock.monotonic_s, PERIOD_S)
@@ -53,7 +55,7 @@ class Scan:
             clock,
             backend=self.pump,
             adapter=self.adapter,
-            is_in_use=lambda: is_in_use,
+            is_in_use=is_in_use,
             stage=self.progress.stage("radio"),
             is_missed=lambda: is_missed,
         )
@@ -160,8 +162,21 @@ def test_a_radio_that_hears_again_is_late_no_more() -> None:
 
 def test_who_is_connected_to_boards_is_not_given_up_for_hearing_nothing() -> None:
     async def main(clock: Clock) -> Scan:
-        scan = Scan(clock, is_missed=True, is_in_use=True)
+        scan = Scan(clock, is_missed=True, is_in_use=lambda: True)
         await scan.run(4 * HOUR_S, once(scan.hear))
         return scan
 
     assert run_skipping(main).late_s == []
+
+
+def test_nor_is_who_connects_to_a_board_after_it_went_deaf() -> None:
+    async def main(clock: Clock) -> tuple[Scan, float]:
+        connects_s = clock.monotonic_s() + HOUR_S
+        scan = Scan(clock, is_missed=True, is_in_use=lambda: clock.monotonic_s() > connects_s)
+        await scan.run(2 * HOUR_S, once(scan.hear))
+        return scan, connects_s
+
+    scan, connects_s = run_skipping(main)
+
+    assert scan.late_s
+    assert max(scan.late_s) < connects_s + PERIOD_S

@@ -48,7 +48,10 @@ class _SkippingSelector(selectors.DefaultSelector):
 
     def _threads_work(self) -> bool:
         """Tell whether any thread that was begun since does something, or is about to."""
-        if any(queue.qsize() for queue in _threads_queues.values()):
+        executors = {
+            thread: queue for thread, queue in _threads_queues.items() if thread.is_alive()
+        }
+        if any(q.qsize() for t, q in executors.items() if t.ident not in self._others):
             return True
         frames = sys._current_frames()  # noqa: SLF001 - of Python itself
         return any(
