@@ -67,6 +67,10 @@ class Stage:
         self.due_s = now_s + delay_s + self._progress.period_s / _SLACK
         self.doing = ""
 
+    def moved(self) -> None:
+        """Take a step that somebody else saw; to be seen again before half a period is over."""
+        self.waits(0.0)
+
     def beat_s(self, delay_s: float = _IDLE) -> float:
         """Return for how long to wait at most before the next beat, and wait."""
         step_s = min(delay_s, self._progress.period_s / _BEATS)

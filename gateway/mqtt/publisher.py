@@ -410,7 +410,7 @@ class Publisher:
             await asyncio.sleep(TICK_S)
             before, taken = taken, self._shipments.taken
             if taken != before or channel.window.is_crowded:  # whose patience is bounded below
-                self.sends_records.waits(TICK_S)
+                self.sends_records.moved()
             channel.connection.tick()
             self._shipments.tick()
             self._documents.look(self._clock.monotonic_s())
