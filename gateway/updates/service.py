@@ -213,6 +213,7 @@ class Updates:
     def work(self) -> None:
         """Do what is due."""
         now_s = self._clock.monotonic_s()
+        is_news = False
         for case in self._cases:
             rollout = case.rollout
             rollout.passes(now_s)
@@ -223,9 +224,11 @@ class Updates:
                 for device in rollout.sending():
                     self._end_sending(rollout, device, rollout.reason)
             self._news.note(rollout.take_changed())
-            if self._cases.keep(case) and rollout is self._cases.newest:
-                self._news.rollout()
+            if self._cases.keep(case):
+                is_news |= rollout is self._cases.newest
         self._news.publish(now_s)
+        if is_news:  # last: whoever hears that it is over finds how each board stands
+            self._news.rollout()
 
     async def _look_for_own(self) -> None:
         self._is_own_wanted = False
