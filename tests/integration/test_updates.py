@@ -136,6 +136,8 @@ def test_a_board_that_rolls_back_halts_the_rollout_and_the_next_one_goes_through
 
     async def run() -> None:
         async with installation(micropython_bin, broker, tmp_path, 2) as site:
+            checked = await site.command("--check")
+            assert checked.out.count(f"  {own_bundle().version}  nothing newer\n") == 2
             bundle = base64.b64encode(to_archive(bad)).decode()
             await site.ask("update", all=True, canary=1, bundle=bundle)
             await site.until(1, "halted")
@@ -152,6 +154,7 @@ def test_a_board_that_rolls_back_halts_the_rollout_and_the_next_one_goes_through
             listed = await site.command("--status")
             assert "rollout 1: firmware" in listed.out
             assert "halted" in listed.out
+            assert (await site.command("--abort")).code == 1, "nothing is under way"
             again = await site.command("--all", "--bundle", str(packed))
             assert again.code == 1
             assert "no board is to be updated" in again.err

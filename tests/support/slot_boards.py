@@ -1,6 +1,5 @@
 """Boards with slots: the compiled firmware under MicroPython, as `edge-gateway flash` leaves it."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,28 +9,31 @@ from gateway.simulate.boards import FirmwareBoard, Flash, Json
 from gateway.simulate.firmware import Interpreter, firmware_folder
 from gateway.simulate.slots import lay_out
 
+_IDENTITY = "board/identity.py"
 
-def newer_firmware(folder: Path, changed_bytes: int = 0, **appended: str) -> Bundle:
-    """Return the firmware as version 0.2.0, so many bytes of it in files that are other ones.
+
+def newer_firmware(folder: Path, changed: int = 0, **appended: str) -> Bundle:
+    """Return the firmware as a newer version, about so many bytes of it in files that are others.
 
     `appended` is added to modules: `board__app="..."` to board/app.py.
     """
-    copy = folder / "firmware"
-    shutil.copytree(firmware_folder(), copy, ignore=shutil.ignore_patterns("__pycache__"))
-    identity = copy / "board" / "identity.py"
-    identity.write_text(identity.read_text().replace('FIRMWARE = "', 'FIRMWARE = "1.'))
-    for name, text in appended.items():
-        module = copy / f"{name.replace('__', '/')}.py"
-        module.write_text(f"{module.read_text()}\n{text}\n")
-    left = changed_bytes
-    for path, content in sorted(own_bundle().files.items(), key=lambda each: -len(each[1])):
-        if left <= 0:
-            break
-        if len(content) <= left and path.startswith("board/"):
-            source = copy / path.replace(".mpy", ".py")
-            source.write_text(f"{source.read_text()}\n_NEW = 1\n")
+    own = own_bundle()
+    texts = {f"{name.replace('__', '/')}.py": text for name, text in appended.items()}
+    left = changed
+    for path, content in sorted(own.files.items(), key=lambda each: -len(each[1])):
+        if path.startswith("board/") and len(content) <= left:
+            texts[path.replace(".mpy", ".py")] = "_NEW = 1"
             left -= len(content)
-    return build_firmware(copy)
+    texts.setdefault(_IDENTITY, "")
+    for name, text in texts.items():
+        source = (firmware_folder() / name).read_text(encoding="utf-8")
+        if name == _IDENTITY:
+            source = source.replace('FIRMWARE = "', 'FIRMWARE = "1.')
+        module = folder / "firmware" / name
+        module.parent.mkdir(parents=True, exist_ok=True)
+        module.write_text(f"{source}\n{text}\n", encoding="utf-8")
+    compiled = build_firmware(folder / "firmware")
+    return Bundle.firmware(compiled.version, {**own.files, **compiled.files})
 
 
 def changed_bytes(old: Bundle, new: Bundle) -> int:

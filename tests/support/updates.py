@@ -56,9 +56,9 @@ class Road:
         return True
 
     def abort_update(self, link: str, device: str, why: str) -> None:
-        """End it at once."""
-        if device in self.sending:
-            assert link in (f"port of {device}", "")
+        """End it at once, if it is known where."""
+        if link and device in self.sending:
+            assert link == f"port of {device}"
             self.aborted.append(device)
             self.end(device, UpdateOutcome.ABORTED, why)
 

@@ -1,6 +1,7 @@
 """Rollouts: whose turn it is, what becomes of each board, and what is told of it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,8 @@ from gateway.bundle.bundle import Bundle
 from gateway.errors import RequestError
 from gateway.protocol.update import UpdateOutcome
 from gateway.protocol.update_values import UpdateKind
+from gateway.store import rollouts
+from gateway.store.state_database import StateDatabase
 from gateway.updates.rollout import MAX_TRIES, PAUSE_CAP_S, PAUSE_S, TRIAL_S, Phase
 from tests.support.updates import MODULE, Site, firmware
 
@@ -204,6 +207,21 @@ def test_a_rollout_can_be_aborted_and_boards_on_trial_decide_by_themselves() -> 
     assert site.updates.abort() == []
 
 
+def test_what_ends_after_it_was_aborted_changes_nothing() -> None:
+    site = site_of("board_1")
+    site.updates.begin(NEW, ["board_1"])
+    site.work()
+    site.updates.left("port of board_1", "board_1")
+    site.updates.abort()
+    assert site.states() == {"board_1": "aborted"}
+
+    site.road.end("board_1", UpdateOutcome.INTERRUPTED, "unplugged")
+    site.work()
+
+    assert site.states() == {"board_1": "aborted"}
+    assert site.told("board_1")["reason"] == "aborted by request"
+
+
 def test_one_board_can_be_taken_out() -> None:
     site = site_of()
     site.updates.begin(NEW, BOARDS, parallel=1)
@@ -382,6 +400,31 @@ def test_what_was_kept_and_cannot_be_read_costs_that_rollout_only(
 
     assert [each.number for each in site.updates.rollouts] == [3]
     assert len([each for each in caplog.records if "cannot be" in each.message]) == 3
+
+
+def test_what_is_kept_is_found_in_the_database(tmp_path: Path) -> None:
+    site = site_of()
+    first, second, third = (
+        site.updates.begin(firmware(f"0.{number}.0"), [board])
+        for number, board in enumerate(BOARDS[:3], 2)
+    )
+    entries = [
+        rollouts.Entry(each.number, each.entry(), b"bundle") for each in (first, second, third)
+    ]
+    database = StateDatabase(tmp_path / "gateway.db")
+    database.write([rollouts.put(entries)])
+    first.abort("by request")
+
+    database.write(
+        [
+            rollouts.note(1, first.entry(), is_over=True),
+            rollouts.note(2, second.entry(), is_over=False),
+            rollouts.drop([3]),
+        ]
+    )
+
+    assert rollouts.load(database.select) == [(1, first.entry(), b""), entries[1]]
+    database.close()
 
 
 boards = st.sampled_from(BOARDS[:4])
