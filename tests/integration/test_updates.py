@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.bundle.archive import to_archive
+from gateway.bundle.bundle import Bundle
 from gateway.cli import control
 from gateway.config.models import Settings
 from gateway.own_bundle import own_bundle
@@ -24,6 +25,7 @@ from tests.support.daemon import running_daemon
 from tests.support.figures import Figures
 from tests.support.slot_boards import changed_bytes, newer_firmware, slot_boards
 from tests.support.subscriber import Received, Subscriber
+from tests.support.updates import firmware
 
 BASE = "edge/test"
 CONFIG: dict[str, Json] = {
@@ -32,6 +34,7 @@ CONFIG: dict[str, Json] = {
 }
 """Five samples a second."""
 RATE_HZ = 5.0
+KEY = bytes(range(32))
 LONGEST_S = 100.0
 """Only a test that hangs takes longer."""
 BOARDS = 20
@@ -96,10 +99,10 @@ class Installation:
 
 @asynccontextmanager
 async def installation(
-    micropython: Path, broker: Broker, folder: Path, count: int
+    micropython: Path, broker: Broker, folder: Path, count: int, key: bytes = b""
 ) -> AsyncIterator[Installation]:
     interpreter = await asyncio.to_thread(find_interpreter, str(micropython))
-    boards = await asyncio.to_thread(slot_boards, folder, count, interpreter, CONFIG)
+    boards = await asyncio.to_thread(slot_boards, folder, count, interpreter, CONFIG, key)
     heard = Subscriber(broker.host, broker.port, f"{BASE}/#")
     async with asyncio.timeout(2 * LONGEST_S), heard, asyncio.TaskGroup() as tasks:
         site = Installation(folder, boards, heard)
@@ -119,6 +122,22 @@ async def installation(
             task.cancel()
 
 
+async def try_without_the_keys(site: Installation) -> None:
+    """Who does not know the boards' keys cannot update them; then the gateway learns them."""
+    old = packed(firmware("0.0.1"))
+    await site.ask("update", all=True, downgrade=True, bundle=old)
+    await site.until(1, "done")
+    assert {each["state"] for each in site.told()} == {"refused"}
+    assert all("key" in each["reason"] for each in site.told())
+    for listed in (await site.ask("devices"))["devices"]:
+        await site.ask("keep_key", device=listed["device"], key=KEY.hex())
+
+
+def packed(bundle: Bundle) -> str:
+    """Return a bundle as the socket takes it."""
+    return base64.b64encode(to_archive(bundle)).decode()
+
+
 @pytest.fixture
 def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Boards prove an update in a second instead of a minute."""
@@ -131,31 +150,31 @@ def test_a_board_that_rolls_back_halts_the_rollout_and_the_next_one_goes_through
 ) -> None:
     bad = newer_firmware(tmp_path / "bad", board__supervisor="raise ValueError('of no use')")
     good = newer_firmware(tmp_path / "good")
-    packed = tmp_path / "good.egb"
-    packed.write_bytes(to_archive(good))
+    file = tmp_path / "good.egb"
+    file.write_bytes(to_archive(good))
 
     async def run() -> None:
-        async with installation(micropython_bin, broker, tmp_path, 2) as site:
+        async with installation(micropython_bin, broker, tmp_path, 2, KEY) as site:
+            await try_without_the_keys(site)
             checked = await site.command("--check")
             assert checked.out.count(f"  {own_bundle().version}  nothing newer\n") == 2
-            bundle = base64.b64encode(to_archive(bad)).decode()
-            await site.ask("update", all=True, canary=1, bundle=bundle)
-            await site.until(1, "halted")
+            await site.ask("update", all=True, canary=1, bundle=packed(bad))
+            await site.until(2, "halted")
             states = sorted(each["state"] for each in site.told())
             why = next(each["reason"] for each in site.told() if each["state"] == "rolled_back")
             assert states == ["halted", "rolled_back"]
             assert "of no use" in why
             assert site.rollout()["reason"].endswith(f"rolled back: {why}")
 
-            done = await site.command("--all", "--canary", "1", "--bundle", str(packed))
+            done = await site.command("--all", "--canary", "1", "--bundle", str(file))
             assert done.code == 0, done
-            assert done.out.startswith(f"rollout 2: firmware {good.version}: done: 2 done")
+            assert done.out.startswith(f"rollout 3: firmware {good.version}: done: 2 done")
             assert {each["installed_version"] for each in site.told()} == {good.version}
             listed = await site.command("--status")
-            assert "rollout 1: firmware" in listed.out
+            assert "rollout 2: firmware" in listed.out
             assert "halted" in listed.out
             assert (await site.command("--abort")).code == 1, "nothing is under way"
-            again = await site.command("--all", "--bundle", str(packed))
+            again = await site.command("--all", "--bundle", str(file))
             assert again.code == 1
             assert "no board is to be updated" in again.err
             site.assert_nothing_is_lost()
@@ -177,8 +196,7 @@ def test_twenty_boards_are_updated_at_once_and_no_sample_is_lost(
         async with installation(micropython_bin, broker, tmp_path, BOARDS) as site:
             before = sum(map(len, site.samples().values()))
             begin_s = asyncio.get_running_loop().time()
-            bundle = base64.b64encode(to_archive(new)).decode()
-            await site.ask("update", all=True, parallel=BOARDS, bundle=bundle)
+            await site.ask("update", all=True, parallel=BOARDS, bundle=packed(new))
             await site.until(1, "done", "halted")
             took_s = asyncio.get_running_loop().time() - begin_s
             delivered = sum(map(len, site.samples().values())) - before

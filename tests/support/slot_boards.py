@@ -42,14 +42,18 @@ def changed_bytes(old: Bundle, new: Bundle) -> int:
 
 
 def slot_boards(
-    folder: Path, count: int, interpreter: Interpreter, config: Mapping[str, Json]
+    folder: Path,
+    count: int,
+    interpreter: Interpreter,
+    config: Mapping[str, Json],
+    key: bytes = b"",
 ) -> list[FirmwareBoard]:
     """Return boards that run our own firmware from slot a, not switched on yet."""
     bundle = own_bundle()
     boards = []
     for number in range(count):
         root = folder / f"flash-{number}"
-        lay_out(root, bundle.manifest, bundle.files)
+        lay_out(root, bundle.manifest, bundle.files, key)
         flash = Flash({**config, "name": f"board {number}"})
         boards.append(FirmwareBoard(folder / f"tty{number}", root, flash, interpreter))
     return boards
