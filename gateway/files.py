@@ -89,12 +89,18 @@ def put_in_place(draft: Path, path: Path, mode: int = PRIVATE) -> None:
         OSError: the disk is full or fails.
     """
     draft.chmod(mode)
-    descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+    sync_file(draft)
+    rename(draft, path)
+
+
+def sync_file(path: Path) -> None:
+    """Have a file that somebody else has written, and its name, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    rename(draft, path)
+    sync_folder(path.parent)
 
 
 def rename(path: Path, to: Path) -> None:

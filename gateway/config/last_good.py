@@ -57,18 +57,24 @@ def keep_last_good(path: Path, content: bytes) -> None:
 
 
 def cut_off(content: bytes, before: bytes | None) -> str:
-    """Return why a configuration looks like what a power cut left of the one before.
+    """Return why a configuration looks like what a power cut left of one; empty if it does not.
 
-    Empty if it does not. Such a file may be valid: the first half of one that has `port = 1883` may
-    end with `port = 18`, and an empty one leaves everything to its default.
+    Such a file may be valid: an empty one leaves everything to its default, and the first half of
+    one that has `port = 1883` may end with `port = 18`. So it is cut off if it does not end as the
+    one before, and ends where people do not end files.
     """
-    if before is None or not before.strip(_BLANK) or content.strip(_BLANK) == before.strip(_BLANK):
+    if before is None or not before.strip(_BLANK):
         return ""
     if not content.strip(_BLANK):
         return "it is empty, and the one before was not"
-    if before.startswith(content):
-        if not content.endswith(b"\n"):
-            return "it is the beginning of the one before, and ends within a line"
-        if len(content) % SECTOR_BYTES == 0:
-            return "it is the beginning of the one before, and ends where a sector of a disk does"
+    if _last_line(content) == _last_line(before):
+        return ""
+    if before.endswith(b"\n") and not content.endswith(b"\n"):
+        return "it ends within a line, and not as the one before"
+    if len(content) % SECTOR_BYTES == 0:
+        return "it ends where a sector of a disk does, and not as the one before"
     return ""
+
+
+def _last_line(content: bytes) -> bytes:
+    return content.strip(_BLANK).rpartition(b"\n")[2].strip()

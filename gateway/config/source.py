@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from gateway import files
 from gateway.config.bind_keys import read_bind_keys
 from gateway.config.last_good import cut_off, keep_last_good, last_good_path, read_last_good
 from gateway.config.loader import load, read_file, read_password, with_credentials
@@ -81,6 +82,8 @@ class Source:
             return
         try:
             keep_last_good(self._kept_at, self._content)
+            if self.path is not None:
+                files.sync_file(self.path)  # its editor may not have
         except OSError as exc:
             _log.warning(
                 "%s: %s: this configuration is not kept for the day its file is broken",

@@ -356,6 +356,17 @@ def copy(path: Path, to: Path) -> None:
         raise
 
 
+def roll_back(path: Path) -> None:
+    """Undo what a power cut left half done before the file had a WAL: its very first writes.
+
+    Raises:
+        StoreError: that is not possible now.
+    """
+    if Path(f"{path}-journal").exists():  # who only reads may not do it, and could read nothing
+        with _told(path), closing(_connect(path, read_only=False)) as connection:
+            connection.execute("PRAGMA user_version").fetchone()
+
+
 def remove(path: Path) -> None:
     """Remove a database with what belongs to it."""
     for suffix in ("", "-wal", "-shm"):

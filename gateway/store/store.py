@@ -14,7 +14,7 @@ from gateway.clock import TimeBase
 from gateway.errors import ConfigError, StoreBusyError, StoreDamagedError, StoreError
 from gateway.model import Gap
 from gateway.store import recovery, retention, versions
-from gateway.store.database import MIGRATIONS, Database, Stock, remove
+from gateway.store.database import MIGRATIONS, Database, Stock, remove, roll_back
 from gateway.store.ledger import Entry, Ledger
 from gateway.store.obstacles import obstacle
 from gateway.store.outstanding import Epoch, Marks, Outstanding
@@ -145,6 +145,7 @@ class Store:
         recovery.finish_renaming(self.path)
         versions.admit(self.path, len(MIGRATIONS))
         try:
+            roll_back(self.path)
             found = recovery.check(self.path, self._known().values())
             self._database = Database(self.path)
         except StoreDamagedError as exc:

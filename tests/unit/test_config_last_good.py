@@ -113,9 +113,16 @@ def test_an_empty_file_is_all_defaults_where_no_other_was_in_force(config: Path)
         b"# all defaults\n",
         GOOD[: GOOD.index(b"port")],
         GOOD.rstrip(b"\n"),
+        GOOD.replace(b"attic", b"attic-of-the-house").rstrip(b"\n"),
         b"[gateway]\nname = 'cellar'\n",
     ],
-    ids=["only a comment", "its last line removed", "no newline at its end", "another"],
+    ids=[
+        "only a comment",
+        "its last line removed",
+        "no newline at its end",
+        "longer, without",
+        "another",
+    ],
 )
 def test_what_somebody_wrote_on_purpose_is_used(config: Path, edited: bytes) -> None:
     kept(config)
@@ -128,12 +135,16 @@ def test_what_somebody_wrote_on_purpose_is_used(config: Path, edited: bytes) -> 
     assert last_good_path(config).read_bytes() == edited
 
 
-def test_the_beginning_of_the_one_before_that_ends_with_a_sector_is_cut_off() -> None:
+def test_what_is_shorter_than_the_one_before_and_ends_with_a_sector_is_cut_off() -> None:
+    """Also if something was changed at its beginning."""
     line = b"# a line of sixty-four bytes, with the newline that is behind it\n"[-64:]
-    before = line * 20
+    before = line * 20 + b"# the end\n"
+    edited = before.replace(b"sixty", b"SIXTY", 1)
 
-    assert cut_off(before[:SECTOR_BYTES], before)
-    assert not cut_off(before[: SECTOR_BYTES + 64], before)
+    for left in (before, edited):
+        assert cut_off(left[:SECTOR_BYTES], before)
+        assert not cut_off(left[: SECTOR_BYTES + 64], before), "somebody removed what was behind"
+        assert cut_off(left[: SECTOR_BYTES + 70], before)
 
 
 def test_a_reload_takes_no_file_that_was_cut_off(config: Path) -> None:
