@@ -1,14 +1,15 @@
 """Rollouts with what they bring, as they are kept on the disk."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from gateway.bundle.archive import from_archive, to_archive
 from gateway.bundle.bundle import Bundle, config_hash
 from gateway.bundle.manifest import SETTINGS, SETTINGS_PATH
-from gateway.errors import BundleError, RequestError
+from gateway.errors import BundleError, RequestError, StoreError
 from gateway.protocol.update import Update
 from gateway.protocol.update_values import UpdateKind
 from gateway.store import rollouts as table
@@ -27,8 +28,10 @@ MAX_ACTIVE: Final = 20
 class Journal(Protocol):
     """The state database."""
 
-    def submit(self, change: Change) -> None:
-        """Queue a change."""
+    def submit(
+        self, change: Change, on_done: Callable[[StoreError | None], None] | None = None
+    ) -> None:
+        """Queue a change; `on_done` is called once, with an error if it is given up."""
 
 
 @dataclass(slots=True)
@@ -42,12 +45,16 @@ class Case:
     """None once it is over."""
     version: int = 0
     """Of the rollout, as the disk knows it."""
+    is_kept: bool = True
+    """Whether the disk has it: before that nobody is sent anything."""
 
 
 class Cases:
     """All rollouts that are known, by number."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, on_kept: Callable[[], None]) -> None:
+        """`on_kept` is told when the disk has a rollout."""
+        self.on_kept = on_kept
         self._journal = journal
         self._cases: dict[int, Case] = {}
         self._has_taken = False
@@ -81,9 +88,10 @@ class Cases:
             raise RequestError(f"{MAX_ACTIVE} rollouts are under way already")
         number = max(self._cases, default=0) + 1
         rollout = Rollout.of(number, plan, devices, now_unix_s)
-        case = Case(rollout, to_archive(bundle), update_of(bundle, plan))
+        case = Case(rollout, to_archive(bundle), update_of(bundle, plan), is_kept=False)
         self._cases[number] = case
-        self._journal.submit(table.put([table.Entry(number, rollout.entry(), case.archive)]))
+        change = table.put([table.Entry(number, rollout.entry(), case.archive)])
+        self._journal.submit(change, partial(self._on_kept, case))
         self._forget_old()
         return rollout
 
@@ -126,6 +134,10 @@ class Cases:
                 for number, case in self._cases.items()
             ]
         )
+
+    def _on_kept(self, case: Case, error: StoreError | None) -> None:
+        case.is_kept = error is None
+        self.on_kept()
 
     def _forget_old(self) -> None:
         over = [number for number, case in self._cases.items() if case.rollout.is_over]

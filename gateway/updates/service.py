@@ -72,7 +72,8 @@ class Updates:
         self._load_own = own
         self._own: Bundle | None = None
         self._is_own_wanted = False
-        self._cases = Cases(journal)
+        self._has_work = asyncio.Event()
+        self._cases = Cases(journal, self._has_work.set)
         self._news = News(devices, outlet, self._cases)
         self._links: dict[str, str] = {}
         """Where each board takes commands."""
@@ -80,7 +81,6 @@ class Updates:
         """In which life of its memory it is."""
         self._attempts: dict[str, object] = {}
         """What each board is being sent: of earlier attempts nothing is believed."""
-        self._has_work = asyncio.Event()
         self.everything = self._cases.everything
 
     # ---- what people want ----
@@ -217,6 +217,8 @@ class Updates:
         for case in self._cases:
             rollout = case.rollout
             rollout.passes(now_s)
+            if not case.is_kept:
+                continue  # after a crash nobody would know of it
             if rollout.phase is Phase.RUNNING:
                 for target in rollout.next_to_begin(self._links.__contains__, now_s):
                     self._begin(case, target)

@@ -21,7 +21,7 @@ from gateway.simulate.boards import FirmwareBoard, Json
 from gateway.simulate.firmware import find_interpreter
 from tests.support.broker import Broker
 from tests.support.commands import Done, gateway
-from tests.support.daemon import running_daemon
+from tests.support.daemon import Daemon, running_daemon
 from tests.support.figures import Figures
 from tests.support.slot_boards import changed_bytes, newer_firmware, slot_boards
 from tests.support.subscriber import Received, Subscriber
@@ -44,13 +44,36 @@ BUNDLE_BYTES = 20_000
 class Installation:
     """Boards, daemon and broker, and who hears what is published."""
 
-    def __init__(self, folder: Path, boards: Sequence[FirmwareBoard], heard: Subscriber) -> None:
+    def __init__(
+        self, folder: Path, boards: Sequence[FirmwareBoard], heard: Subscriber, port: int
+    ) -> None:
+        self.folder = folder
         self.boards = boards
         self.heard = heard
+        self.port = port
         self.environment = {**os.environ, "STATE_DIRECTORY": str(folder / "state")}
         self.config = folder / "daemon" / "gateway.toml"
         socket = str(folder / "state" / "control.sock")
         self.settings = Settings.model_validate({"gateway": {"control_socket": socket}})
+
+    @asynccontextmanager
+    async def daemon(self) -> AsyncIterator[Daemon]:
+        """Have a gateway run."""
+        async with running_daemon(
+            self.config.parent, self.port, f"{self.folder}/tty*", environment=self.environment
+        ) as daemon:
+            yield daemon
+
+    async def all_there(self) -> None:
+        """Wait until each board delivers, and could be updated."""
+        count = len(self.boards)
+        await self.heard.wait_for(
+            lambda _: (
+                len(self.newest("/state")) == count
+                and [each["state"] for each in self.told()] == ["idle"] * count
+            ),
+            timeout_s=LONGEST_S,
+        )
 
     async def ask(self, verb: str, **fields: object) -> Any:  # noqa: ANN401 - JSON
         return await asyncio.to_thread(control.ask, self.settings, verb, fields)
@@ -80,6 +103,16 @@ class Installation:
 
         await self.heard.wait_for(is_there, timeout_s=LONGEST_S)
 
+    async def until_told(self, key: str, *values: str) -> None:
+        """Wait until that is what is published of the boards, in whatever order.
+
+        A topic that waits for the broker keeps its place when there is something newer to say.
+        """
+        wanted = sorted(values)
+        await self.heard.wait_for(
+            lambda _: sorted(each[key] for each in self.told()) == wanted, timeout_s=LONGEST_S
+        )
+
     def samples(self) -> dict[tuple[str, str], list[int]]:
         """Return the numbers of samples, by device and boot, as they came; each once."""
         numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -105,19 +138,9 @@ async def installation(
     boards = await asyncio.to_thread(slot_boards, folder, count, interpreter, CONFIG, key)
     heard = Subscriber(broker.host, broker.port, f"{BASE}/#")
     async with asyncio.timeout(2 * LONGEST_S), heard, asyncio.TaskGroup() as tasks:
-        site = Installation(folder, boards, heard)
+        site = Installation(folder, boards, heard, broker.port)
         running = [tasks.create_task(board.run()) for board in boards]
-        async with running_daemon(
-            folder / "daemon", broker.port, f"{folder}/tty*", environment=site.environment
-        ):
-            await heard.wait_for(
-                lambda _: (
-                    len(site.newest("/state")) == count
-                    and [each["state"] for each in site.told()] == ["idle"] * count
-                ),
-                timeout_s=LONGEST_S,
-            )
-            yield site
+        yield site
         for task in running:
             task.cancel()
 
@@ -127,7 +150,7 @@ async def try_without_the_keys(site: Installation) -> None:
     old = packed(firmware("0.0.1"))
     await site.ask("update", all=True, downgrade=True, bundle=old)
     await site.until(1, "done")
-    assert {each["state"] for each in site.told()} == {"refused"}
+    await site.until_told("state", "refused", "refused")
     assert all("key" in each["reason"] for each in site.told())
     for listed in (await site.ask("devices"))["devices"]:
         await site.ask("keep_key", device=listed["device"], key=KEY.hex())
@@ -154,22 +177,25 @@ def test_a_board_that_rolls_back_halts_the_rollout_and_the_next_one_goes_through
     file.write_bytes(to_archive(good))
 
     async def run() -> None:
-        async with installation(micropython_bin, broker, tmp_path, 2, KEY) as site:
+        async with (
+            installation(micropython_bin, broker, tmp_path, 2, KEY) as site,
+            site.daemon(),
+        ):
+            await site.all_there()
             await try_without_the_keys(site)
             checked = await site.command("--check")
             assert checked.out.count(f"  {own_bundle().version}  nothing newer\n") == 2
             await site.ask("update", all=True, canary=1, bundle=packed(bad))
             await site.until(2, "halted")
-            states = sorted(each["state"] for each in site.told())
+            await site.until_told("state", "halted", "rolled_back")
             why = next(each["reason"] for each in site.told() if each["state"] == "rolled_back")
-            assert states == ["halted", "rolled_back"]
             assert "of no use" in why
             assert site.rollout()["reason"].endswith(f"rolled back: {why}")
 
             done = await site.command("--all", "--canary", "1", "--bundle", str(file))
             assert done.code == 0, done
             assert done.out.startswith(f"rollout 3: firmware {good.version}: done: 2 done")
-            assert {each["installed_version"] for each in site.told()} == {good.version}
+            await site.until_told("installed_version", good.version, good.version)
             listed = await site.command("--status")
             assert "rollout 2: firmware" in listed.out
             assert "halted" in listed.out
@@ -193,7 +219,8 @@ def test_twenty_boards_are_updated_at_once_and_no_sample_is_lost(
     assert BUNDLE_BYTES * 0.8 < size < BUNDLE_BYTES * 1.3
 
     async def run() -> None:
-        async with installation(micropython_bin, broker, tmp_path, BOARDS) as site:
+        async with installation(micropython_bin, broker, tmp_path, BOARDS) as site, site.daemon():
+            await site.all_there()
             before = sum(map(len, site.samples().values()))
             begin_s = asyncio.get_running_loop().time()
             await site.ask("update", all=True, parallel=BOARDS, bundle=packed(new))
@@ -203,13 +230,38 @@ def test_twenty_boards_are_updated_at_once_and_no_sample_is_lost(
 
             assert site.rollout()["counts"] == {"done": BOARDS}, site.told()
             site.assert_nothing_is_lost()
-            assert {each["installed_version"] for each in site.told()} == {new.version}
+            await site.until_told("installed_version", *[new.version] * BOARDS)
             rate_hz = delivered / took_s / BOARDS
             figures("update, boards at once", str(BOARDS))
             figures("update, bytes of changed files each", str(size))
             figures("update, until all have confirmed", f"{took_s:.1f} s")
             figures("update, samples a second and board", f"{rate_hz:.2f}", f"> {RATE_HZ / 2:g}")
             assert rate_hz > RATE_HZ / 2, "boards stand still while they start anew, no longer"
+
+    asyncio.run(run())
+
+
+@pytest.mark.usefixtures("short_trials")
+def test_a_gateway_that_is_killed_in_the_middle_goes_on_with_the_rollout(
+    micropython_bin: Path, broker: Broker, tmp_path: Path
+) -> None:
+    new = newer_firmware(tmp_path / "new", BUNDLE_BYTES)
+
+    async def run() -> None:
+        async with installation(micropython_bin, broker, tmp_path, 1) as site:
+            async with site.daemon() as daemon:
+                await site.all_there()
+                await site.ask("update", all=True, bundle=packed(new))
+                await site.heard.wait_for(
+                    lambda _: site.told()[0]["state"] == "sending", timeout_s=LONGEST_S
+                )
+                await daemon.kill()
+            async with site.daemon():
+                await site.until(1, "done")
+
+                assert site.rollout()["counts"] == {"done": 1}
+                await site.until_told("installed_version", new.version)
+                site.assert_nothing_is_lost()
 
     asyncio.run(run())
 

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.bundle.bundle import Bundle
 from gateway.clock import Clock
 from gateway.devices import Devices
+from gateway.errors import StoreError
 from gateway.model import Description, UpdateStated
 from gateway.mqtt.names import Names
 from gateway.protocol.update import (
@@ -79,9 +80,22 @@ class Disk:
     def __init__(self) -> None:
         self.rows: dict[int, tuple[str, bytes | None]] = {}
         self.writes = 0
+        self.is_slow = False
+        self._slow: list[Callable[[StoreError | None], None]] = []
 
-    def submit(self, change: Change) -> None:
-        """Do it at once."""
+    def settle(self) -> None:
+        """Have done what was slow."""
+        for on_done in self._slow:
+            on_done(None)
+
+    def submit(
+        self, change: Change, on_done: Callable[[StoreError | None], None] | None = None
+    ) -> None:
+        """Do it at once; say so at once, or with `settle` if it is slow."""
+        if on_done is not None and self.is_slow:
+            self._slow.append(on_done)
+        elif on_done is not None:
+            on_done(None)
         self.writes += 1
         for sql, rows in change:
             for row in rows:

@@ -65,6 +65,19 @@ def test_an_update_is_sent_tried_and_confirmed() -> None:
     assert site.disk.rows[1][1] is None, "what it brought is kept no longer"
 
 
+def test_nothing_is_sent_before_the_disk_has_the_rollout() -> None:
+    site = site_of("board_1")
+    site.disk.is_slow = True
+    site.updates.begin(NEW, ["board_1"])
+    site.work()
+    assert site.road.sending == {}
+
+    site.disk.settle()
+    site.work()
+
+    assert [*site.road.sending] == ["board_1"]
+
+
 def test_only_so_many_have_it_under_way_until_they_have_confirmed() -> None:
     site = site_of()
     site.updates.begin(NEW, BOARDS, parallel=2)
