@@ -131,6 +131,19 @@ def test_after_fifty_power_cuts_all_is_there_that_was_done(
             raise
 
 
+def test_an_outbox_opens_whenever_the_power_fails_in_its_very_first_writes(
+    record: Record, tmp_path: Path
+) -> None:
+    """Before it has a WAL there is a journal, which nobody who only reads can roll back."""
+    first = [at for at, step in enumerate(record.steps) if step.path == "state/outbox.db-journal"]
+    assert first
+    for at in range(first[0], first[-1] + 2):
+        for seed in range(5):
+            record.disk(at).after_cut(random.Random(seed), tmp_path / "folder")
+            outbox = tmp_path / "folder" / "state" / "outbox.db"
+            look_at_the_outbox(outbox, said_in(record.steps[:at]))
+
+
 def look_at_all(folder: Path, said: Said, scratch: Path) -> None:
     look_at_the_configuration(folder, said)
     look_at_keys(folder / "state" / "keys", said)
