@@ -310,6 +310,7 @@ class Publisher:
             await self._subscribe(channel.connection)
             await self._send_documents(channel, is_announced)
 
+        self._sends_documents.works("subscribing")
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(send_documents(), name="documents"),
@@ -343,8 +344,9 @@ class Publisher:
                 self._documents.returned(post)
                 raise
             unannounced -= post.retain
-            if not unannounced:
+            if not unannounced and not is_announced.is_set():
                 is_announced.set()
+                self.sends_records.works("beginning")
 
     async def _send_post(self, channel: Channel, post: Post) -> None:
         self._sends_documents.works("sending")

@@ -25,6 +25,8 @@ from tests.support.notify_socket import NotifySocket
 
 PERIOD_S = 3.0
 LOOKED_AT_S = PERIOD_S / 2
+BUSY_PERIOD_S = 12.0
+"""Where nothing may be late, also if all tests run at once: half of it is slack."""
 ENOUGH_S = 60.0
 """For what takes ten seconds."""
 
@@ -49,12 +51,13 @@ STAGES = (
 
 
 @asynccontextmanager
-async def freezable_daemon(
+async def freezable_daemon(  # noqa: PLR0913 - each says something about the run
     folder: Path,
     broker: Broker,
     systemd: NotifySocket,
     *,
     more: str = "",
+    period_s: float = PERIOD_S,
     say_more: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[tuple[Daemon, Path]]:
     """Run a daemon that has a port with a talkative board; the path is for its `freezable`."""
@@ -81,7 +84,7 @@ async def freezable_daemon(
                 folder / "daemon",
                 broker.port,
                 f"{folder}/ttyTEST",
-                environment=systemd.environment(PERIOD_S),
+                environment=systemd.environment(period_s),
                 wrap=wrap,
                 more=more,
             ) as daemon,
@@ -97,7 +100,14 @@ async def freeze(daemon: Daemon, wish: Path, what: str) -> None:
     """Return when something stands still."""
     await asyncio.to_thread(wish.write_text, what)
     os.kill(daemon.pid, signal.SIGUSR2)
-    await daemon.wait_for_log("frozen")
+    await daemon.wait_for_log(f"frozen: {what}")
+
+
+async def at_work(systemd: NotifySocket) -> None:
+    """Return once the gateway is ready, delivers samples, and says that all is well."""
+    await systemd.wait_for("READY")
+    while " 0 samples delivered" in (await systemd.wait_for("WATCHDOG"))["STATUS"]:
+        continue
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -109,15 +119,13 @@ async def test_the_watchdog_is_fed_no_more_within_a_period_of_a_stage_that_is_fr
             asyncio.timeout(ENOUGH_S),
             freezable_daemon(tmp_path, broker, systemd) as (daemon, wish),
         ):
-            await systemd.wait_for("READY")
-            await daemon.wait_for_log("connected to")
-            await systemd.wait_for("WATCHDOG")
+            await at_work(systemd)
             await freeze(daemon, wish, stage)
             await asyncio.sleep(PERIOD_S)
             heard = await systemd.count(LOOKED_AT_S)
             await daemon.kill()
 
-    assert heard["WATCHDOG"] == 0
+    assert heard["WATCHDOG"] == 0, f"{systemd.messages[-9:]}\n{daemon.log()}"
     if stage != "loop":
         assert heard["STATUS"] > 0
         assert "stands still" in systemd.messages[-1]["STATUS"]
@@ -141,16 +149,14 @@ async def test_nor_is_it_when_the_radio_is_frozen(
                 say_more=lambda: bluetoothd.hear(next(adverts)),
             ) as (daemon, wish),
         ):
-            await systemd.wait_for("READY")
-            await daemon.wait_for_log("bluetooth: scanning")
             await daemon.wait_for_log("bthome_0007: BTHome")
-            await systemd.wait_for("WATCHDOG")
+            await at_work(systemd)
             await freeze(daemon, wish, f"task {stage}")
             await asyncio.sleep(PERIOD_S)
             heard = await systemd.count(LOOKED_AT_S)
             await daemon.kill()
 
-    assert heard["WATCHDOG"] == 0
+    assert heard["WATCHDOG"] == 0, f"{systemd.messages[-9:]}\n{daemon.log()}"
     assert systemd.messages[-1]["STATUS"] == "stands still: radio"
 
 
@@ -163,9 +169,7 @@ async def test_nor_is_it_while_the_disk_holds_back_a_commit(
             asyncio.timeout(ENOUGH_S),
             freezable_daemon(tmp_path, broker, systemd, more=ALWAYS) as (daemon, _),
         ):
-            await systemd.wait_for("READY")
-            await daemon.wait_for_log("talker")
-            await systemd.wait_for("WATCHDOG")
+            await at_work(systemd)
             tracing = await asyncio.create_subprocess_exec(
                 *(strace_bin, "-f", "-p", str(daemon.pid), "-o", tmp_path / "trace"),
                 *("-e", "trace=fdatasync,fsync", "-e", f"inject={held}"),
@@ -181,7 +185,7 @@ async def test_nor_is_it_while_the_disk_holds_back_a_commit(
                 await tracing.communicate()
             await daemon.kill()
 
-    assert heard["WATCHDOG"] == 0
+    assert heard["WATCHDOG"] == 0, f"{systemd.messages[-9:]}\n{daemon.log()}"
     assert "store thread (commit)" in systemd.messages[-1]["STATUS"]
 
 
@@ -189,12 +193,12 @@ async def test_the_watchdog_is_fed_while_all_stages_move(broker: Broker, tmp_pat
     with NotifySocket(tmp_path / "notify") as systemd:
         async with (
             asyncio.timeout(ENOUGH_S),
-            freezable_daemon(tmp_path, broker, systemd) as (daemon, wish),
+            freezable_daemon(tmp_path, broker, systemd, period_s=BUSY_PERIOD_S) as (daemon, wish),
         ):
             first = await systemd.wait_for("WATCHDOG")
             await freeze(daemon, wish, "nothing")
-            heard = await systemd.count(PERIOD_S + LOOKED_AT_S)
+            for _ in range(3):
+                await systemd.wait_for("WATCHDOG")
 
     assert "devices online" in first["STATUS"]
-    assert heard["WATCHDOG"] > 0
     assert "stands still" not in daemon.log()

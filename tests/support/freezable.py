@@ -7,7 +7,7 @@ On SIGUSR2 FILE tells what is frozen, as long as the process lives:
 - `thread NAME`: the thread whose name begins so stops where it is, as by a SIGSTOP of its own.
 - `loop`: the event loop's thread sleeps.
 
-None of the daemon's code knows of it. "frozen" on stderr says that it is done.
+None of the daemon's code knows of it. "frozen: " and what on stderr says that it is done.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ def _freeze(wish: str) -> None:
         for thread in threads:
             assert thread.ident is not None
             signal.pthread_kill(thread.ident, STOP)
-    print("frozen", file=sys.stderr, flush=True)  # noqa: T201 - whoever asked waits for it
+    print(f"frozen: {wish}", file=sys.stderr, flush=True)  # noqa: T201 - whoever asked waits for it
     if what == "loop":
         time.sleep(FOR_EVER_S)
 
