@@ -8,6 +8,7 @@ GatewayError
     StoreBusyError       another program holds them
     StoreDamagedError    what is in them cannot be right
   BundleError    a bundle, a manifest or a file of one is not what it has to be
+  FlashError     a board cannot be flashed as it stands
   RequestError   a message asks for something that cannot be done as it stands
 """
 
@@ -42,6 +43,10 @@ class StoreDamagedError(StoreError):
 
 class BundleError(GatewayError):
     """A bundle is not what it has to be; says where, what was expected and found, what helps."""
+
+
+class FlashError(GatewayError):
+    """A board cannot be flashed; says where, what was expected and found, and what helps."""
 
 
 class RequestError(GatewayError):

@@ -21,6 +21,7 @@ OTHERWISE = {
     "admin/backup.py": "an archive, into a file of the one way",
     "cli/commands.py": "opens /dev/null",
     "cli/sniff.py": "a capture that is cut off is worth as much as it has",
+    "flash/volume.py": "a drive that is a board's boot loader: it flashes each block as it comes",
     "links/posix_serial.py": "opens ports",
     "simulate/*": "stands for boards, wires and broken disks, never for the gateway",
     "simulate/*/*": "the same",

@@ -1,0 +1,1 @@
+"""From a bare board to one that says HELLO: MicroPython, the firmware, its settings and its key."""

@@ -1,0 +1,193 @@
+"""`edge-gateway flash` on boards that are bare, on boards that run something, and on ours.
+
+The board is a real MicroPython with its own raw REPL on a pty, and where it has none yet a ROM
+loader on the same pty that the real esptool talks to (`tests/support/bare_board`, `esp_rom`).
+"""
+
+import json
+import secrets
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import main
+from gateway.own_bundle import own_bundle
+from gateway.simulate.pty_port import PtyPort
+from gateway.store.keys import KeyStore
+from tests.support.bare_board import BareBoard
+from tests.support.esp_images import micropython_image
+from tests.support.esp_rom import ERASE_FLASH, FLASH_MD5, EspRom
+
+DEVICE = "linux-a1b2c3d4e5f6"
+
+GREENHOUSE = {"name": "greenhouse", "sensors": [{"kind": "heap", "interval_ms": 1000}]}
+
+
+class Bench:
+    """A board, a gateway's configuration, and the command."""
+
+    def __init__(self, folder: Path, micropython: Path) -> None:
+        self.folder = folder
+        self.flash = folder / "flash"
+        self.flash.mkdir()
+        self.port = folder / "port"
+        self.micropython = micropython
+        self.config = folder / "board.json"
+        self.config.write_text(json.dumps(GREENHOUSE))
+        self.gateway = folder / "gateway.toml"
+        self.gateway.write_text(
+            f'[gateway]\ncontrol_socket = "{folder}/control.sock"\n'
+            f'[outbox]\npath = "{folder}/outbox.db"\n'
+            f'[serial]\npatterns = ["{folder}/port*"]\n'
+        )
+
+    def board(self, rom: EspRom | None = None) -> BareBoard:
+        return BareBoard(self.flash, PtyPort(self.port), [str(self.micropython)], rom)
+
+    def command(self, *words: str) -> int:
+        return main(["flash", "--gateway-config", str(self.gateway), *words])
+
+    def kept_key(self) -> str:
+        return (self.folder / "keys" / DEVICE).read_text().split()[0]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, micropython_bin: Path) -> Bench:
+    return Bench(tmp_path, micropython_bin)
+
+
+def files_of(flash: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(flash)): path.read_bytes()
+        for path in sorted(flash.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_board_with_micropython_becomes_one_of_ours_and_again(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stale in ("board/app.py", "sensors/bme280.py", "a/board/old.mpy", "b/manifest"):
+        (bench.flash / stale).parent.mkdir(parents=True, exist_ok=True)
+        (bench.flash / stale).write_text("old")
+    (bench.flash / "boot.json").write_text('{"epoch": 7}')
+    bundle = own_bundle()
+
+    with bench.board():
+        assert bench.command(str(bench.port), "--config", str(bench.config)) == 0
+        first_said = capsys.readouterr().out
+        first, key = files_of(bench.flash), bench.kept_key()
+        assert bench.command("--keep-config") == 0
+
+    assert f"greenhouse runs firmware {bundle.version} ({bundle.short_hash})" in first_said
+    assert {path: first[f"a/{path}"] for path in bundle.paths} == bundle.files
+    assert first["a/manifest"] == bundle.manifest
+    assert json.loads(first["config.json"]) == GREENHOUSE
+    assert first["device.key"].hex() == key
+    assert not [path for path in first if path.startswith(("board/", "sensors/", "b/"))]
+    assert "a/board/old.mpy" not in first
+    assert json.loads(first["boot.json"])["epoch"] == 8  # numbering goes on
+    again = files_of(bench.flash)
+    said = capsys.readouterr().out
+    assert "greenhouse runs our firmware: asking it to leave" in said
+    assert "sealed" not in said  # it took the command
+    assert again["device.key"].hex() == bench.kept_key() != key
+    assert json.loads(again["config.json"]) == GREENHOUSE
+
+
+def test_a_bare_esp32_gets_micropython_by_esptool_and_then_ours(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = bench.folder / "ESP32_GENERIC.bin"
+    image.write_bytes(micropython_image())
+    rom = EspRom()
+
+    with bench.board(rom):
+        words = (str(bench.port), "--image", str(image), "--config", str(bench.config))
+        assert bench.command(*words, "--sha256", sha256(image.read_bytes()).hexdigest()) == 0
+
+    said = capsys.readouterr().out
+    assert "MicroPython 1.25.0 for ESP32" in said
+    assert "erase the flash" in said
+    assert "greenhouse runs firmware" in said
+    written = image.read_bytes()
+    assert rom.flash[0x1000 : 0x1000 + len(written)] == written
+    assert rom.flash.count(0xFF) >= len(rom.flash) - len(written)
+    assert {ERASE_FLASH, FLASH_MD5} <= set(rom.commands)
+
+
+def test_a_bare_chip_is_told_which_image_it_needs_and_a_wrong_one_is_not_written(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = bench.folder / "x.bin"
+    rom = EspRom()
+    words = (str(bench.port), "--config", str(bench.config), "--image", str(image))
+
+    with bench.board(rom):
+        image.write_bytes(micropython_image("ESP32-C3"))
+        assert bench.command(*words) == 1
+        assert "for ESP32-C3, and the board has an ESP32: nothing was" in capsys.readouterr().err
+        image.write_bytes(micropython_image()[:-4] + b"evil")
+        assert bench.command(*words, "--sha256", "00" * 32) == 1
+        assert "expected the SHA-256 0000" in capsys.readouterr().err
+        assert (rom.writes, rom.can_boot) == (0, False)
+
+        assert bench.command(*words[:3]) == 1
+
+    said = capsys.readouterr().err
+    assert "no MicroPython answers there" in said
+    assert "it is an ESP32: for an ESP32 get the newest release of ESP32_GENERIC from" in said
+    assert "https://micropython.org/download/ESP32_GENERIC/" in said
+    assert rom.writes == 0
+
+
+def test_a_flash_that_keeps_something_else_is_told(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = bench.folder / "x.bin"
+    image.write_bytes(micropython_image())
+    rom = EspRom()
+    rom.spoils_at = 0x9000
+
+    with bench.board(rom):
+        code = bench.command("--config", str(bench.config), "--image", str(image))
+
+    assert code == 1
+    assert "the flash does not keep what is written to it" in capsys.readouterr().err
+    assert files_of(bench.flash) == {}
+
+
+def test_what_cannot_be_right_is_refused_before_the_port_is_opened(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no board at all here: whoever looked for one would say so."""
+    bad = bench.folder / "bad.json"
+    bad.write_text('{"sensors": [{"kind": "bme820"}]}')
+    bundle = bench.folder / "x.egb"
+    bundle.write_bytes(b"PK\x05\x06" + bytes(18))
+    text = bench.folder / "x.bin"
+    text.write_bytes(secrets.token_bytes(8))
+
+    for words, code, said in (
+        ((), 2, "say with --config what is wired"),
+        (("--config", str(bad)), 1, "there is no kind 'bme820'; there are"),
+        (("--config", str(bench.config), "--bundle", str(bundle)), 1, "without a manifest"),
+        (("--config", str(bench.config), "--image", str(text)), 1, "not an image for an ESP32"),
+        (("--config", str(bench.config), "--keep-config"), 2, "goes with neither"),
+        (("--config", str(bench.config)), 1, "no board: none of"),
+        (("--config", str(bench.config), str(bench.port)), 1, "there is no such port"),
+    ):
+        assert bench.command(*words) == code
+        assert said in capsys.readouterr().err
+
+
+def test_the_key_of_a_board_without_one_is_kept_nowhere(bench: Bench) -> None:
+    with bench.board():
+        assert bench.command("--config", str(bench.config), "--no-key", "--name", "shed") == 0
+
+    assert not (bench.flash / "device.key").exists()
+    assert json.loads((bench.flash / "config.json").read_text())["name"] == "shed"
+    store = KeyStore(bench.folder / "keys")
+    store.load()
+    assert store.ids(DEVICE) == ()
