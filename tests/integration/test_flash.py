@@ -6,11 +6,13 @@ loader on the same pty that the real esptool talks to (`tests/support/bare_board
 
 import json
 import secrets
+from binascii import b2a_base64
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from gateway.bundle.settings import settings_bundle
 from gateway.cli import main
 from gateway.own_bundle import own_bundle
 from gateway.simulate.pty_port import PtyPort
@@ -191,3 +193,17 @@ def test_the_key_of_a_board_without_one_is_kept_nowhere(bench: Bench) -> None:
     store = KeyStore(bench.folder / "keys")
     store.load()
     assert store.ids(DEVICE) == ()
+
+
+def test_a_file_that_arrives_otherwise_is_found_and_nothing_runs(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = settings_bundle(GREENHOUSE).files["config.json"]
+    with bench.board() as board:
+        board.corrupts = b2a_base64(sent)[:8]
+        code = bench.command(str(bench.port), "--config", str(bench.config))
+
+    assert code == 1
+    assert "config.json: the board reads other bytes than were written" in capsys.readouterr().err
+    assert (bench.flash / "config.json").read_bytes() != sent
+    assert not (bench.flash / "main.py").exists()

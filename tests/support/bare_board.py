@@ -78,12 +78,8 @@ class BareBoard:
         self._program = program
         self.rom = rom
         self.resets = 0
-        self.is_deaf = False
-        """Nothing reaches it: it hangs."""
         self.corrupts = b""
         """A word of the PC that arrives with its letters in another case."""
-        self.version_says = ""
-        """What it says it is, if that is not the truth: a patch of sys.implementation."""
         self._is_in_rom = rom is not None and not rom.can_boot
         self._child: subprocess.Popen[bytes] | None = None
         self._is_program = False
@@ -138,8 +134,6 @@ class BareBoard:
             os.write(self._line, b"\x01")  # the REPL stays as it was: raw
 
     def _from_pc(self, data: bytes) -> None:
-        if self.is_deaf:
-            return
         if self.rom is not None:
             if not self._is_in_rom and SYNC in data:
                 self._stop()

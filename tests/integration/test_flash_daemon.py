@@ -1,0 +1,69 @@
+"""`edge-gateway flash` while the gateway runs, which has the port and lends it."""
+
+import asyncio
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli import control
+from gateway.config.models import Settings
+from gateway.errors import RequestError
+from gateway.simulate.pty_port import PtyPort
+from tests.support.bare_board import BareBoard
+from tests.support.broker import Broker
+from tests.support.commands import gateway
+from tests.support.daemon import running_daemon
+
+DEVICE = "linux-a1b2c3d4e5f6"
+
+
+async def test_the_gateway_lends_its_port_and_has_the_board_afterwards(
+    tmp_path: Path, micropython_bin: Path, broker: Broker
+) -> None:
+    (tmp_path / "flash").mkdir()
+    config = tmp_path / "board.json"
+    config.write_text(json.dumps({"name": "greenhouse", "sensors": [{"kind": "heap"}]}))
+    port = tmp_path / "ttyA"
+    state = tmp_path / "state"
+    environment = {**os.environ, "STATE_DIRECTORY": str(state)}
+    settings = Settings.model_validate({"gateway": {"control_socket": str(state / "control.sock")}})
+
+    async def ask(verb: str, **fields: object) -> Any:  # noqa: ANN401 - JSON
+        return await asyncio.to_thread(control.ask, settings, verb, fields)
+
+    with BareBoard(tmp_path / "flash", PtyPort(port), [str(micropython_bin)]):
+        async with (
+            asyncio.timeout(100),
+            running_daemon(
+                *(tmp_path / "daemon", broker.port, str(port)), environment=environment
+            ) as daemon,
+        ):
+            await daemon.wait_for_log("ttyA: found")
+            toml = str(tmp_path / "daemon" / "gateway.toml")
+            words = ("flash", str(port), "--config", str(config), "--gateway-config", toml)
+            done = await asyncio.to_thread(partial(gateway, *words, environment=environment))
+            await daemon.wait_for_log("ttyA: given back")
+            while not (devices := (await ask("devices"))["devices"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            keys = await ask("keys")
+
+            real = os.path.realpath(port)  # noqa: ASYNC240 - a link of ours
+            lent = await ask("lend_port", port=real, seconds=0.1)
+            await daemon.wait_for_log("ttyA: lent, and not given back in time")
+            with pytest.raises(RequestError, match="ttyA is not lent"):
+                await ask("return_port", port="ttyA")
+            stranger = await ask("lend_port", port="/dev/ttyNONE", seconds=1)
+
+    assert done.code == 0, done.err
+    assert "the running gateway lends ttyA" in done.out
+    assert "its key is kept with the running gateway" in done.out
+    assert "greenhouse runs firmware" in done.out
+    assert [each["device"] for each in devices] == [DEVICE]
+    assert DEVICE in json.dumps(keys)
+    assert (state / "keys" / DEVICE).exists()
+    assert lent == {"port": "ttyA", "is_lent": True}
+    assert stranger == {"port": None, "is_lent": False}

@@ -1,0 +1,89 @@
+"""Which MicroPython is taken, what is laid out, and which HELLO counts."""
+
+import json
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from gateway.bundle.bundle import Bundle
+from gateway.errors import FlashError
+from gateway.flash.layout import layout_of
+from gateway.flash.line import await_hello
+from gateway.flash.provision import check_facts
+from gateway.flash.repl import Facts
+from gateway.protocol.frames import encode_frame
+from gateway.protocol.message_values import Hello
+from gateway.protocol.messages import encode
+from gateway.simulate.pty_port import PtyPort
+
+FACTS = Facts("micropython", (1, 23, 0), 0x0B06, "ESP32", "esp32", b"\xa1\xb2\xc3", 1 << 20)
+
+HELLO = Hello(1, "esp32-a1b2c3", 7, 0, 0, manifest_hash="00112233aabbccdd")
+
+
+def test_the_oldest_micropython_that_will_do_does() -> None:
+    check_facts("ttyA", FACTS)
+
+    assert FACTS.board_id == "esp32-a1b2c3"
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (replace(FACTS, version=(1, 22, 2)), "expected MicroPython 1.23 or newer, found 1.22.2"),
+        (
+            replace(FACTS, implementation="circuitpython", version=(9, 1, 0)),
+            "expected .*, found circ",
+        ),
+        (replace(FACTS, mpy=0x0105), "expected bytecode version 6, and .* runs 5"),
+    ],
+)
+def test_what_the_firmware_does_not_run_on_is_refused(facts: Facts, said: str) -> None:
+    with pytest.raises(FlashError, match=f"ttyA: {said}"):
+        check_facts("ttyA", facts)
+
+
+def test_main_py_is_written_last_and_the_slot_is_what_the_hello_will_say(tmp_path: Path) -> None:
+    for name in ("main.py", "boot_sel.py"):
+        (tmp_path / name).write_text(name)
+    bundle = Bundle.firmware("0.2.0", {"board/app.mpy": b"M\x06\x00\x1f"})
+    key = bytes(range(32))
+
+    layout = layout_of(bundle, b"{}", key, tmp_path)
+
+    assert list(layout.files) == [
+        *("a/board/app.mpy", "a/manifest", "config.json", "device.key", "slots.json"),
+        *("boot_sel.py", "main.py"),
+    ]
+    assert json.loads(layout.files["slots.json"]) == {"a": "a", "t": None, "n": 0}
+    assert layout.manifest_hash == sha256(layout.files["a/manifest"]).hexdigest()[:16]
+    assert layout.key_id == sha256(key).hexdigest()[:8]
+    without = layout_of(bundle, b"{}", None, tmp_path)
+    assert ("device.key" in without.files, without.key_id) == (False, "")
+
+
+def test_only_the_right_hello_counts(tmp_path: Path) -> None:
+    port = PtyPort(tmp_path / "port")
+    port.plug()
+    port.write(b"Traceback (most recent call last):\n" + encode_frame(encode(HELLO)))
+
+    with pytest.raises(FlashError, match="the board says it runs 00112233aabbccdd"):
+        await_hello(str(port.link_path), 0.2, lambda hello: hello.manifest_hash == "ff" * 8)
+
+    port.write(encode_frame(encode(HELLO)))
+    assert await_hello(str(port.link_path), 5.0).id == "esp32-a1b2c3"
+    port.unplug()
+
+
+def test_what_came_instead_of_a_hello_is_told(tmp_path: Path) -> None:
+    port = PtyPort(tmp_path / "port")
+    port.plug()
+    port.write(b"MemoryError: memory allocation failed\n")
+
+    with pytest.raises(FlashError, match="what came instead:\n  MemoryError: memory allocation"):
+        await_hello(str(port.link_path), 0.2)
+    port.unplug()
+    with pytest.raises(FlashError, match="there is no such port"):
+        await_hello(str(port.link_path), 0.2)
