@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.errors import FlashError
 from gateway.flash.chips import OLDEST
@@ -158,7 +158,16 @@ def _count(progress: Progress, name: str, total: int, done: int) -> None:
     progress(Step(name, done, total))
 
 
-def restart(path: str, repl: Repl, layout: Layout, progress: Progress) -> Hello:
+class Restartable(Protocol):
+    """A board that can be restarted: `Repl`."""
+
+    def reset(self) -> None:
+        """Restart it; the port is closed."""
+
+
+def restart(
+    path: str, repl: Restartable, layout: Layout, progress: Progress, hello_s: float = HELLO_S
+) -> Hello:
     """Restart the board, and return its HELLO.
 
     Raises:
@@ -166,7 +175,7 @@ def restart(path: str, repl: Repl, layout: Layout, progress: Progress) -> Hello:
     """
     repl.reset()
     progress(Step("restart"))
-    hello = await_hello(path, HELLO_S, lambda hello: hello.manifest_hash == layout.manifest_hash)
+    hello = await_hello(path, hello_s, lambda hello: hello.manifest_hash == layout.manifest_hash)
     if hello.key_id != layout.key_id:
         raise FlashError(
             f"{path}: {hello.id} says its key is {hello.key_id or 'none'}, and "

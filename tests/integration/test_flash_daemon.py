@@ -67,3 +67,42 @@ async def test_the_gateway_lends_its_port_and_has_the_board_afterwards(
     assert (state / "keys" / DEVICE).exists()
     assert lent == {"port": "ttyA", "is_lent": True}
     assert stranger == {"port": None, "is_lent": False}
+
+
+async def test_a_lent_port_that_goes_and_comes_back_is_left_alone(
+    tmp_path: Path, broker: Broker
+) -> None:
+    """Native USB does so when a board is reset. Ports that are seen in the same look tell when."""
+    state = tmp_path / "state"
+    environment = {**os.environ, "STATE_DIRECTORY": str(state)}
+    settings = Settings.model_validate({"gateway": {"control_socket": str(state / "control.sock")}})
+
+    async def ask(verb: str, **fields: object) -> Any:  # noqa: ANN401 - JSON
+        return await asyncio.to_thread(control.ask, settings, verb, fields)
+
+    ports = {name: PtyPort(tmp_path / name) for name in ("ttyA", "ttyB", "ttyC")}
+    ports["ttyA"].plug()
+    async with (
+        asyncio.timeout(100),
+        running_daemon(
+            *(tmp_path / "daemon", broker.port, f"{tmp_path}/tty?"), environment=environment
+        ) as daemon,
+    ):
+        await daemon.wait_for_log("ttyA: found")
+        lent = await ask("lend_port", port=str(tmp_path / "ttyA"), seconds=600)
+        ports["ttyA"].unplug()
+        ports["ttyB"].plug()
+        await daemon.wait_for_log("ttyB: found")
+        ports["ttyA"].plug()
+        ports["ttyC"].plug()
+        await daemon.wait_for_log("ttyC: found")
+        while_lent = daemon.log().count("ttyA: found")
+        await ask("return_port", port="ttyA")
+        await daemon.wait_for_log("ttyA: given back")
+        await ask("devices")
+        afterwards = daemon.log().count("ttyA: found")
+    for port in ports.values():
+        port.unplug()
+
+    assert lent["is_lent"]
+    assert (while_lent, afterwards) == (1, 2)

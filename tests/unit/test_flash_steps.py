@@ -9,9 +9,9 @@ import pytest
 
 from gateway.bundle.bundle import Bundle
 from gateway.errors import FlashError
-from gateway.flash.layout import layout_of
+from gateway.flash.layout import Layout, layout_of
 from gateway.flash.line import await_hello
-from gateway.flash.provision import check_facts
+from gateway.flash.provision import check_facts, restart
 from gateway.flash.repl import Facts
 from gateway.protocol.frames import encode_frame
 from gateway.protocol.message_values import Hello
@@ -74,6 +74,35 @@ def test_only_the_right_hello_counts(tmp_path: Path) -> None:
 
     port.write(encode_frame(encode(HELLO)))
     assert await_hello(str(port.link_path), 5.0).id == "esp32-a1b2c3"
+    port.unplug()
+
+
+class Resets:
+    """A board that says HELLO when it is restarted."""
+
+    def __init__(self, port: PtyPort, hello: Hello) -> None:
+        self._port, self._hello = port, hello
+
+    def reset(self) -> None:
+        self._port.write(encode_frame(encode(self._hello)))
+
+
+@pytest.mark.parametrize(
+    ("hello", "said"),
+    [
+        (HELLO, "says it runs 00112233aabbccdd"),
+        (replace(HELLO, manifest_hash="ab" * 8), "says its key is none, and 01020304 was written"),
+    ],
+)
+def test_a_board_that_runs_something_else_is_not_done(
+    hello: Hello, said: str, tmp_path: Path
+) -> None:
+    port = PtyPort(tmp_path / "port")
+    port.plug()
+    layout = Layout({}, "ab" * 8, "01020304")
+
+    with pytest.raises(FlashError, match=said):
+        restart(str(port.link_path), Resets(port, hello), layout, lambda _step: None, 0.3)
     port.unplug()
 
 
