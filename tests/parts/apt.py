@@ -14,6 +14,12 @@ from tests.parts.apt_sources import parse_os_release, rewrite_list, rewrite_sour
 from tests.parts.catalogue import PartMissingError
 from tests.parts.dependencies import parse_depends
 
+_HELPER = "/usr/lib/apt/apt-helper"
+"""Fetches a file as apt does, by its proxies, and checks its hash."""
+
+_EVERYWHERE = "libc6"
+"""A package that each mirror has."""
+
 TIMEOUT_S = 300.0
 """One apt command at most: package lists and packages are some 20 MB each."""
 
@@ -110,6 +116,32 @@ class Apt:
                 return sorted(folder.glob("*.deb"))
             said = _complaints(ran.stderr)
         raise PartMissingError(f"downloading failed {ATTEMPTS} times: {said}")
+
+    def knows(self, package: str) -> bool:
+        """Whether the lists that were fetched name a package."""
+        return bool(self._run("apt-cache", "show", "--no-all-versions", package).stdout)
+
+    def download_pinned(self, pins: Iterable[tuple[str, str]], folder: Path) -> list[Path]:
+        """Fetch files by their path at the mirror; each must have its SHA-256.
+
+        Raises:
+            PartMissingError: one could not be fetched, or is another.
+        """
+        folder.mkdir()
+        known = self._run("apt-get", "download", "--print-uris", _EVERYWHERE).stdout
+        mirror = re.match(r"'(\S+/)pool/", known)
+        if mirror is None:
+            raise PartMissingError(f"no mirror could be found by the package {_EVERYWHERE}")
+        archives = []
+        for path, sha256 in pins:
+            archive = folder / path.rpartition("/")[2]
+            ran = self._run(
+                _HELPER, "download-file", mirror[1] + path, str(archive), f"SHA256:{sha256}"
+            )
+            if ran.returncode != 0:
+                raise PartMissingError(f"downloading {path} failed: {_complaints(ran.stderr)}")
+            archives.append(archive)
+        return archives
 
     def _run(
         self, tool: str, *arguments: str, folder: Path | None = None

@@ -30,6 +30,7 @@ from tests.parts.catalogue import (
     wrapper,
 )
 from tests.parts.dependencies import with_libraries
+from tests.parts.pinned import MICROPYTHON_I386
 
 RECIPE = 2
 """Counted up when what this module leaves behind changes: older tools are then fetched anew."""
@@ -75,18 +76,27 @@ def fetch(wanted: Sequence[Part], tools: Path, etc: Path = Path("/etc")) -> dict
 
 
 def _fetch_all(wanted: Sequence[Part], tools: Path, etc: Path) -> dict[str, str]:
+    own = machine_architecture()
     architectures = sorted({_architecture(part) for part in wanted})
     reasons: dict[str, str] = {}
     try:
-        apt = Apt(tools / "work" / "apt", etc, [machine_architecture(), *architectures])
+        apt = Apt(tools / "work" / "apt", etc, [own, *architectures])
         _say("reading the package lists ...")
         complaint = apt.update()
+        is_spoilt = bool(complaint) and not apt.knows("libc6")
+        if is_spoilt:
+            _say(f"reading them for {own} alone{complaint} ...")
+            apt = Apt(tools / "work" / "own-apt", etc, [own])
+            complaint = apt.update()
     except PartMissingError as exc:
         return {part.name: str(exc) for part in wanted}
     for architecture in architectures:
         parts = [part for part in wanted if _architecture(part) == architecture]
         try:
-            unobtained = _fetch_architecture(apt, architecture, parts, tools)
+            if is_spoilt and architecture == "i386" != own:
+                unobtained = _fetch_pinned(apt, parts, tools)
+            else:
+                unobtained = _fetch_architecture(apt, architecture, parts, tools)
         except PartMissingError as exc:
             unobtained = {part.name: str(exc) for part in parts}
         reasons |= unobtained
@@ -111,11 +121,28 @@ def _fetch_architecture(
         return reasons
     size_mb = apt.download_bytes(packages) / 1e6
     _say(f"{architecture}: downloading {len(packages)} packages, {size_mb:.1f} MB ...")
-    root = tools / "work" / architecture
-    root.mkdir()
-    for archive in apt.download(packages, tools / "work" / f"{architecture}-packages"):
-        _unpack(archive, root)
+    archives = apt.download(packages, tools / "work" / f"{architecture}-packages")
+    return reasons | _set_up(archives, tools / "work" / architecture, offered, tools)
 
+
+def _fetch_pinned(apt: Apt, parts: Sequence[Part], tools: Path) -> dict[str, str]:
+    """Fetch the 32-bit parts without a list; returns why some are not there."""
+    offered = [part for part in parts if part.package == "micropython"]
+    archives = apt.download_pinned(MICROPYTHON_I386, tools / "work" / "pinned-packages")
+    others = {part.name: f"nothing pinned has {part.package}" for part in parts}
+    for part in offered:
+        del others[part.name]
+    return others | _set_up(archives, tools / "work" / "i386", offered, tools)
+
+
+def _set_up(
+    archives: Sequence[Path], root: Path, offered: Sequence[Part], tools: Path
+) -> dict[str, str]:
+    """Unpack and try the parts of one architecture; returns why some do not do."""
+    reasons: dict[str, str] = {}
+    root.mkdir()
+    for archive in archives:
+        _unpack(archive, root)
     loader = _loader(root)
     for part in offered:
         options = ("--argv0", part.name, "--library-path", _library_path(loader.parent))
