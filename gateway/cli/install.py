@@ -17,7 +17,7 @@ from gateway.install.seen import look, service_files
 
 EPILOG = """\
 examples:
-  sudo ~/eg/bin/edge-gateway install --dry-run
+  edge-gateway install --dry-run                        what it would do
   sudo ~/eg/bin/edge-gateway install
   sudo ~/eg/bin/edge-gateway install --root /mnt     into the file system of an SD card
 

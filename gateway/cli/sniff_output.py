@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from gateway.cli.traffic import Entry, Kind, Origin
@@ -107,7 +108,16 @@ class JsonPrinter:
             ]
         fields["summary"] = entry.summary
         fields["line"] = entry.line.decode("latin-1")
-        print(json.dumps(fields, allow_nan=False))
+        print(json.dumps(fields, allow_nan=False, default=_plain))
+
+
+def _plain(value: object) -> str:
+    """Return what JSON has for a value of a message that it has not."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Enum):
+        return value.name.lower()
+    raise TypeError(f"{type(value)} in a message")
 
 
 def _title(entry: Entry) -> str:

@@ -19,6 +19,7 @@ from gateway.protocol.records import (
     Scaling,
     unpack_records,
 )
+from gateway.protocol.sealed import without_seal
 
 _NOISE_SHARE = 0.3
 """A line with more unprintable characters than this is no text: a wrong baud rate, or binary."""
@@ -100,6 +101,7 @@ class Traffic:
         return self._json_entry(line) if is_json else _text_entry(line, origin)
 
     def _frame(self, line: bytes, frame: Frame, origin: Origin) -> Entry:
+        frame, counter = without_seal(frame)
         message = m.decode(frame)
         name = _type_name(frame.type)
         if isinstance(message, m.BadMessage):
@@ -114,6 +116,8 @@ class Traffic:
         else:
             self._learn(message)
             summary = describe(message)
+        if counter is not None:
+            summary += f" (sealed, counter {counter})"
         noise = line[: line.rfind(MARK)]
         if noise:
             summary += f' (behind "{shown(noise)}")'

@@ -10,7 +10,7 @@ from gateway.install.seen import look
 
 EPILOG = """\
 examples:
-  sudo edge-gateway uninstall --dry-run
+  edge-gateway uninstall --dry-run
   sudo edge-gateway uninstall
   sudo edge-gateway uninstall --purge     also /etc/edge-gateway, /var/lib/edge-gateway, the account
 

@@ -20,6 +20,7 @@ from gateway.store.versions import give_back
 
 EPILOG = """\
 examples:
+  edge-gateway upgrade --dry-run                        what it would do
   ~/eg/bin/pip install --upgrade ./edge-gateway && sudo ~/eg/bin/edge-gateway upgrade
 
 It is the new version's command that is called, as with `install`. The version before stays in

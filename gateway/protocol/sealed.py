@@ -83,6 +83,18 @@ def open_sealed(
     return Opened(Frame(frame.type & ~SEALED, frame.mid, body), counter)
 
 
+def without_seal(frame: Frame) -> tuple[Frame, int | None]:
+    """Return what a frame says and its counter, unproven: for who looks on and has no key.
+
+    A frame that is not sealed is returned as it is, with None.
+    """
+    if not frame.type & SEALED or len(frame.payload) < OVERHEAD:
+        return frame, None
+    counted = frame.payload[-OVERHEAD:-_TAG_SIZE]
+    plain = Frame(frame.type & ~SEALED, frame.mid, frame.payload[:-OVERHEAD])
+    return plain, int.from_bytes(counted, "little")
+
+
 def key_id(key: bytes) -> str:
     """Return what names a key and does not give it away: 8 hex digits."""
     return sha256(key).hexdigest()[:8]

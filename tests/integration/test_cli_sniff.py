@@ -141,6 +141,18 @@ def test_every_vector_of_the_protocol_can_be_sniffed(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_sealed_is_shown_with_its_counter(tmp_path: Path) -> None:
+    vector = json.loads((VECTORS / "sealed.json").read_text())["vectors"][0]
+    path = tmp_path / "sealed.cap"
+    path.write_text(vector["line"] + "\n")
+
+    done = gateway("sniff", str(path), "--json")
+
+    (told,) = [json.loads(line) for line in done.out.splitlines()]
+    assert (told["kind"], told["name"], told["from"]) == ("frame", "COMMAND", "gateway")
+    assert told["summary"].endswith("(sealed, counter 1)")
+
+
 def test_json_has_the_values_of_a_read(capture: Path) -> None:
     done = gateway("sniff", str(capture), "--json")
 
