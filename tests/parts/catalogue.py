@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,10 @@ def on_path(part: Part) -> Path | None:
     """Return the installed program if it is recent enough; foreign ones are never installed."""
     if part.architecture not in (None, machine_architecture()) or os.environ.get(IGNORE_INSTALLED):
         return None
-    searched = os.pathsep.join((os.environ.get("PATH", os.defpath), SYSTEM_FOLDERS))
+    # An activated venv has a MicroPython of its own, for `flash` alone: it lacks what boards need.
+    own = Path(sys.prefix, "bin")
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    searched = os.pathsep.join([*(each for each in folders if Path(each) != own), SYSTEM_FOLDERS])
     found = shutil.which(Path(part.program).name, path=searched)
     if found is None:
         return None
