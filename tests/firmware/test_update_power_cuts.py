@@ -100,7 +100,7 @@ class Board:
 
 # The version of what a slot has, if all of it is there and right; else None.
 def version_in(slot):
-    for version in (1, 2):
+    for version in (1, 2, 3):
         man, files = firmware(version)
         try:
             with open(slot + "/manifest", "rb") as file:
@@ -125,12 +125,14 @@ def write(path, data):
     with open(path, "wb") as file:
         file.write(data)
 
-man, files = firmware(1)
-for folder in ("a", "a/board"):
-    os.mkdir(folder)
-for path, data in files:
-    write("a/" + path, data)
-write("a/manifest", man)
+# Slot b has what ran before, and is whole, too.
+for slot, version in (("a", 1), ("b", 3)):
+    man, files = firmware(version)
+    os.mkdir(slot)
+    os.mkdir(slot + "/board")
+    for path, data in files:
+        write(slot + "/" + path, data)
+    write(slot + "/manifest", man)
 write("config.json", settings(1)[1][0][1])
 write("device.key", bytes(32))
 borrow("verdict").save({"a": "a", "t": None, "n": 0})
@@ -186,6 +188,7 @@ def once():
 
 def after():
     slot, on_trial = boot_sel.select()
+    assert version_in("b") or not boot_sel.exists("b/manifest")
     version = version_in(slot)
     assert version == (2 if on_trial else 1), (slot, on_trial, version)
     if on_trial:
