@@ -18,7 +18,7 @@ endef
 # In a fresh clone each of the workers would compile all tests: two do it first, half of them each.
 COMPILE = $(BIN)/pytest -q --collect-only $(1) > /dev/null 2>&1
 
-.PHONY: help venv demo parts check test soak bench clean
+.PHONY: help venv demo install parts check test soak bench deb debtest wheels clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,6 +26,11 @@ help: ## list the targets
 
 demo: $(DEMO_STAMP) ## simulated boards, a radio, a broker and a live table; Ctrl-C ends it, DEMO_SECONDS=15 as well
 	@$(call FOREGROUND,$(BIN)/edge-gateway demo)
+
+install: ## as root: this folder's gateway becomes a service of this machine; again: upgrades it
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" && \
+	"$$folder/bin/pip" install -qq --disable-pip-version-check --no-input '.[ble-devices]' && \
+	"$$folder/bin/edge-gateway" install
 
 venv: $(DEV_STAMP) ## create or refresh .venv with all that development needs
 
@@ -54,6 +59,15 @@ soak: $(DEV_STAMP) parts ## the tests that break things, for long, with a table 
 
 bench: $(DEV_STAMP) parts ## throughput and latency beside mosquitto_pub's, as ratios
 	$(BIN)/python -m tests.bench
+
+deb: $(DEV_STAMP) ## dist/edge-gateway_*.deb; DEB_ARCHITECTURE=arm64 for another machine
+	$(BIN)/python -m deb.build $(if $(DEB_ARCHITECTURE),--architecture $(DEB_ARCHITECTURE))
+
+debtest: deb ## the package of this machine installed, used and purged in a clean Debian; lintian; needs root
+	$(BIN)/python -m deb.try_out $$(ls -t dist/edge-gateway_*_$$(dpkg --print-architecture).deb | head -1)
+
+wheels: $(DEV_STAMP) ## which Python packages have wheels, for which machine: asks PyPI
+	@$(BIN)/python -m deb.wheels
 
 clean: ## remove all that make has made
 	rm -rf $(VENV) .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
