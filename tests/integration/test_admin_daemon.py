@@ -116,16 +116,25 @@ async def test_the_gateway_is_operated_over_mqtt_and_what_is_malformed_changes_n
             "backup": await requester.ask("backup"),  # of an empty outbox
             "diagnostics": await requester.ask("diagnostics"),
             "health_check": await requester.ask("health_check"),
+            "update_status": await requester.ask("update_status"),
+        }
+        compiling = {  # from a source tree; an installed gateway has it compiled
+            "update_check": await requester.ask("update_check"),
+            "update": await requester.ask("update", device="green_house"),  # it has no slots
         }
         refused = {
             "permit_join": await requester.ask("permit_join", seconds=5),  # there is no radio
             "restart": await requester.ask("restart", device="green_house"),  # it knows no `reset`
+            "update_abort": await requester.ask("update_abort"),  # there is none
         }
 
         assert all(answer.data is not None for answer in asked.values())
         assert "ble.enabled is" in refused["permit_join"].error
         assert "unknown command" in refused["restart"].error
-        assert set(asked | refused) == set(REQUESTS)
+        assert "flash it once" in compiling["update"].error
+        assert compiling["update_check"].data is not None
+        assert refused["update_abort"].error
+        assert set(asked | refused | compiling) == set(REQUESTS)
         slowest_s = max(answer.seconds for answer in (asked | refused).values())
         figures("slowest answer to a request", f"{slowest_s:.3f} s", f"{SOON_S:g} s")
         assert slowest_s < SOON_S

@@ -151,17 +151,16 @@ def _build_own(root: Path, spec: Spec) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
         target.chmod(0o755)
-    writable = []
+    writable = [root / "proc", root / "tmp", root / "var/tmp"]
+    for there in writable[1:]:  # before the rest: the project itself may lie below /tmp
+        _call("mount", b"tmpfs", bytes(there), b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=1777")
     for source_path, path, is_writable in spec.binds:
         target = root / path.lstrip("/")
         _bind(Path(source_path), target)
         writable += [target] if is_writable else []
     _set_read_only(root, is_read_only=True, is_recursive=True)
-    for target in (root / "proc", *writable):
+    for target in writable:
         _set_read_only(target, is_read_only=False, is_recursive=False)
-    for name in ("tmp", "var/tmp"):
-        there = bytes(root / name)
-        _call("mount", b"tmpfs", there, b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=1777")
 
 
 def _bind(source: Path, target: Path) -> None:
