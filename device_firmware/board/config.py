@@ -14,7 +14,7 @@ _RANGES = {  # lowest, highest, default
     "flash_bytes": (16384, 2097152, 524288),
     "watchdog_s": (0, 3600, 30),  # 0: none
 }
-_KEYS = ("name", "durability", "links", "led", "sensors", "actuators")
+_KEYS = ("name", "durability", "links", "led", "sensors", "actuators", "require_signature")
 _EXTRA = ("bthome", "ble_key", "sleep")
 _INTERVAL_MS = (1, 86400000, 1000)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
@@ -87,6 +87,9 @@ def check(given, problems):
         problems.append("durability must be ram or batch")
         config["durability"] = "ram"
     config["led"] = given.get("led")
+    config["require_signature"] = public_key = given.get("require_signature")
+    if public_key is not None and (not isinstance(public_key, str) or len(public_key) != 64):
+        problems.append("require_signature must have 64 hex digits: no firmware is taken")
     config["links"] = _links(given, problems)
     config["sensors"] = _parts(given, "sensors", problems)
     config["actuators"] = _parts(given, "actuators", problems)

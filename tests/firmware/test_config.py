@@ -20,6 +20,7 @@ DEFAULTS = {
     "watchdog_s": 30,
     "sensors": [],
     "actuators": [],
+    "require_signature": None,
 }
 
 KEY = "231d39c1d7cc1ab1aee224cd096db932"
@@ -45,6 +46,7 @@ def test_what_is_given_is_taken() -> None:
         "watchdog_s": 0,
         "sensors": [{"kind": "bme280", "name": "climate", "interval_ms": 500, "address": 118}],
         "actuators": [{"kind": "relay", "name": "pump", "pin": 5}],
+        "require_signature": "0123456789abcdef" * 4,
     }
 
     taken, problems = check(json.loads(json.dumps(given)))

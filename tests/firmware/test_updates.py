@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.simulate.slots import lay_out
 from tests.firmware import bundles
@@ -221,6 +222,36 @@ def test_an_update_that_broke_off_goes_on_where_it_was(slotted: Bench) -> None:
     sent += updater.sent
     assert len([file for file in sent if file < 0xFFFE]) == 3
     assert sent.count(0xFFFF) == 1, "the manifest is kept, too"
+
+
+# ---- signed
+
+
+def test_a_board_that_wants_a_signature_takes_the_right_one_only(slotted: Bench) -> None:
+    release = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    public_key = release.public_key().public_bytes_raw().hex()
+    slotted.configure(sensors=[COUNTER], require_signature=public_key)
+    new = bundles.altered(sensors__heap=bundles.text_of("sensors/heap.py") + "# new\n")
+    right = release.sign(new.manifest)
+    free = bundles.settings(sensors=[COUNTER], watchdog_s=0)
+    ends = []
+
+    with slotted.board(SOON) as board:
+        board.await_records(3)
+        for signature in (b"", right[:63] + bytes((right[63] ^ 1,)), release.sign(b"other"), right):
+            records = len(board.gateway.records)
+            ends.append(Updater(board, new, signature=signature).begin())
+            board.await_records(records + 1)
+        Updater(board, new).say(ABORT)
+        ends.append(Updater(board, free, is_settings=True).run())
+        end = Updater(board, new, signature=right).run()
+        board.exit_code()
+
+    assert [frame.kind for frame in ends] == [ABORT, ABORT, ABORT, NEED, ABORT]
+    assert ends[0].json == {"e": "not signed, and this board wants a signature"}
+    assert ends[1].json == ends[2].json == {"e": "wrong signature"}
+    assert ends[4].json == {"e": "require_signature changes: that has to be signed"}
+    assert end.json == {"s": "trial", "mh": new.mh}
 
 
 # ---- with a key
