@@ -20,6 +20,7 @@ _RSP = const(0x21)
 _OTA_BEGIN = const(0x40)
 _OTA_ABORT = const(0x45)
 _NEEDED = "needs the key"
+_QUEUE_MAX = const(8)  # who has no key must not fill the memory with answers
 
 
 def answer(session, kind, mid, body):
@@ -33,7 +34,9 @@ def answer(session, kind, mid, body):
 def open_body(session, kind, mid, body):
     if kind & _SEALED:
         return borrow("sealed").open_body(session.keys, kind, mid, body)
-    if kind == _CMD:
+    if len(session.queue) >= _QUEUE_MAX:
+        pass
+    elif kind == _CMD:
         cid = json.loads(body)["cid"]
         session.queue.append((_RSP, mid, to_json({"cid": cid, "err": _NEEDED})))
     elif kind == _OTA_BEGIN:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.firmware.under_test import load
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "sealed.json").read_text())
 FOR_BOARDS = [vector for vector in VECTORS["bad"] if not vector["direction"]]
 sealed: Any = load("board.sealed")
+saying: Any = load("board.saying")
 
 
 def keys_of(vector: dict[str, Any]) -> Any:  # noqa: ANN401 - the firmware is untyped
@@ -55,3 +57,14 @@ def test_the_mac_of_an_update_is_as_the_vectors_say(vector: dict[str, Any]) -> N
     made = sealed.mac(bytes.fromhex(vector["key"]), b"update", bytes.fromhex(vector["head"]))
 
     assert made.hex() == vector["mac"]
+
+
+@pytest.mark.parametrize(("kind", "body"), [(0x20, b'{"cid":"x"}'), (0x40, bytes(70))])
+def test_who_has_no_key_gets_few_answers_and_fills_no_memory(kind: int, body: bytes) -> None:
+    session = SimpleNamespace(keys=keys_of(VECTORS["vectors"][0]), queue=[])
+
+    for _ in range(100):  # faster than the line takes the answers
+        with pytest.raises(ValueError, match="not sealed"):
+            saying.open_body(session, kind, 1, body)
+
+    assert 0 < len(session.queue) <= 8
