@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.firmware.hosts import Host
+from tests.support.terminals import read_count
 
 _PRELUDE = """
 from fakes import pins
@@ -214,7 +215,8 @@ say(a.state)
     }
     assert all(text.startswith("display: ") for text in refused)
     assert safe == "no gateway"
-    assert os.read(far_end, 200).decode() == "hello\n21.5 °C\nno gateway\n"
+    lines = "hello\n21.5 °C\nno gateway\n".encode()
+    assert read_count(far_end, len(lines)) == lines
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.firmware.hosts import Host
+from tests.support.terminals import read_count
 
 PATIENCE_S = 20.0
 
@@ -422,11 +422,7 @@ class Wire:
 
     def read(self, count: int) -> bytes:
         """Return `count` bytes that the board sent."""
-        data = b""
-        while len(data) < count:
-            assert select.select([self.far_end], [], [], PATIENCE_S)[0], f"only {data!r} came"
-            data += os.read(self.far_end, count - len(data))
-        return data
+        return read_count(self.far_end, count)
 
     def cut(self) -> None:
         """Close the gateway's side."""

@@ -15,6 +15,7 @@ from gateway.links.replay import Chunk, encode_chunk, parse_capture
 from gateway.protocol import messages as m
 from gateway.protocol.frames import encode_frame
 from tests.support.commands import gateway, running
+from tests.support.terminals import read_to_the_end
 
 ESC = "\x1b"
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -297,10 +298,9 @@ def on_a_terminal(*words: str, **environment: str) -> str:
         f"sys.exit(main({words!r}))"
     )
     done = _python(script, {"TERM": "xterm", **environment})
-    os.set_blocking(ours, False)
-    shown = os.read(ours, 65_536).decode()
-    os.close(ours)
     os.close(theirs)
+    shown = read_to_the_end(ours).decode()
+    os.close(ours)
     assert done == 0
     return shown
 

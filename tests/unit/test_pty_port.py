@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.simulate.pty_port import PtyPort
+from tests.support.terminals import gather, read_count
 
 
 @pytest.fixture
@@ -26,9 +27,9 @@ def test_bytes_pass_unchanged_both_ways(port: PtyPort) -> None:
     gateway = open_gateway_end(port)
 
     assert port.write(every_byte) == 256
-    assert os.read(gateway, 1000) == every_byte
+    assert read_count(gateway, 256) == every_byte
     os.write(gateway, every_byte)
-    assert port.read() == every_byte
+    assert gather(port.read, port.fileno(), 256) == every_byte
     assert port.read() == b""
 
     os.close(gateway)
@@ -53,7 +54,7 @@ def test_the_link_is_stable_and_unplugging_hangs_up(port: PtyPort) -> None:
     assert str(port.link_path.resolve()) == port.device
     again = open_gateway_end(port)
     port.write(b"hello")
-    assert os.read(again, 100) == b"hello"
+    assert read_count(again, 5) == b"hello"
     os.close(again)
 
 
