@@ -14,15 +14,16 @@ from gateway.admin.key_requests import KeyRequests
 from gateway.admin.local import LocalDoor
 from gateway.admin.service import Admin
 from gateway.all_links import AllLinks
-from gateway.announcer import TICK_S, Announcer
 from gateway.backoff import Backoff
 from gateway.clock import Clock
 from gateway.commands.office import Office
 from gateway.commands.service import Commands
 from gateway.config.models import Settings
-from gateway.devices import LOOK_S, Devices
-from gateway.diagnostics import LOOK_S as DIAGNOSTICS_LOOK_S
-from gateway.diagnostics import DiagnosticsWatch
+from gateway.devices.announcer import TICK_S, Announcer
+from gateway.devices.diagnostics import LOOK_S as DIAGNOSTICS_LOOK_S
+from gateway.devices.diagnostics import DiagnosticsWatch
+from gateway.devices.registry import LOOK_S, Devices
+from gateway.devices.writer import RegistryWriter
 from gateway.errors import StoreError
 from gateway.health import HealthReport, call_every, watch_loop_lag
 from gateway.house import House
@@ -37,7 +38,6 @@ from gateway.pipeline import Pipeline
 from gateway.processing.processor import Processor
 from gateway.progress import PERIOD_S, Progress
 from gateway.protocol.delivery import DeliveryBook
-from gateway.registry_writer import RegistryWriter
 from gateway.reload import Configuration
 from gateway.requests.command import FILTERS
 from gateway.status import Status

@@ -22,10 +22,10 @@ from gateway.admin.recent_log import RecentLog
 from gateway.admin.update_requests import UpdateRequests
 from gateway.admin.verbs import make_verbs
 from gateway.all_links import AllLinks
-from gateway.announcer import Announcer
 from gateway.commands.service import Commands
 from gateway.config.models import Settings
-from gateway.devices import Devices
+from gateway.devices.announcer import Announcer
+from gateway.devices.registry import Devices
 from gateway.errors import ConfigError, GatewayError, LinkError, RequestError
 from gateway.health import HealthReport
 from gateway.links.threads import Call

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from gateway.devices import Devices
+from gateway.devices.registry import Devices
 from gateway.model import (
     ActuatorChanged,
     DeviceLog,

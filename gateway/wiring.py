@@ -11,7 +11,7 @@ from gateway.config.bind_keys import bind_keys
 from gateway.config.device_models import SensorSettings
 from gateway.config.models import Settings
 from gateway.config.serial_models import PortSettings, SerialSettings
-from gateway.device import Declared
+from gateway.devices.device import Declared
 from gateway.drivers.serial_line import LineFormat
 from gateway.links.serial_port import SerialOptions
 from gateway.model import Sensor, slug

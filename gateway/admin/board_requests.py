@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.admin.intervals import Caller, Intervals, kept, sleeps
-from gateway.device import Device
+from gateway.devices.device import Device
 from gateway.drivers.board import DRIVER
 from gateway.errors import RequestError
 from gateway.protocol.session_events import Outcome

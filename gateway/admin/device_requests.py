@@ -7,8 +7,8 @@ from typing import Any
 
 from gateway.admin.diagnostics import MAX_ANSWER_BYTES
 from gateway.clock import TimeFormat
-from gateway.device import Device
-from gateway.devices import Devices
+from gateway.devices.device import Device
+from gateway.devices.registry import Devices
 from gateway.errors import RequestError, StoreError
 from gateway.model import Actuator, Sensor
 from gateway.requests.admin import DeviceRequest, DevicesRequest, RemoveRequest, RenameRequest

@@ -7,8 +7,8 @@ from typing import Final, NoReturn, Protocol
 
 from gateway.admin.device_requests import is_kept
 from gateway.commands.letter import End
-from gateway.device import Device
-from gateway.devices import Devices
+from gateway.devices.device import Device
+from gateway.devices.registry import Devices
 from gateway.drivers.board import DRIVER
 from gateway.errors import RequestError
 from gateway.pipeline import Addressees

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
 
 from gateway.admin.intervals import Caller
-from gateway.device import Device
-from gateway.devices import Devices
+from gateway.devices.device import Device
+from gateway.devices.registry import Devices
 from gateway.errors import RequestError, StoreError
 from gateway.links.threads import Call
 from gateway.model import device_slug

@@ -10,7 +10,7 @@ from typing import Any, Final
 from gateway.bundle.archive import from_archive
 from gateway.bundle.bundle import Bundle
 from gateway.bundle.settings import settings_bundle
-from gateway.device import Device
+from gateway.devices.device import Device
 from gateway.errors import BundleError, RequestError
 from gateway.links.threads import Call
 from gateway.requests.admin import MAX_LISTED

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.device import Device
+from gateway.devices.device import Device
 from gateway.drivers.board import DRIVER
 from gateway.mqtt import topics
 from gateway.updates import documents

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, NoReturn, Protocol
 
 from gateway.bundle.bundle import Bundle
-from gateway.device import Device
+from gateway.devices.device import Device
 from gateway.errors import BundleError, RequestError
 from gateway.links.threads import Call
 from gateway.model import UpdateStated

@@ -210,7 +210,7 @@ async def reload(how: str, requester: Requester, daemon: Daemon, told: str) -> N
 
 def met(daemon: Daemon) -> Counter[str]:
     """Return how often each device introduced itself."""
-    return Counter(re.findall(r"gateway\.devices: (\S+): \S+ on \S+ \(", daemon.log()))
+    return Counter(re.findall(r"gateway\.devices\.registry: (\S+): \S+ on \S+ \(", daemon.log()))
 
 
 async def test_a_person_asks_on_the_command_line(broker: Broker, tmp_path: Path) -> None:

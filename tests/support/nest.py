@@ -198,7 +198,7 @@ class Deeds:
 
     def configure(self, devices: dict[str, list[Any]]) -> None:
         """Take up another configuration of devices: name and enabled of each."""
-        from gateway.device import Declared  # noqa: PLC0415 - see main
+        from gateway.devices.device import Declared  # noqa: PLC0415 - see main
 
         declared = {key: Declared(*given) for key, given in devices.items()}
         self._app.devices.reconfigure(declared)

@@ -1,7 +1,7 @@
 """A pipeline on its own: no broker is needed to see what it makes of events."""
 
 from gateway.clock import Clock
-from gateway.devices import Devices
+from gateway.devices.registry import Devices
 from gateway.mqtt.names import Names
 from gateway.mqtt.publisher import BrokerSettings, Publisher
 from gateway.pipeline import Pipeline

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.bundle.bundle import Bundle
 from gateway.clock import Clock
-from gateway.devices import Devices
+from gateway.devices.registry import Devices
 from gateway.errors import StoreError
 from gateway.model import Description, UpdateStated
 from gateway.mqtt.names import Names

@@ -12,7 +12,7 @@ from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.intervals import Intervals
 from gateway.clock import Clock
 from gateway.commands.letter import End
-from gateway.devices import Devices
+from gateway.devices.registry import Devices
 from gateway.errors import RequestError
 from gateway.model import Description, Gone
 from gateway.mqtt.names import Names

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.admin.device_requests import DeviceRequests
 from gateway.clock import Clock
-from gateway.device import Declared
-from gateway.devices import Devices
+from gateway.devices.device import Declared
+from gateway.devices.registry import Devices
 from gateway.errors import RequestError, StoreError
 from gateway.model import Actuator, Description, Sample, Sensor
 from gateway.mqtt import payloads

@@ -21,7 +21,7 @@ from gateway.admin.update_requests import UpdateRequests
 from gateway.admin.verbs import make_verbs
 from gateway.clock import Clock
 from gateway.commands.letter import End
-from gateway.devices import Devices
+from gateway.devices.registry import Devices
 from gateway.errors import RequestError
 from gateway.model import Description
 from gateway.mqtt.incoming import Handler, Incoming

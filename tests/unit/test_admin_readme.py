@@ -23,7 +23,7 @@ from gateway.admin.verbs import make_verbs
 from gateway.checkup import problems_of
 from gateway.clock import Clock
 from gateway.commands.letter import End
-from gateway.devices import Devices
+from gateway.devices.registry import Devices
 from gateway.model import Description
 from gateway.mqtt import payloads
 from gateway.mqtt.names import Names

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.announcer import SETTLE_S, Announcer
-from gateway.births import BIRTH_DELAY_S, STATES_DELAY_S
 from gateway.clock import Clock
-from gateway.device import Declared
-from gateway.devices import Devices
+from gateway.devices.announcer import SETTLE_S, Announcer
+from gateway.devices.births import BIRTH_DELAY_S, STATES_DELAY_S
+from gateway.devices.device import Declared
+from gateway.devices.registry import Devices
 from gateway.model import Actuator, Description, Sensor, Value
 from gateway.mqtt.homeassistant.naming import Site
 from gateway.mqtt.incoming import Handler, Incoming

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from gateway.clock import Clock
-from gateway.device import Declared, Device
-from gateway.devices import FORGOTTEN_S, Devices
+from gateway.devices.device import Declared, Device
+from gateway.devices.newcomers import NEW_AT_ONCE, NEW_PAUSE_S
+from gateway.devices.presence import GRACE_S
+from gateway.devices.registry import FORGOTTEN_S, Devices
+from gateway.devices.sayings import AWAITED_S
 from gateway.errors import RequestError
 from gateway.model import Actuator, Description, Gone, Sensor
 from gateway.mqtt.names import Names
-from gateway.newcomers import NEW_AT_ONCE, NEW_PAUSE_S
-from gateway.presence import GRACE_S
-from gateway.sayings import AWAITED_S
 from gateway.status import Status
 from gateway.store.registry import Entry, Registered
 from gateway.timekeeper import TimeKeeper

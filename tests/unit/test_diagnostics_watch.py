@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.clock import Clock
-from gateway.devices import Devices
-from gateway.diagnostics import LOOK_S, DiagnosticsWatch
+from gateway.devices.diagnostics import LOOK_S, DiagnosticsWatch
+from gateway.devices.registry import Devices
 from gateway.model import Description, Gap, GapCause, Gone
 from gateway.mqtt.diagnostics import PAUSE_S, RSSI_STEP_DBM
 from gateway.mqtt.names import Names

@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.device import Declared, Device
+from gateway.devices.device import Declared, Device
+from gateway.devices.levels import Levels
 from gateway.errors import RequestError
-from gateway.levels import Levels
 from gateway.model import Description
 from gateway.mqtt.names import Names
 

@@ -5,8 +5,6 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
-from gateway.announcer import MAX_REMOVED
-from gateway.births import BIRTH_DELAY_S, STATES_DELAY_S
 from gateway.cadence import MISSED, RUNGS_S
 from gateway.clock import SLEWED_S, Clock, TimeBase, TimeQuality
 from gateway.commands.letter import End
@@ -16,6 +14,10 @@ from gateway.commands.paper import answer_of
 from gateway.commands.past import MAX_REMEMBERED, REMEMBERED_S
 from gateway.commands.reception import REFUSED_S
 from gateway.commands.replies import MAX_CORRELATION, result_payload
+from gateway.devices.announcer import MAX_REMOVED
+from gateway.devices.births import BIRTH_DELAY_S, STATES_DELAY_S
+from gateway.devices.newcomers import NEW_AT_ONCE, NEW_PAUSE_S
+from gateway.devices.writer import PATIENCE_S
 from gateway.drivers.advert_families import FAMILIES
 from gateway.model import (
     RESERVED_DEVICES,
@@ -41,9 +43,7 @@ from gateway.mqtt.settings import BrokerSettings
 from gateway.mqtt.shipments import FIRST_REST_S, LONGEST_REST_S
 from gateway.mqtt.suspicion import SMALLEST_LIMIT_BYTES
 from gateway.mqtt.topics import Topics
-from gateway.newcomers import NEW_AT_ONCE, NEW_PAUSE_S
 from gateway.protocol.session_events import Outcome
-from gateway.registry_writer import PATIENCE_S
 from gateway.requests.command import (
     DEFAULT_EXPIRES_S,
     MAX_EXPIRES_S,
@@ -241,7 +241,7 @@ def test_every_counter_is_explained() -> None:
         ROOT / "gateway" / "store" / "outbox.py",
         ROOT / "gateway" / "pipeline.py",
         ROOT / "gateway" / "admin" / "desk.py",
-        ROOT / "gateway" / "devices.py",
+        ROOT / "gateway" / "devices" / "registry.py",
         ROOT / "gateway" / "ble" / "boards.py",
     ]
     counted = {

@@ -3,8 +3,8 @@
 import pytest
 
 from gateway.clock import Clock
+from gateway.devices.presence import LEAST_SLEEP_S, MOST_SLEEP_S
 from gateway.model import Description, Event, Gone, Readings, Sample, Seen
-from gateway.presence import LEAST_SLEEP_S, MOST_SLEEP_S
 from gateway.status import Status
 from tests.support.pipeline import new_pipeline
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.devices.writer import RegistryWriter
 from gateway.errors import StoreError
-from gateway.registry_writer import RegistryWriter
 from gateway.store.registry import Entry
 from gateway.store.state_changes import Change
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.device import Device
+from gateway.devices.device import Device
 from gateway.model import Gap
 from gateway.mqtt import topics
 from gateway.mqtt.diagnostics import PAUSE_S, Diagnostics, LastGap

@@ -7,7 +7,7 @@ long as the other is there.
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from gateway.device import Declared, Device
+from gateway.devices.device import Declared, Device
 from gateway.errors import RequestError
 from gateway.model import MAX_SLUG, RESERVED_DEVICES, slug
 from gateway.mqtt.names import Names

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
-from gateway.births import STATES_DELAY_S, Births, Renewal
 from gateway.cadence import RUNGS_S, Cadences, Habit
-from gateway.device import Device
+from gateway.devices.births import STATES_DELAY_S, Births, Renewal
+from gateway.devices.device import Device
 from gateway.model import Value
 from gateway.mqtt import topics
 from gateway.mqtt.homeassistant.device import device_components, device_payload

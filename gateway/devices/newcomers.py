@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.device import Device
+from gateway.devices.device import Device
 from gateway.model import Description
 
 NEW_AT_ONCE: Final = 2_000

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Mapping
 
-from gateway.device import Declared, Device
-from gateway.device_book import DeviceBook
+from gateway.devices.book import DeviceBook
+from gateway.devices.device import Declared, Device
+from gateway.devices.levels import Levels
+from gateway.devices.published import Published, info
 from gateway.errors import RequestError
-from gateway.levels import Levels
-from gateway.published import Published, info
 from gateway.status import Status
 
 _log = logging.getLogger(__name__)

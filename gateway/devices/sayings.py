@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from gateway.device import Device, with_awaited
+from gateway.devices.device import Device, with_awaited
+from gateway.devices.published import Published
 from gateway.model import Actuator, Description
-from gateway.published import Published
 
 AWAITED_S: Final = 3_600.0
 """So long sensors that were known before the start may take to show up again, of devices that do

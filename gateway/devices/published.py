@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from gateway.device import Device, Listener
+from gateway.devices.device import Device, Listener
 from gateway.model import Actuator
 from gateway.mqtt import payloads, topics
 

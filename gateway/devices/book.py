@@ -5,7 +5,7 @@ from copy import copy
 from functools import partial
 from typing import Protocol
 
-from gateway.device import Device, entry_of
+from gateway.devices.device import Device, entry_of
 from gateway.errors import RequestError
 from gateway.store import registry
 from gateway.store.state_changes import Change

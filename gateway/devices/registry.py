@@ -1,19 +1,19 @@
-"""The registry: what is known of each device, over restarts, and what is retained of it."""
+"""All devices by key, joined with their names, their topics and who is there."""
 
 import logging
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, Final
 
-from gateway.device import Declared, Device, Listener, devices_of
-from gateway.device_book import DeviceBook, Writer
-from gateway.levels import Levels
+from gateway.devices.book import DeviceBook, Writer
+from gateway.devices.device import Declared, Device, Listener, devices_of
+from gateway.devices.levels import Levels
+from gateway.devices.naming import Naming
+from gateway.devices.newcomers import Newcomers, dispensable
+from gateway.devices.presence import Presence
+from gateway.devices.published import Published, Shelf
+from gateway.devices.sayings import AWAITED_S, Sayings
 from gateway.model import Actuator, Description, Gone, slug
 from gateway.mqtt.names import Names
-from gateway.naming import Naming
-from gateway.newcomers import Newcomers, dispensable
-from gateway.presence import Presence
-from gateway.published import Published, Shelf
-from gateway.sayings import AWAITED_S, Sayings
 from gateway.status import MAX_DEVICES, Status
 from gateway.store import registry
 from gateway.store.described import lasting

@@ -4,10 +4,10 @@ import logging
 from typing import Final
 
 from gateway.clock import Clock
-from gateway.device import Device
+from gateway.devices.device import Device
+from gateway.devices.published import Published
 from gateway.model import Gone
 from gateway.mqtt import payloads
-from gateway.published import Published
 from gateway.status import Status
 
 _log = logging.getLogger(__name__)
