@@ -39,9 +39,15 @@ def real_part(name: str) -> Path:
 
 
 def pytest_sessionstart() -> None:
-    """Let what tests start be interrupted: in a script, `make test &` hands down a deaf SIGINT."""
+    """Let what tests start hear signals that this run does not.
+
+    In a script `make test &` hands down a deaf SIGINT, and nohup a deaf SIGHUP. What is handled
+    here, and be it by nothing, is the default again in a program that is started.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_collection_finish() -> None:
