@@ -19,9 +19,9 @@ from gateway.mqtt.homeassistant.naming import Site
 from gateway.mqtt.settings import BrokerSettings
 from gateway.ports import PortRule, PortsOptions, PortUse
 from gateway.processing.rules import DeviceRule, SensorRule
+from gateway.store.jobs import Limits
 from gateway.store.keeper import KeeperOptions
 from gateway.store.outbox import OutboxOptions
-from gateway.store.store import Limits
 
 
 def is_in_runtime_folder(path: Path) -> bool:

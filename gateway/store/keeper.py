@@ -12,13 +12,14 @@ from gateway.clock import Clock, TimeBase, TimeQuality
 from gateway.errors import StoreDamagedError, StoreError
 from gateway.progress import Progress
 from gateway.status import StoreStatus
+from gateway.store.jobs import Committed, Drop, Job, Limits, Opened, Settled
 from gateway.store.lanes import Lane
 from gateway.store.ledger import Entry
 from gateway.store.one_thread import LONG_S, OneThread
 from gateway.store.outbox import Outbox
 from gateway.store.parcels import Parcel
 from gateway.store.rows import Moment, machine_boot_number
-from gateway.store.store import Committed, Drop, Job, Limits, Opened, Settled, Store
+from gateway.store.store import Store
 
 _log = logging.getLogger(__name__)
 

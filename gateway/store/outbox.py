@@ -10,11 +10,11 @@ from gateway.clock import Clock
 from gateway.model import Batch, BatchKind, Gap, Readings, Sample
 from gateway.progress import Stage
 from gateway.store.database import Stock
+from gateway.store.jobs import Settled
 from gateway.store.lanes import Lane
 from gateway.store.outstanding import Epoch
 from gateway.store.parcels import MAX_RECORDS, Parcel, cut
 from gateway.store.retention import Dropped
-from gateway.store.store import Settled
 from gateway.store.turns import Turns
 
 _CROWDED_SHARE = 0.8

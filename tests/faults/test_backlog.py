@@ -17,10 +17,11 @@ import pytest
 from gateway.clock import TimeBase
 from gateway.model import Sample
 from gateway.simulate.faults.broker import BrokerProxy
+from gateway.store.jobs import Job, Limits
 from gateway.store.keeper import READ_RECORDS
 from gateway.store.parcels import MAX_RECORDS, Parcel
 from gateway.store.rows import Moment
-from gateway.store.store import Job, Limits, Store
+from gateway.store.store import Store
 from tests.support.broker import Broker
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.figures import Figures

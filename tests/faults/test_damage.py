@@ -24,10 +24,11 @@ import pytest
 from gateway.clock import TimeBase
 from gateway.model import Gap, GapCause, Record, Sample, Value
 from gateway.simulate.faults.disk import SECTOR, cut, flip_bits, flipped
+from gateway.store.jobs import Limits
 from gateway.store.keeper import KeeperOptions
 from gateway.store.ledger_slots import SLOT_BYTES
 from gateway.store.recovery import check
-from gateway.store.store import Limits, Store
+from gateway.store.store import Store
 from tests.support.broker import Broker
 from tests.support.daemon import running_daemon
 from tests.support.figures import Figures

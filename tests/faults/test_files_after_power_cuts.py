@@ -20,10 +20,11 @@ import pytest
 
 from gateway.config.source import Source
 from gateway.store import journal, registry
+from gateway.store.jobs import Limits
 from gateway.store.joined import JoinedFile
 from gateway.store.keys import KeyStore
 from gateway.store.state_database import StateDatabase
-from gateway.store.store import Limits, Store
+from gateway.store.store import Store
 from tests.support import cut_writers
 from tests.support.commands import running
 from tests.support.cut_disk import Disk

@@ -17,10 +17,11 @@ from gateway.clock import Clock, TimeBase
 from gateway.errors import ConfigError, StoreError
 from gateway.model import Batch, BatchKind, Gap, GapCause, Readings, Record, Sample
 from gateway.status import StoreStatus
+from gateway.store.jobs import Limits
 from gateway.store.keeper import Keeper, KeeperOptions
 from gateway.store.outbox import Outbox, OutboxOptions
 from gateway.store.rows import Moment
-from gateway.store.store import Limits, Store
+from gateway.store.store import Store
 
 SPILL_AFTER_S = 0.1
 

@@ -28,8 +28,9 @@ def locked(kept: KeptStore) -> Iterator[None]:
 @contextmanager
 def unwritable_ledger(kept: KeptStore) -> Iterator[None]:
     """Let nothing be written to the ledger."""
-    ledger = kept.store._ledger  # noqa: SLF001 - a disk that fails for this file alone
-    assert ledger is not None
+    accounts = kept.store._accounts  # noqa: SLF001 - a disk that fails for this file alone
+    assert accounts is not None
+    ledger = accounts._ledger  # noqa: SLF001 - as above
     descriptor = ledger._descriptor  # noqa: SLF001 - as above
     saved, read_only = os.dup(descriptor), os.open(ledger.path, os.O_RDONLY)
     os.dup2(read_only, descriptor)

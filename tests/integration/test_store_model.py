@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from gateway.clock import Clock, TimeBase
 from gateway.model import Batch, BatchKind, Gap, Readings, Record, Sample
+from gateway.store.jobs import Drop, Job, Limits
 from gateway.store.lanes import Lane
 from gateway.store.outbox import Outbox, OutboxOptions
 from gateway.store.parcels import Parcel
 from gateway.store.rows import Moment
-from gateway.store.store import Drop, Job, Limits, Store
+from gateway.store.store import Store
 
 LIVE_S = 2.0
 DEVICES = "abc"

@@ -215,8 +215,9 @@ async def test_a_gap_for_which_no_number_is_free_and_what_is_not_stored_yet_both
     async with kept.running():
         rows = [[Sample("b", 1, seq, now_s, {})] for seq in range(3)]  # their numbers are 1 to 3
         await kept.put_and_store(rows)
-        ledger = kept.store._ledger  # noqa: SLF001 - what it says was lost long ago
-        assert ledger is not None
+        accounts = kept.store._accounts  # noqa: SLF001 - what it says was lost long ago
+        assert accounts is not None
+        ledger = accounts._ledger  # noqa: SLF001 - as above
         ledger.put([Entry("a", 1, 0, 10, 10, 0)])
         kept.keeper._is_damaged = True  # noqa: SLF001 - as when a row cannot be read
         for seq in range(2):

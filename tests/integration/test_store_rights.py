@@ -9,9 +9,10 @@ import pytest
 
 from gateway.clock import TimeBase
 from gateway.store.database import Database
+from gateway.store.jobs import Limits
 from gateway.store.rows import Moment
 from gateway.store.state_database import StateDatabase
-from gateway.store.store import Limits, Store
+from gateway.store.store import Store
 
 MOMENT = Moment(1, TimeBase(0.0, "unsynced"), 1.0)
 

@@ -16,10 +16,11 @@ from gateway.errors import StoreBusyError, StoreError
 from gateway.store import journal, registry, versions
 from gateway.store.database import MIGRATIONS as OUTBOX
 from gateway.store.database import Database
+from gateway.store.jobs import Limits
 from gateway.store.rows import Moment
 from gateway.store.state_database import MIGRATIONS as STATE
 from gateway.store.state_database import StateDatabase
-from gateway.store.store import Limits, Store
+from gateway.store.store import Store
 from gateway.store.versions import give_back, migrate, trust
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "store"

@@ -16,9 +16,10 @@ from gateway.mqtt.messages import Composer
 from gateway.mqtt.topics import Topics
 from gateway.protocol.delivery import DeliveryBook
 from gateway.status import StoreStatus
+from gateway.store.jobs import Limits
 from gateway.store.keeper import Keeper, KeeperOptions
 from gateway.store.outbox import Outbox, OutboxOptions
-from gateway.store.store import Limits, Store
+from gateway.store.store import Store
 from gateway.timekeeper import TimeKeeper
 from tests.support.dated_board import DatedBoard, Told, told
 from tests.support.machine import Machine

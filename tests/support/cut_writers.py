@@ -21,12 +21,13 @@ from gateway.install.actions import Action, Command
 from gateway.install.plan import installation, upgrade
 from gateway.model import Sample
 from gateway.store import registry, versions
+from gateway.store.jobs import Job, Limits, Settled
 from gateway.store.joined import Joined, JoinedFile
 from gateway.store.keys import KeyStore
 from gateway.store.parcels import Parcel
 from gateway.store.rows import Moment
 from gateway.store.state_database import MIGRATIONS, StateDatabase
-from gateway.store.store import Job, Limits, Settled, Store
+from gateway.store.store import Store
 from tests.support.service_site import SERVICE, Site
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "store"

@@ -18,9 +18,10 @@ from gateway.links.threads import Call
 from gateway.requests.admin import BackupRequest
 from gateway.store import database, registry
 from gateway.store.database import Database
+from gateway.store.jobs import Limits
 from gateway.store.rows import Moment, Row
 from gateway.store.state_database import StateDatabase
-from gateway.store.store import Limits, Store
+from gateway.store.store import Store
 
 ASKED = BackupRequest()
 
