@@ -2,6 +2,7 @@
 
 Boards may come and go at any time; nothing is configured per board. Without --config and --broker
 the broker is looked for on this machine; if there is none, a small one is started (extra `demo`).
+With --config the one on this machine is waited for, unless the file names another.
 """
 
 import argparse
@@ -118,7 +119,9 @@ async def _run(settings: Settings, password: str | None, source: Source) -> None
     if settings.serial.enabled:
         _log.info("looking for boards at %s", ", ".join(settings.serial.patterns))
     notifier = Notifier()
-    if settings.mqtt.is_configured or await listens(LOCALHOST, MQTT_PORT):
+    # Who gives a configuration is a service, and waits for a broker that comes later.
+    is_decided = source.path is not None or settings.mqtt.is_configured
+    if is_decided or await listens(LOCALHOST, MQTT_PORT):
         _tell_where(settings)
         app = App(settings, password, configuration=source, notifier=notifier)
         _heed_signals(app, source.path)

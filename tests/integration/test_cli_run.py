@@ -110,6 +110,22 @@ def test_without_any_broker_and_without_the_extra_it_says_what_to_do() -> None:
     assert b"name one with --broker, or install the embedded one: pip install" in done.stderr
 
 
+def test_with_a_configuration_it_waits_for_the_broker_of_this_machine(tmp_path: Path) -> None:
+    """A service that ends where a broker comes later is silently dead: 2 is not started again."""
+    needs_no_broker_on_localhost()
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'[serial]\npatterns = ["{tmp_path}/*"]\n[ble]\nenabled = false\n')
+
+    environment = {"STATE_DIRECTORY": str(tmp_path)}
+    with running("run", "--config", str(config), environment=environment) as daemon:
+        daemon.err.next("at localhost:1883; what the broker does not have waits in")
+        daemon.err.next("retry in")
+        done = daemon.stop(signal.SIGTERM)
+
+    assert done.code == 0
+    assert "embedded" not in done.err
+
+
 def test_a_password_that_cannot_be_had_stops_it_before_it_begins(tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
     config.write_text('[mqtt]\nhost = "broker"\npassword_credential = "mqtt"\n')
