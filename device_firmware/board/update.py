@@ -113,16 +113,16 @@ def _begin(app, session, mid, body):
         if not sealed.is_same(sealed.mac(session.keys.key, b"update", body[:38]), body[38:70]):
             raise Refused("wrong mac")
     update = app.update
-    if not update or update.digest != digest or update.is_settings != is_settings:
+    is_same = update and update.digest == digest and update.is_settings == is_settings
+    if not is_same or update.flags != flags:
         stop(app)
         active = _check(is_settings, flags, size, digest)
         if active is None:
             answer(session, _STATE, mid, to_json({"s": "confirmed", "mh": digest[:16]}))
             return
         _load(session)
-        update = app.update = Update(app, is_settings, size, digest, active)
+        update = app.update = Update(app, is_settings, flags, size, digest, active)
         app.start(update.run())
-    update.flags = flags
     update.hear(session, mid)
     update.answer_begin()
 
@@ -145,27 +145,29 @@ def _check(is_settings, flags, size, digest):
     return active or ""
 
 
-# require_signature of the settings in force; None: no signature is wanted.
+# require_signature of the settings in force; None: no signature is wanted. Settings that cannot be
+# read want none: they have to be mended.
 def _public_key(path="config.json"):
     try:
         with open(path) as file:
             return json.load(file).get("require_signature")
-    except OSError:
+    except (OSError, ValueError, AttributeError):
         return None
 
 
 class Update:
     # active: the slot that runs, or ""
-    def __init__(self, app, is_settings, size, digest, active):
+    def __init__(self, app, is_settings, flags, size, digest, active):
         self.app = app
         self.is_settings = is_settings
         self.digest = digest
         self.size = size  # of the manifest
         self.active = active
-        self.flags = 0
+        self.flags = flags
         self.need = None  # bitmap of the files to be brought, once that is known
         self._count = 0
         self._signature = bytearray()
+        self._is_signed = False  # rightly
         self._is_checked = False  # the manifest is
         self._is_on_trial = False
         self._session = None
@@ -335,16 +337,13 @@ class Update:
         if self.is_settings and self._count != 1:
             raise Refused("manifest: settings are one file")
         public_key = _public_key()
-        if self._signature and public_key is not None:
-            yield from self._verify_signature(public_key)
+        if self.flags & _SIGNED and public_key is not None:
+            with open(self._manifest, "rb") as file:
+                signature = bytes(self._signature)
+                self._is_signed = yield from borrow("ed25519").verify(public_key, signature, file)
+            if not self._is_signed:
+                raise Refused("wrong signature")
         self._is_checked = True
-
-    def _verify_signature(self, public_key):
-        with open(self._manifest, "rb") as file:
-            signature = bytes(self._signature)
-            is_right = yield from borrow("ed25519").verify(public_key, signature, file)
-        if not is_right:
-            raise Refused("wrong signature")
 
     # END: all is looked at once more.
     def end(self):
@@ -388,5 +387,5 @@ class Update:
             raise Refused("config.json is not an object in { }")
         public_key = _public_key()
         is_other = public_key not in (None, given.get("require_signature"))
-        if is_other and not self._signature:
+        if is_other and not self._is_signed:
             raise Refused("require_signature changes: that has to be signed")

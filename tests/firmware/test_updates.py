@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,15 @@ from tests.firmware.model_gateway import CMD, HELLO, RSP, ModelGateway, Said, js
 from tests.firmware.updater import (
     ABORT,
     BEGIN,
+    DATA,
     DOWNGRADE,
     END,
+    FILES,
+    MANIFEST,
     NEED,
     SEALED,
+    SIGNATURE_FILE,
+    SIGNED,
     STATE,
     Need,
     Updater,
@@ -252,6 +258,49 @@ def test_a_board_that_wants_a_signature_takes_the_right_one_only(slotted: Bench)
     assert ends[1].json == ends[2].json == {"e": "wrong signature"}
     assert ends[4].json == {"e": "require_signature changes: that has to be signed"}
     assert end.json == {"s": "trial", "mh": new.mh}
+
+
+def test_no_order_of_frames_goes_round_the_signature(slotted: Bench) -> None:
+    """Neither flags that change under an update, nor a signature nobody verified."""
+    release = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    public_key = release.public_key().public_bytes_raw().hex()
+    slotted.configure(sensors=[COUNTER], require_signature=public_key)
+    new = bundles.altered(sensors__heap=bundles.text_of("sensors/heap.py") + "# new\n")
+    free = bundles.settings(sensors=[COUNTER], watchdog_s=0)
+
+    with slotted.board(SOON) as board:
+        board.await_records(3)
+        changing = Updater(board, new, flags=SIGNED)
+        assert Need.of(changing.ask(BEGIN, changing.begin_body())).want == MANIFEST
+        changing.flags = 0
+        unsigned = changing.run()
+        claiming = Updater(board, free, is_settings=True)
+        claiming.begin()
+        claiming.ask(DATA, struct.pack("<HI", SIGNATURE_FILE, 0) + bytes(1))
+        claiming.send(0, free.contents[0])
+        claimed = claiming.ask(END)
+        signing = Updater(board, free, is_settings=True, signature=release.sign(free.manifest))
+        freed = signing.run()
+
+    assert unsigned.json == {"e": "not signed, and this board wants a signature"}
+    assert claimed.json == {"e": "require_signature changes: that has to be signed"}
+    assert freed.json == {"s": "trial", "mh": free.mh}, "who holds the release key may"
+
+
+@pytest.mark.parametrize("text", [b"[]", b"{", b"\xff"], ids=["list", "cut short", "not UTF-8"])
+def test_settings_that_cannot_be_read_can_be_mended(slotted: Bench, text: bytes) -> None:
+    (slotted.flash / "config.json").write_bytes(text)
+    new = bundles.altered(sensors__heap=bundles.text_of("sensors/heap.py") + "# new\n")
+    good = bundles.settings(sensors=[COUNTER], watchdog_s=0)
+
+    with slotted.board(SOON) as board:
+        hello_of(board)
+        firmware = Updater(board, new).begin()
+        Updater(board, new).say(ABORT)
+        settings = Updater(board, good, is_settings=True).run()
+
+    assert Need.of(firmware).want == FILES
+    assert settings.json == {"s": "trial", "mh": good.mh}
 
 
 # ---- with a key
