@@ -17,6 +17,8 @@ _NOT_FOR_A_SERVICE: Final = frozenset({"dev"})
 """Extras that are left behind; of the others comes along what is installed."""
 _OUT_OF_REACH: Final = tuple(map(Path, ("/home", "/root", "/run", "/tmp", "/var/tmp")))  # noqa: S108 - where it may not be
 """What the service does not see. Source: ProtectHome=, PrivateTmp= in systemd.exec(5)."""
+_OF_THE_ACT: Final = frozenset({"direct_url.json", "INSTALLER", "REQUESTED", "RECORD"})
+"""What tells of an installation and not of what is installed."""
 _REQUIREMENT: Final = re.compile(
     r"\s*(?P<name>[\w.-]+)\s*(?:\[(?P<extras>[^]]*)\])?(?P<rest>.*)", re.DOTALL
 )
@@ -100,7 +102,7 @@ def collect(
     digest = hashlib.sha256(f"{python} {feature_version}\n".encode())
     files: list[SourceFile] = []
     for _, each in sorted(found.items()):
-        digest.update((each.read_text("RECORD") or each.metadata["Version"] or "").encode())
+        digest.update("\n".join(_told(each)).encode())
         files += _files(each)
     return Source(
         version=own.version,
@@ -158,6 +160,17 @@ def _normal(name: str) -> str:
 def _is_editable(own: Distribution) -> bool:
     told = json.loads(own.read_text("direct_url.json") or "{}")
     return bool(told.get("dir_info", {}).get("editable"))
+
+
+def _told(there: Distribution) -> Iterator[str]:
+    """Yield what makes a package another one; where it came from and pip put it does not."""
+    record = there.read_text("RECORD") or ""
+    yield there.metadata["Version"] or ""
+    for line in sorted(record.splitlines()):
+        name = line.partition(",")[0]
+        # Commands outside name the environment, which `make install` makes anew each time.
+        if not name.startswith(("../", "/")) and PurePosixPath(name).name not in _OF_THE_ACT:
+            yield line
 
 
 def _files(there: Distribution) -> Iterator[SourceFile]:

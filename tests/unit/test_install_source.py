@@ -119,11 +119,32 @@ def change_a_version(site: Site) -> None:
     (site.folder / "rich-1.1.dist-info" / "RECORD").write_text("rich/__init__.py,sha256=x,5\n")
 
 
+def change_a_file(site: Site) -> None:
+    record = next(site.folder.glob("rich-*")) / "RECORD"
+    record.write_text(record.read_text() + "rich/text.py,sha256=y,5\n")
+
+
 def change_nothing(site: Site) -> None:
     (site.folder / "notes.txt").write_text("mine")
 
 
-@pytest.mark.parametrize(("change", "is_same"), [(change_a_version, False), (change_nothing, True)])
+def install_it_from_elsewhere(site: Site) -> None:
+    """As pip does it in another environment: its commands name that, and its order may differ."""
+    for record in site.folder.glob("*/RECORD"):
+        lines = [*record.read_text().splitlines(), "../../../bin/rich,sha256=z,200"]
+        lines.append(f"{record.parent.name}/direct_url.json,sha256=z,90")
+        record.write_text("\n".join(reversed(lines)))
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        (change_a_version, False),
+        (change_a_file, False),
+        (change_nothing, True),
+        (install_it_from_elsewhere, True),
+    ],
+)
 def test_the_key_is_that_of_the_files(
     site: Site, change: Callable[[Site], None], is_same: bool
 ) -> None:
