@@ -34,6 +34,9 @@ WANTED: Final = Path("/etc/systemd/system/multi-user.target.wants") / UNIT
 TRIAL_FILE: Final = Path("/run/systemd/system") / UNIT
 """The unit of a version on trial. A loss of power takes it away, and the old version starts."""
 
+ADMINISTRATORS_UNIT: Final = Path("/etc/systemd/system") / UNIT
+"""Comes before ours and before that of a trial. Source: systemd.unit(5)."""
+
 PACKAGED: Final = Path("/usr/lib/edge-gateway")
 """Where the Debian package has its programs."""
 

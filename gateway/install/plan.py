@@ -53,6 +53,8 @@ class Seen:
     links: Mapping[PurePosixPath, str] = field(default_factory=dict)
     is_packaged: bool = False
     """Whether the Debian package is installed."""
+    in_the_way: frozenset[PurePosixPath] = frozenset()
+    """What others made where only ours can be."""
     is_enabled: bool = False
     is_active: bool = False
     is_failing: bool = False
@@ -82,13 +84,32 @@ def refuse(seen: Seen) -> None:
         )
 
 
+def refuse_what_is_in_the_way(seen: Seen) -> None:
+    """Raise ConfigError where something of somebody's own would be used instead, or destroyed."""
+    if layout.ADMINISTRATORS_UNIT in seen.in_the_way:
+        unit = layout.ADMINISTRATORS_UNIT
+        raise ConfigError(
+            f"{unit}: this unit comes before the one that would be installed. Is it masked: sudo "
+            f"systemctl unmask {layout.UNIT}; else: sudo mv {unit} {unit}.old, and what is your "
+            f"own in it belongs into: sudo systemctl edit {layout.UNIT}"
+        )
+    for path in sorted(seen.in_the_way):
+        raise ConfigError(
+            f"{path}: was not made by `install`, which needs the place: sudo mv {layout.HOME} "
+            f"{layout.HOME}.old"
+        )
+
+
 def installation(seen: Seen, source: Source, service: ServiceFiles) -> tuple[Action, ...]:
     """Return what makes a running service of `source`; nothing where all is as it should be."""
     refuse(seen)
+    refuse_what_is_in_the_way(seen)
     actions = [*_environment(seen, source)]
     if seen.current != source.key:
         actions.append(Link(layout.CURRENT, f"versions/{source.key}"))
     files = [*_service_files(seen, service)]
+    if layout.TRIAL_FILE in seen.contents:  # of an upgrade that was broken off
+        files.append(Removal(layout.TRIAL_FILE))
     changed = {each.path for each in files if isinstance(each, File | Removal)}
     actions += [*files, *_commands(seen), *_configuration(seen, service.config)]
     actions += _settling(seen, changed)
@@ -115,6 +136,7 @@ def upgrade(seen: Seen, source: Source, service: ServiceFiles) -> Upgrade:
         ConfigError: nothing is installed.
     """
     refuse(seen)
+    refuse_what_is_in_the_way(seen)
     if not seen.current:
         raise ConfigError("nothing is installed that could be upgraded: edge-gateway install")
     python = layout.version_folder(source.key) / "bin" / "python3"
@@ -266,7 +288,8 @@ def _settling(
     if layout.RULES_FILE in changed:
         yield Command(("udevadm", "control", "--reload"), is_needed=False)
         yield Command(("udevadm", "trigger", "--subsystem-match=tty"), is_needed=False)
-    if is_reload_due or changed & {layout.UNIT_FILE, layout.RELOAD_FILE}:
+    units = {layout.UNIT_FILE, layout.RELOAD_FILE, layout.TRIAL_FILE}
+    if is_reload_due or changed & units:
         yield systemctl("daemon-reload")
 
 

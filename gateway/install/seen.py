@@ -1,6 +1,7 @@
 """Looks at what is there: files, links, and what systemd says. Changes nothing."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -27,6 +28,7 @@ _LINKS: Final = (
     layout.COMMAND,
     layout.WANTED,
 )
+_LINKS_OF_OURS: Final = (layout.CURRENT, layout.PREVIOUS, layout.PROGRAMS)
 _BOOTED: Final = PurePosixPath("/run/systemd/system")
 """Is there where systemd runs. Source: sd_booted(3)."""
 
@@ -57,6 +59,7 @@ def look(machine: Machine, *, is_live: bool | None = None) -> Seen:
         },
         links=links,
         is_packaged=machine.at(layout.PACKAGED).is_dir(),
+        in_the_way=frozenset(_in_the_way(machine)),
         is_enabled=layout.WANTED in links,
         is_active=state in {"active", "reloading"},
         is_failing=state in {"failed", "activating"},
@@ -83,6 +86,17 @@ def service_files() -> ServiceFiles:
                 config=(folder / "gateway.toml").read_bytes(),
             )
     raise ConfigError("the files for systemd are missing in this installation")
+
+
+def _in_the_way(machine: Machine) -> Iterator[PurePosixPath]:
+    """Yield what somebody else made where only ours can be."""
+    unit = machine.at(layout.ADMINISTRATORS_UNIT)
+    if unit.is_symlink() or unit.exists():
+        yield layout.ADMINISTRATORS_UNIT
+    for path in _LINKS_OF_OURS:
+        there = machine.at(path)
+        if there.exists() and not there.is_symlink():
+            yield path
 
 
 def _link(path: Path) -> str:

@@ -103,14 +103,26 @@ def _return(
     """Go back to the version before, as far as possible; returns how that went."""
     say("back to the version before")
     _tolerant(machine, systemctl("stop", layout.UNIT))
-    machine.do(plan.back)
-    for line in give_back():
+    failed = []
+    # Each for itself: whatever fails of it, the version before is started.
+    for action in plan.back:
+        try:
+            machine.do([action])
+        except GatewayError as exc:
+            failed.append(str(exc))
+    try:
+        for line in give_back():
+            say(line)
+    except (GatewayError, OSError) as exc:
+        failed.append(f"the state is not given back: {exc}")
+    for line in failed:
         say(line)
     start = systemctl("start", layout.UNIT, timeout_s=patience.ready_s)
     say(str(start))
     if _tolerant(machine, start):
-        return "the version before runs again"
-    return f"the version before is back, but did not start: journalctl -u {layout.UNIT} -n 50"
+        return "\n".join(["the version before runs again", *failed])
+    how = f"the version before is back, but did not start: journalctl -u {layout.UNIT} -n 50"
+    return "\n".join([how, *failed])
 
 
 def _tolerant(machine: Machine, command: Command) -> bool:

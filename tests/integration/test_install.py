@@ -1,5 +1,6 @@
 """The service made, upgraded and removed for real, in a folder; only systemd is played."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import GatewayError
-from gateway.install import trial
+from gateway.errors import GatewayError, StoreError
+from gateway.install import layout, trial
+from gateway.install.actions import Action, Removal
+from gateway.install.execute import Machine
 from gateway.install.plan import installation, removal, upgrade
 from gateway.install.trial import NotProvenError, Patience
 from tests.support.service_site import SERVICE, FailingMachine, PowerCutError, Site
@@ -107,6 +110,49 @@ def test_the_old_version_comes_back_when_the_new_one_is_not_ready(
     ]
     assert "what it said last" in str(told.value)
     assert "the version before runs again" in str(told.value)
+
+
+@pytest.mark.parametrize("wrong", [StoreError("disk I/O error"), PermissionError(13, "denied")])
+def test_the_old_version_is_started_even_if_its_state_cannot_be_given_back(
+    at_work: Site, wrong: Exception
+) -> None:
+    def give_back() -> list[str]:
+        raise wrong
+
+    plan = upgrade(at_work.seen(), at_work.source("0.2.0"), SERVICE)
+    at_work.mood = "ends"
+
+    with pytest.raises(NotProvenError, match=r"runs again\nthe state is not given back: .*d"):
+        trial.upgrade(at_work.machine, plan, give_back, at_work.said.append, PATIENCE)
+
+    assert at_work.calls[-1] == "systemctl start edge-gateway.service"
+    assert at_work.state == "active"
+
+
+def test_the_old_version_is_started_even_if_going_back_fails_half_way(at_work: Site) -> None:
+    class Worn(Machine):
+        def _do(self, action: Action) -> None:
+            if isinstance(action, Removal):
+                raise OSError(errno.EIO, "worn out")
+            super()._do(action)
+
+    plan = upgrade(at_work.seen(), at_work.source("0.2.0"), SERVICE)
+    at_work.mood = "ends"
+
+    with pytest.raises(NotProvenError, match="worn out"):
+        trial.upgrade(Worn(at_work.root, at_work.said.append), plan, list, print, PATIENCE)
+
+    assert "systemctl daemon-reload" in at_work.calls[3:]
+    assert at_work.calls[-1] == "systemctl start edge-gateway.service"
+
+
+def test_what_was_made_by_hand_in_the_place_of_the_service_is_seen(site: Site) -> None:
+    (site.root / "opt/edge-gateway/bin").mkdir(parents=True)
+    unit = site.root / "etc/systemd/system/edge-gateway.service"
+    unit.parent.mkdir(parents=True)
+    unit.symlink_to("/dev/null")  # masked
+
+    assert site.seen().in_the_way == {layout.PROGRAMS, layout.ADMINISTRATORS_UNIT}
 
 
 def test_a_version_that_cannot_read_the_configuration_is_not_even_tried(at_work: Site) -> None:

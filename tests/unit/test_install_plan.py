@@ -171,6 +171,37 @@ def test_the_debian_package_is_left_alone() -> None:
         installation(packaged, source(NEW), SERVICE)
 
 
+@pytest.mark.parametrize(
+    ("path", "mended_by"),
+    [
+        (layout.ADMINISTRATORS_UNIT, "systemctl edit edge-gateway.service"),
+        (layout.PROGRAMS, "sudo mv /opt/edge-gateway /opt/edge-gateway.old"),
+    ],
+)
+def test_what_somebody_made_by_hand_is_named_before_anything_is_done(
+    path: PurePosixPath, mended_by: str
+) -> None:
+    """A unit in /etc would run instead of ours, and would be what is tried in an upgrade."""
+    seen = replace(AT_WORK, in_the_way=frozenset({path}))
+
+    for plan in (installation, upgrade):
+        with pytest.raises(ConfigError, match=mended_by):
+            plan(seen, source(NEW), SERVICE)
+    assert removal(seen, is_purged=False)
+
+
+def test_what_an_upgrade_that_was_broken_off_left_is_taken_away() -> None:
+    seen = replace(AT_WORK, contents={**AT_WORK.contents, layout.TRIAL_FILE: b"trial"})
+
+    actions = installation(seen, source(OLD), SERVICE)
+
+    assert removed(actions) == {layout.TRIAL_FILE}
+    assert commands(actions) == [
+        "systemctl daemon-reload",
+        "systemctl restart edge-gateway.service",
+    ]
+
+
 def test_an_upgrade_touches_nothing_of_the_old_version_before_the_new_one_is_proven() -> None:
     newer = replace(SERVICE, unit=SERVICE.unit + "# newer\n", rules=b"# newer\n")
 
