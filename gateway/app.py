@@ -7,6 +7,7 @@ import resource
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from gateway import __version__, wiring
 from gateway.admin.intervals import Intervals
@@ -68,6 +69,14 @@ CLOCK_INTERVAL_S = 1.0
 BROKER_BACKOFF_CAP_S = 30.0
 
 
+class Chore(NamedTuple):
+    """What is done regularly, in the event loop; a stage of its own."""
+
+    name: str
+    every_s: float
+    do: Callable[[], object]
+
+
 class App:
     """One gateway: ports, outbox and broker, joined."""
 
@@ -80,12 +89,13 @@ class App:
         configuration: Configuration | None = None,
         notifier: Notifier | None = None,
         progress: Progress | None = None,
+        chores: Sequence[Chore] = (),
     ) -> None:
         """`configuration` is where the settings are from; without one there is no reload.
 
         `notifier` tells systemd how it goes; `progress` is asked whether all moves.
+        `chores` are done besides.
         """
-        self._settings = settings
         notifier = notifier or Notifier({})
         progress = progress or Progress(period_s=notifier.watchdog_s or PERIOD_S)
         self._progress = progress
@@ -213,6 +223,14 @@ class App:
             configuration,
         )
         self.outbox.on_crowded = self._hold
+        self._chores = (
+            Chore("clock", CLOCK_INTERVAL_S, self._timekeeper.base),
+            Chore("devices", LOOK_S, self.devices.look_around),
+            Chore("announcer", TICK_S, self._announcer.tick),
+            Chore("diagnostics", DIAGNOSTICS_LOOK_S, self._diagnostics.look),
+            Chore("health", settings.gateway.health_interval_s, self._publish_health),
+            *chores,
+        )
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
         """Run until cancelled; then stop cleanly, within a few seconds if the disk does not hang.
@@ -221,7 +239,6 @@ class App:
         """
         _raise_descriptor_limit()
         _collect_garbage_less_often()
-        health_interval_s = self._settings.gateway.health_interval_s
         self.operation.begin()
         try:
             await self._claim_store()
@@ -245,16 +262,9 @@ class App:
                 tasks.create_task(serving, name="broker")
                 tasks.create_task(watch_loop_lag(self.status), name="loop lag")
                 tasks.create_task(self._timedate.run(), name="timedate")
-                regular = (
-                    ("clock", CLOCK_INTERVAL_S, self._timekeeper.base),
-                    ("devices", LOOK_S, self.devices.look_around),
-                    ("announcer", TICK_S, self._announcer.tick),
-                    ("diagnostics", DIAGNOSTICS_LOOK_S, self._diagnostics.look),
-                    ("health", health_interval_s, self._publish_health),
-                )
-                for name, interval_s, act in regular:
-                    acting = call_every(interval_s, act, self._progress.stage(name))
-                    tasks.create_task(acting, name=name)
+                for name, every_s, do in self._chores:
+                    doing = call_every(every_s, do, self._progress.stage(name))
+                    tasks.create_task(doing, name=name)
                 links = tasks.create_task(self._links.run(), name="links")
                 tasks.create_task(self._watchdog.run(), name="watchdog")
                 if ready is not None:

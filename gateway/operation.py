@@ -29,6 +29,7 @@ from gateway.devices.registry import Devices
 from gateway.errors import ConfigError, GatewayError, LinkError, RequestError
 from gateway.health import HealthReport
 from gateway.links.threads import Call
+from gateway.log_fields import BLUETOOTH
 from gateway.processing.processor import Processor
 from gateway.reload import Act, Configuration, Reloaded, Reloader
 from gateway.status import ConfigurationStatus, Status
@@ -139,9 +140,9 @@ class Operation:
         if not self._parts.links.open_window(for_s):
             raise RequestError("there is no window to open: there is no radio")
         if for_s:
-            _log.info("bluetooth: devices that are heard within %g s may join", for_s)
+            _log.info("%s: devices that are heard within %g s may join", BLUETOOTH, for_s)
         else:
-            _log.info("bluetooth: no more devices may join")
+            _log.info("%s: no more devices may join", BLUETOOTH)
         return for_s
 
     def open_join_window(self) -> None:
@@ -149,7 +150,7 @@ class Operation:
         try:
             self.permit_join()
         except RequestError as exc:
-            _log.warning("bluetooth: %s", exc)
+            _log.warning("%s: %s", BLUETOOTH, exc)
 
     async def reload(self) -> Reloaded:
         """Read the configuration again, and bring to it what can be changed while it runs.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.devices.registry import Devices
+from gateway.log_fields import of_device, on_link
 from gateway.model import (
     ActuatorChanged,
     DeviceLog,
@@ -157,14 +158,15 @@ class Pipeline:
                 _log.warning(
                     "%s: %s was %g, which is implausible (further ones are only published as "
                     "events)",
-                    readings.device,
+                    of_device(readings.device),
                     wrong.sensor,
                     wrong.value,
                 )
         return processed.readings
 
     def _take_log(self, link: str, line: DeviceLog) -> None:
-        _log.log(_LOG_LEVELS[line.level], "%s: %s", line.device or link, line.text)
+        who = of_device(line.device, link) if line.device else on_link(link)
+        _log.log(_LOG_LEVELS[line.level], "%s: %s", who, line.text)
         if line.device and line.device not in self._devices.disabled:
             topic = topics.log(self._devices.level(line.device))
             self._publisher.post(topic, payloads.log(line, self._timekeeper.unix_s()))
@@ -175,5 +177,8 @@ class Pipeline:
         if (link, fault.kind) not in self._told_faults:
             self._told_faults.add((link, fault.kind))
             _log.warning(
-                "%s: %s: %s (further ones are only counted)", link, fault.kind, fault.detail
+                "%s: %s: %s (further ones are only counted)",
+                on_link(link, self._status.link(link).device),
+                fault.kind,
+                fault.detail,
             )

@@ -13,6 +13,7 @@ from gateway.drivers.serial_line import LineFormat, SerialLineDriver
 from gateway.house import House
 from gateway.links.serial_port import SerialLink, SerialOptions
 from gateway.links.serial_ports import FoundPort, PortsChanged, PortWatch
+from gateway.log_fields import on_link
 from gateway.supervise import keep_running
 
 _log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class Ports:
         if lent.until is not None:
             lent.until.cancel()
         lent.until = asyncio.get_running_loop().call_later(seconds, self._time_is_over, port.name)
-        _log.info("%s: lent for %g s", port.name, seconds)
+        _log.info("%s: lent for %g s", on_link(port.name), seconds)
         await self._close(port)
         return port.name
 
@@ -148,13 +149,13 @@ class Ports:
             return False
         if lent.until is not None:
             lent.until.cancel()
-        _log.info("%s: given back", name)
+        _log.info("%s: given back", on_link(name))
         if lent.is_there and self._tasks is not None and name not in self._running:
             self._open(lent.port, self._tasks)
         return True
 
     def _time_is_over(self, name: str) -> None:
-        _log.warning("%s: lent, and not given back in time", name)
+        _log.warning("%s: lent, and not given back in time", on_link(name))
         self.give_back(name)
 
     async def reconfigure(self, options: PortsOptions) -> list[str]:
@@ -189,7 +190,7 @@ class Ports:
                 await asyncio.sleep(PAUSE_S)
 
     def _open(self, port: FoundPort, tasks: asyncio.TaskGroup) -> None:
-        _log.info("%s: found %s", port.name, port.description or port.device)
+        _log.info("%s: found %s", on_link(port.name), port.description or port.device)
         use = self._options.use_of(port)
         stage = self._house.progress.stage(port.name)
         link = SerialLink(
@@ -202,7 +203,9 @@ class Ports:
             stage,
         )
         link.hold(paused=self._is_paused)
-        serving = keep_running(port.name, link.run, Backoff(cap_s=BACKOFF_CAP_S), stage=stage)
+        serving = keep_running(
+            on_link(port.name), link.run, Backoff(cap_s=BACKOFF_CAP_S), stage=stage
+        )
         task: asyncio.Task[None] = tasks.create_task(serving, name=port.name)
         task.add_done_callback(lambda _task: stage.leave())
         self._running[port.name] = _Running(port, link, task)

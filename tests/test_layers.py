@@ -24,6 +24,8 @@ HEIGHT = {
     "checkup": 0,
     "progress": 0,
     "systemd": 0,
+    "journald": 0,
+    "log_fields": 0,
     "protocol": 1,
     "firmware_files": 1,
     "bundle": 1,

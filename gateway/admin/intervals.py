@@ -11,6 +11,7 @@ from gateway.devices.device import Device
 from gateway.devices.registry import Devices
 from gateway.drivers.board import DRIVER
 from gateway.errors import RequestError
+from gateway.log_fields import of_device
 from gateway.pipeline import Addressees
 from gateway.protocol.fields import Json
 from gateway.protocol.session_events import Outcome
@@ -130,7 +131,7 @@ class Intervals:
         finally:
             self._being_told.discard(device.key)
         if end.outcome is Outcome.FAILED:
-            _log.warning("%s: does not take its intervals: %s", device.key, end.error)
+            _log.warning("%s: does not take its intervals: %s", of_device(device.key), end.error)
         if end.outcome in {Outcome.DONE, Outcome.FAILED}:
             self._told[device.key] = life
 

@@ -11,6 +11,7 @@ from gateway.devices.device import Device
 from gateway.devices.registry import Devices
 from gateway.errors import RequestError, StoreError
 from gateway.links.threads import Call
+from gateway.log_fields import of_device
 from gateway.model import device_slug
 from gateway.protocol.sealed import key_id
 from gateway.protocol.session_events import Outcome
@@ -161,10 +162,10 @@ class KeyRequests:
         try:
             is_over = await self._change(partial(self._store.settle, device, name))
         except RequestError as exc:
-            _log.error("key of %s: %s; both are known still", device, exc)
+            _log.error("key of %s: %s; both are known still", of_device(device), exc)
             return
         if is_over:
-            _log.info("%s: has another key now, %s", device, name)
+            _log.info("%s: has another key now, %s", of_device(device), name)
         if (seen := self._settled.pop(device, None)) is not None:
             seen.set()
 

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from gateway.log_fields import of_device, on_link
+
 _log = logging.getLogger(__name__)
 
 MAX_REMEMBERED: Final = 1000
@@ -44,7 +46,7 @@ class Acquaintances:
             self._told.add(device)
             _log.warning(
                 "%s: joins from %s, and was at %s: another radio, or somebody who says its id",
-                *(device, address, before),
+                *(of_device(device), on_link(address), on_link(before)),
             )
         self._devices.pop(address, None)
         self._devices[address] = device

@@ -15,6 +15,7 @@ from gateway.links.ble_backend import NO_RSSI, Connectable, RadioBackend
 from gateway.links.ble_connection import BleLink
 from gateway.links.ble_gatt import SERVICE
 from gateway.links.ble_turns import Turns
+from gateway.log_fields import on_link
 from gateway.protocol.fragments import MAX_FRAGMENTED
 from gateway.protocol.waiting import COMPANY, Waiting, decode_waiting
 from gateway.supervise import keep_running
@@ -164,7 +165,7 @@ class Boards:
         if is_known:
             _be_patient(backoff)
         may_warn = partial(self._may_warn, address)
-        serving = keep_running(address, link.run, backoff, may_warn=may_warn)
+        serving = keep_running(on_link(address), link.run, backoff, may_warn=may_warn)
         task: asyncio.Task[None] = self._tasks.create_task(serving, name=address)
         task.add_done_callback(lambda _task: stage.leave())
         board = self._boards[address] = _Board(link, task, backoff)

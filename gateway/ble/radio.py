@@ -21,6 +21,7 @@ from gateway.links.ble_connection import BleLink
 from gateway.links.ble_gatt import SERVICE
 from gateway.links.ble_scanner import BleScanner, ScanOptions
 from gateway.links.threads import Call
+from gateway.log_fields import BLUETOOTH
 from gateway.progress import Stage
 from gateway.store.joined import Joined, JoinedFile
 
@@ -86,7 +87,7 @@ class Radio:
         try:
             await self._recall()
         except (OSError, LinkError) as exc:
-            _log.error("bluetooth: who joined is not known: %s; trying again", exc)
+            _log.error("%s: who joined is not known: %s; trying again", BLUETOOTH, exc)
             self._has_to_save.set()
         scanner = self._scanner = BleScanner(
             ScanOptions(
@@ -236,7 +237,7 @@ class Radio:
                 await Call(partial(self._file.save, joined)).result()
             except (OSError, LinkError) as exc:
                 level = logging.DEBUG if pause.attempt else logging.ERROR
-                _log.log(level, "bluetooth: who joined is not on disk: %s; trying again", exc)
+                _log.log(level, "%s: who joined is not on disk: %s; trying again", BLUETOOTH, exc)
                 self._has_to_save.set()
                 await asyncio.sleep(pause.next_delay_s())
             else:
@@ -247,7 +248,7 @@ async def _in_thread(work: Callable[[], None]) -> None:
     try:
         await Call(work).result()
     except LinkError as exc:  # no thread to be had
-        _log.debug("bluetooth: %s", exc)
+        _log.debug("%s: %s", BLUETOOTH, exc)
         work()
 
 

@@ -19,6 +19,7 @@ from gateway.drivers.base import OnCommandEnd
 from gateway.house import House
 from gateway.joining import JoinMode
 from gateway.links.threads import Call
+from gateway.log_fields import BLUETOOTH
 from gateway.protocol.requests import Order
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Ble:
         while self._backend is None and not has_adapter(self._options.adapter):
             if radio.state != "no_adapter":
                 radio.state, radio.reason = "no_adapter", "this machine has none"
-                _log.info("bluetooth: no adapter; serial lines only, until there is one")
+                _log.info("%s: no adapter; serial lines only, until there is one", BLUETOOTH)
                 self._house.on_change()
             await self._stage.rest(LOOK_S, asyncio.sleep)
 
@@ -144,7 +145,7 @@ class Ble:
             radio.hold(paused=self._is_paused)
             await radio.run()
         except Exception as exc:  # noqa: BLE001  # logged, and told by the status
-            _log.error("bluetooth: failed", exc_info=exc)
+            _log.error("%s: failed", BLUETOOTH, exc_info=exc)
 
     async def _make(self, house: House) -> "Radio":
         """Make the radio; its imports take a while, so they are done in a thread."""

@@ -11,9 +11,11 @@ import faulthandler
 import logging
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from gateway.app import App
+from gateway.app import App, Chore
 from gateway.cli import logs
 from gateway.cli.commands import OK
 from gateway.cli.embedded import embedded_broker, embedded_settings, listens, run_with
@@ -45,6 +47,9 @@ Exit codes: 0 stopped, 1 failed, 2 wrong usage or configuration.
 """
 
 LOCALHOST = "localhost"
+
+LOG_LOOK_S = 1.0
+"""How often the log is asked what it left out."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,13 +87,13 @@ def execute(arguments: argparse.Namespace) -> int:
     """Be the gateway."""
     source = Source(arguments.config, _overrides(arguments), is_strict=arguments.strict)
     settings, password = source.begin()
-    logs.configure(settings.log.level)
+    look_at_log = logs.serve(settings.log.level)
     faulthandler.enable()  # the watchdog of systemd ends what hangs with SIGABRT: the log has where
     if source.trouble:
         _tell_trouble(source)
     for remark in exposed_secrets(settings):
         _log.warning("%s", remark)
-    run_until_stopped(_run(settings, password, source))
+    run_until_stopped(_run(settings, password, source, look_at_log))
     return OK
 
 
@@ -115,15 +120,22 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
     return overrides
 
 
-async def _run(settings: Settings, password: str | None, source: Source) -> None:
+async def _run(
+    settings: Settings, password: str | None, source: Source, look_at_log: Callable[[], None]
+) -> None:
     if settings.serial.enabled:
         _log.info("looking for boards at %s", ", ".join(settings.serial.patterns))
-    notifier = Notifier()
+    make_app = partial(
+        App,
+        configuration=source,
+        notifier=Notifier(),
+        chores=(Chore("log", LOG_LOOK_S, look_at_log),),
+    )
     # Who gives a configuration is a service, and waits for a broker that comes later.
     is_decided = source.path is not None or settings.mqtt.is_configured
     if is_decided or await listens(LOCALHOST, MQTT_PORT):
         _tell_where(settings)
-        app = App(settings, password, configuration=source, notifier=notifier)
+        app = make_app(settings, password)
         _heed_signals(app, source.path)
         await app.run()
         return
@@ -143,7 +155,7 @@ async def _run(settings: Settings, password: str | None, source: Source) -> None
         source.override("mqtt", embedded_settings(broker))
         settings, password = source.begin()
         _tell_where(settings)
-        app = App(settings, password, configuration=source, notifier=notifier)
+        app = make_app(settings, password)
         _heed_signals(app, source.path)
         await run_with(app, broker)
 

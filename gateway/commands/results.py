@@ -8,6 +8,7 @@ from gateway.clock import Clock
 from gateway.commands.letter import ReplyTo
 from gateway.commands.replies import result_payload, result_topic
 from gateway.drivers.log_budget import LogBudget
+from gateway.log_fields import of_device
 from gateway.model import DeviceLog, LogLevel, slug
 from gateway.mqtt import payloads, topics
 from gateway.protocol.fields import Json
@@ -76,5 +77,5 @@ class Results:
         """Say on the log topic of a device why a command failed that has no result."""
         if self._logs.take(self._clock.monotonic_s()):
             line = DeviceLog(device, LogLevel.WARNING, f"command failed: {text}")
-            _log.info("%s: %s", level, line.text)
+            _log.info("%s: %s", of_device(device, shown=level), line.text)
             self._outlet.post(topics.log(level), payloads.log(line, self._clock.unix_s()))

@@ -6,6 +6,7 @@ from typing import Final
 from gateway.clock import Clock
 from gateway.devices.device import Device
 from gateway.devices.published import Published
+from gateway.log_fields import of_device
 from gateway.model import Gone
 from gateway.mqtt import payloads
 from gateway.status import Status
@@ -46,13 +47,13 @@ class Presence:
         if device.is_online and gone.back_in_s:
             stays_s = min(max(MISSED_WAKES * gone.back_in_s, LEAST_SLEEP_S), MOST_SLEEP_S)
             self._due[device.key] = device, self._clock.monotonic_s() + stays_s
-            _log.debug("%s: away for %.0f s", device.key, gone.back_in_s)
+            _log.debug("%s: away for %.0f s", of_device(device.key, device.link), gone.back_in_s)
             if device.quiet_s / 2 < stays_s < device.quiet_s * 2:
                 return False
             device.quiet_s = stays_s
             return True
         if device.is_online:
-            _log.info("%s: gone (%s)", device.key, gone.reason)
+            _log.info("%s: gone (%s)", of_device(device.key, device.link), gone.reason)
         self.settle(device, is_online=False)
         return False
 
@@ -64,7 +65,7 @@ class Presence:
                 why = "not heard since the start"
                 if device.is_online:
                     why = f"did not wake {MISSED_WAKES} times"
-                _log.info("%s: gone (%s)", device.key, why)
+                _log.info("%s: gone (%s)", of_device(device.key, device.link), why)
                 self.settle(device, is_online=False)
 
     def settle(self, device: Device, *, is_online: bool) -> None:

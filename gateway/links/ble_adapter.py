@@ -18,6 +18,7 @@ from dbus_fast.errors import DBusFastError
 
 from gateway.errors import LinkError
 from gateway.links.ble_recovery import Remedy
+from gateway.log_fields import BLUETOOTH
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class BluezAdapter:
             if remedy is not Remedy.NONE:
                 await self._power_cycle()
         except (LinkError, *BUS_ERRORS) as exc:
-            _log.debug("bluetooth: %s did not help: %s", remedy.value, exc)
+            _log.debug("%s: %s did not help: %s", BLUETOOTH, remedy.value, exc)
 
     async def forget(self, address: str) -> None:
         """Have BlueZ forget what it heard of a device, unless it is connected or paired."""
@@ -106,7 +107,7 @@ class BluezAdapter:
                 if not any(name in its and its[name].value for name in ("Connected", "Paired")):
                     await call(bus, BLUEZ, path, ADAPTER, "RemoveDevice", "o", [device])
         except (LinkError, *BUS_ERRORS) as exc:
-            _log.debug("bluetooth: %s is not forgotten: %s", address, exc)
+            _log.debug("%s: %s is not forgotten: %s", BLUETOOTH, address, exc)
 
     async def _power_cycle(self) -> None:
         async with system_bus() as bus:
@@ -131,7 +132,7 @@ class BluezAdapter:
             async with asyncio.timeout(RESET_S):
                 return await recover_adapter(int(number[1]), address.value, gone_silent=True)
         except Exception as exc:  # noqa: BLE001  # without CAP_NET_ADMIN, say; it raises anything
-            _log.debug("bluetooth: no reset of %s: %r", path, exc)
+            _log.debug("%s: no reset of %s: %r", BLUETOOTH, path, exc)
             return False
 
     async def _find(self, bus: MessageBus) -> tuple[str, dict[str, Variant]]:
@@ -190,7 +191,7 @@ async def _closed(bus: MessageBus) -> None:
     try:
         await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
     except BUS_ERRORS as exc:
-        _log.debug("bluetooth: D-Bus: %s", exc)
+        _log.debug("%s: D-Bus: %s", BLUETOOTH, exc)
 
 
 async def listen(bus: MessageBus, signal: str) -> None:

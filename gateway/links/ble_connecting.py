@@ -15,6 +15,7 @@ from gateway.errors import LinkError
 from gateway.links.ble_failures import FAILURES, end, finish, first_words_of, words_of
 from gateway.links.ble_gatt import GattOptions
 from gateway.links.ble_turns import Turn, Turns
+from gateway.log_fields import on_link
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Connector:
             try:
                 await client.disconnect()
             except FAILURES as exc:
-                _log.debug("%s: does not disconnect: %s", self._address, words_of(exc))
+                _log.debug("%s: does not disconnect: %s", on_link(self._address), words_of(exc))
 
         await finish(disconnect(), "disconnect", self._options.close_s)
 

@@ -23,6 +23,7 @@ from gateway.links.ble_gatt import Board, GattOptions, Writer
 from gateway.links.ble_turns import Guest, Turn, Turns
 from gateway.links.conversation import Conversation
 from gateway.links.serial_port import Sink
+from gateway.log_fields import on_link
 from gateway.model import Event, Fault, Gone, Readings, Sample, Seen
 from gateway.progress import Progress, Stage
 from gateway.protocol.fragments import Joiner
@@ -237,7 +238,7 @@ class BleLink:
             self._status.state = "open"
             await self._serve(client, turn)
         except _AtEaseError as exc:
-            _log.debug("%s: %s", self._address, exc)
+            _log.debug("%s: %s", on_link(self._address), exc)
         finally:
             self._radio.connected -= 1
             now_s = self._clock.monotonic_s()
@@ -368,5 +369,5 @@ class BleLink:
     def _driver_failed(self, error: Exception) -> Fault:
         if not self._told_driver_error:
             self._told_driver_error = True
-            _log.error("%s: the driver failed on its input", self._address, exc_info=error)
+            _log.error("%s: the driver failed on its input", on_link(self._address), exc_info=error)
         return Fault("driver_error", repr(error)[:200])

@@ -15,6 +15,7 @@ from bleak.exc import BleakGATTProtocolErrorCode as Code
 from gateway.errors import LinkError
 from gateway.links.ble_failures import FAILURES, first_words_of
 from gateway.links.conversation import Conversation
+from gateway.log_fields import on_link
 from gateway.protocol.fragments import LEAST_MTU, cut
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Board:
             except (BleakGATTProtocolError, BleakDBusError) as exc:
                 if not _wants_pairing(exc):
                     raise
-                _log.info("%s: the board wants to pair", address)
+                _log.info("%s: the board wants to pair", on_link(address))
                 async with asyncio.timeout(self._options.pair_s):
                     await self._client.pair()
                 await self._start_notify(take)

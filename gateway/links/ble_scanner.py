@@ -29,6 +29,7 @@ from gateway.links.ble_backend import (
 )
 from gateway.links.ble_failures import FAILURES, classed, finish, words_of
 from gateway.links.ble_recovery import FIRST_WAIT_S, LOOK_S, Failure, Ladder, Remedy, ScanMode
+from gateway.log_fields import BLUETOOTH
 from gateway.progress import Progress, Stage
 from gateway.status import RadioStatus
 
@@ -198,7 +199,7 @@ class BleScanner:
             await self._rest(step.wait_s)
             if self._adapter is not None and step.remedy is not Remedy.NONE:
                 self._works(f"{step.remedy.value} of the adapter", MEND_S)
-                _log.info("bluetooth: trying to bring the adapter back (%s)", step.remedy.value)
+                _log.info("%s: trying to bring the adapter back (%s)", BLUETOOTH, step.remedy.value)
                 await self._adapter.mend(step.remedy)
 
     async def _scan(self, mode: ScanMode) -> _Ended:
@@ -324,7 +325,9 @@ class BleScanner:
         if self._no_passive and mode == "active":
             level = logging.DEBUG if self._told_passive else logging.INFO
             self._told_passive = True
-            _log.log(level, "bluetooth: no passive scan, so an active one (%s)", self._no_passive)
+            _log.log(
+                level, "%s: no passive scan, so an active one (%s)", BLUETOOTH, self._no_passive
+            )
         if not self._is_doubted:
             self._set_state("scanning", "", mode)
 
@@ -340,15 +343,15 @@ class BleScanner:
         self._status.state, self._status.reason, self._status.mode = state, reason, mode
         if state == before:
             if reason:
-                _log.debug("bluetooth: %s", reason)
+                _log.debug("%s: %s", BLUETOOTH, reason)
             return
         if state == "scanning":
             self._status.recoveries += before == "recovering"
-            _log.info("bluetooth: scanning (%s)", mode)
+            _log.info("%s: scanning (%s)", BLUETOOTH, mode)
         elif state == "no_adapter":
-            _log.warning("bluetooth: no adapter (%s); looking for one now and then", reason)
+            _log.warning("%s: no adapter (%s); looking for one now and then", BLUETOOTH, reason)
         else:
-            _log.warning("bluetooth: %s; starting the scan anew", reason)
+            _log.warning("%s: %s; starting the scan anew", BLUETOOTH, reason)
         self._on_change()
 
 
@@ -361,7 +364,7 @@ async def _stop(scanner: BleakScanner) -> None:
         try:
             await scanner.stop()
         except FAILURES as exc:  # the adapter is gone, and the scan with it
-            _log.debug("bluetooth: the scan did not end: %s", words_of(exc))
+            _log.debug("%s: the scan did not end: %s", BLUETOOTH, words_of(exc))
 
     task = asyncio.current_task()
     is_last = task is not None and task.cancelling() > 0

@@ -16,6 +16,7 @@ from gateway.links.conversation import Conversation
 from gateway.links.port_failures import explain
 from gateway.links.posix_serial import PosixSerial, close_descriptor
 from gateway.links.threads import Call
+from gateway.log_fields import on_link
 from gateway.model import Event, Fault
 from gateway.progress import Progress, Stage
 from gateway.protocol.requests import Order
@@ -180,7 +181,9 @@ class SerialLink:
             conversation.stop()
             await asyncio.wait([closed], timeout=self._options.close_s)
             if not closed.done():
-                _log.warning("%s: the kernel does not let go of the port", self._status.name)
+                _log.warning(
+                    "%s: the kernel does not let go of the port", on_link(self._status.name)
+                )
 
     def _let_go(self, port: PosixSerial, closed: asyncio.Future[None]) -> None:
         """Close the descriptor in a thread, for the transport would do it in the event loop."""
@@ -197,5 +200,7 @@ class SerialLink:
     def _driver_failed(self, error: Exception) -> Fault:
         if not self._told_driver_error:
             self._told_driver_error = True
-            _log.error("%s: the driver failed on its input", self._status.name, exc_info=error)
+            _log.error(
+                "%s: the driver failed on its input", on_link(self._status.name), exc_info=error
+            )
         return Fault("driver_error", repr(error)[:200])

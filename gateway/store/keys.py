@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 
 from gateway import files
 from gateway.errors import StoreError
+from gateway.log_fields import of_device
 from gateway.model import MAX_SLUG, device_slug
 from gateway.protocol.sealed import KEY_SIZE, SALT_SIZE, key_id, rotated
 
@@ -248,16 +249,17 @@ def _read_folder(folder: Path) -> Iterator[tuple[str, BoardKey]]:
                 _log.warning(
                     "key of %s: others could read the file; now they cannot, but may know it: "
                     "`edge-gateway keys rotate %s`",
-                    name,
-                    name,
+                    *(of_device(name), name),
                 )
             with path.open("rb") as file:
                 kept = _parse_file(file.read(_MAX_FILE_BYTES + 1))
         except OSError as exc:
-            _log.error("key of %s: %s: %s", name, path, exc.strerror or exc)
+            _log.error("key of %s: %s: %s", of_device(name), path, exc.strerror or exc)
             continue
         if kept is None:
-            _log.error("key of %s: %s holds none: the board is read, not commanded", name, path)
+            _log.error(
+                "key of %s: %s holds none: the board is read, not commanded", of_device(name), path
+            )
         else:
             yield name, kept
 

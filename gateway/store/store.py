@@ -10,6 +10,7 @@ from types import MappingProxyType
 from gateway import files
 from gateway.clock import TimeBase
 from gateway.errors import ConfigError, StoreBusyError, StoreDamagedError, StoreError
+from gateway.log_fields import of_device
 from gateway.model import Gap
 from gateway.store import recovery, retention, versions
 from gateway.store.accounts import Accounts
@@ -250,7 +251,12 @@ class Store:
             job.moment,
         )
         for each in dropped:
-            _log.warning("%s: %d samples given up: %s", each.device, each.samples, each.cause.value)
+            _log.warning(
+                "%s: %d samples given up: %s",
+                of_device(each.device),
+                each.samples,
+                each.cause.value,
+            )
         return dropped
 
     def _oldest_unix_s(self, database: Database, moment: Moment) -> float | None:

@@ -11,6 +11,7 @@ from gateway.bundle.bundle import Bundle
 from gateway.devices.device import Device
 from gateway.errors import BundleError, RequestError
 from gateway.links.threads import Call
+from gateway.log_fields import of_device, on_link
 from gateway.model import UpdateStated
 from gateway.pipeline import Addressees
 from gateway.protocol.update import (
@@ -137,7 +138,8 @@ class Updates:
             if not is_meant or (device is not None and not rollout.is_active(device)):
                 continue
             aborted.append(rollout.number)
-            _log.info("rollout %d: aborted%s", rollout.number, f" for {device}" if device else "")
+            whose = of_device(device, shown=f" for {device}") if device else ""
+            _log.info("rollout %d: aborted%s", rollout.number, whose)
             for each in rollout.abort(_ABORTED, device):
                 self._end_sending(rollout, each, _ABORTED)
         self._has_work.set()
@@ -247,7 +249,7 @@ class Updates:
         attempt = self._attempts[device] = object()
         link = self._links[device]
         rollout.begun(device)
-        _log.info("rollout %d: %s: begun on %s", rollout.number, device, link)
+        _log.info("rollout %d: %s: begun on %s", rollout.number, of_device(device), on_link(link))
         on_event = partial(self._on_event, rollout, attempt)
         if not self._road().update(link, device, case.update, on_event):
             self._links.pop(device, None)  # it says when it is back
@@ -288,7 +290,7 @@ class Updates:
                 rollout.aborted(device, detail or _ABORTED)
         state = rollout.targets[device].state.value
         told = f"{state}: {detail}" if detail else state
-        _log.log(level, "rollout %d: %s: %s", rollout.number, device, told)
+        _log.log(level, "rollout %d: %s: %s", rollout.number, of_device(device), told)
 
     def _end_sending(self, rollout: Rollout, device: str, why: str) -> None:
         self._road().abort_update(self._links.get(device, ""), device, why)
@@ -300,7 +302,9 @@ class Updates:
         rollout.rolled_back(device, reason)
         target = rollout.targets[device]
         if target.state is State.ROLLED_BACK:
-            _log.warning("rollout %d: %s rolled back: %s", rollout.number, device, target.reason)
+            _log.warning(
+                "rollout %d: %s rolled back: %s", rollout.number, of_device(device), target.reason
+            )
 
     def _look_at(self, key: str) -> None:
         """Learn from what a board says it runs what became of its update, if nothing told it."""

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.simulate.pty_port import PtyPort
 from tests.support import nursery
 from tests.support.broker import Broker
 from tests.support.commands import gateway, running
+from tests.support.fake_journal import FakeJournal
 
 SAMPLE_WITHIN_S = "30"
 
@@ -151,10 +153,16 @@ def test_the_broker_may_be_absent_at_the_start(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
-def test_under_journald_lines_have_a_priority_and_no_time(tmp_path: Path) -> None:
+def journal_environment(stderr: int, socket: Path) -> dict[str, str]:
+    """Return what a service is told whose stderr goes to journald."""
+    status = os.fstat(stderr)
+    stream = f"{status.st_dev}:{status.st_ino}"
+    return {**os.environ, "JOURNAL_STREAM": stream, "EDGE_GATEWAY_JOURNAL": str(socket)}
+
+
+def test_where_journald_has_no_socket_lines_have_a_priority_and_no_time(tmp_path: Path) -> None:
     reader, writer = os.pipe()
-    status = os.fstat(writer)
-    environment = {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+    environment = journal_environment(writer, tmp_path / "nobody")
     with nursery.Popen(
         [
             *(sys.executable, "-m", "gateway", "run", "--broker", "127.0.0.1:1"),
@@ -175,3 +183,41 @@ def test_under_journald_lines_have_a_priority_and_no_time(tmp_path: Path) -> Non
     assert told[-1].startswith("<4>WARNING gateway.")
     assert len(told) > 1
     assert daemon.returncode == 0
+
+
+def test_journald_gets_what_each_line_is_about(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        f'[mqtt]\nhost = "127.0.0.1"\nport = 1\n[serial]\npatterns = ["{tmp_path}/tty*"]\n'
+    )
+    port = PtyPort(tmp_path / "ttyTEST")
+    port.plug()
+    reader, writer = os.pipe()
+    with (
+        FakeJournal(tmp_path / "journal") as journal,
+        nursery.Popen(
+            [sys.executable, "-m", "gateway", "run", "--config", str(config)],
+            stderr=writer,
+            env=journal_environment(writer, journal.path),
+        ) as daemon,
+    ):
+        os.close(writer)
+        found = journal.until(lambda entry: entry.get("LINK") == ["ttyTEST"])
+        known = journal.until(
+            lambda entry: "DEVICE" in entry,
+            lambda: port.write(b'{"id": "shed", "temperature": 21.5}\n'),
+        )
+        daemon.send_signal(signal.SIGHUP)
+        reload = journal.until(lambda entry: "reload" in entry["MESSAGE"][0])
+        daemon.terminate()
+        with os.fdopen(reader) as lines:
+            on_stderr = lines.read()
+    port.unplug()
+
+    assert found["MESSAGE"][0].startswith("ttyTEST: found ")
+    assert (found["PRIORITY"], found["LOGGER"]) == (["6"], ["gateway.ports"])
+    assert (known["DEVICE"], known["LINK"]) == (["shed"], ["ttyTEST"])
+    assert known["LOGGER"] == ["gateway.devices.registry"]
+    assert reload["MESSAGE"] == ["reload: nothing has changed"]
+    assert not {"DEVICE", "LINK"} & reload.keys()
+    assert on_stderr == ""
