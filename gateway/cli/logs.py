@@ -53,16 +53,15 @@ class JournalHandler(logging.Handler):
         self.setFormatter(OneLine("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record, and before it what could not be sent until now."""
+        """Send a record, and before it the errors that wait."""
         try:
             payload = journald.entry(self._fields(record), self._journal.message_bytes)
-            self.look()
             self._journal.send(payload, is_precious=record.levelno >= logging.ERROR)
         except Exception:  # noqa: BLE001 - as every handler: what cannot be written is told on stderr
             self.handleError(record)
 
     def look(self) -> None:
-        """Send what could not be sent until now, and tell what is lost."""
+        """Send the errors that wait, and tell what is lost; a line a second at most."""
         journal = self._journal
         if journal.send_waiting() and journal.lost:
             lost, journal.lost = journal.lost, 0
