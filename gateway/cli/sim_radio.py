@@ -5,10 +5,8 @@ import asyncio
 import json
 from pathlib import Path
 
-from gateway.cli.sim_boards import actuators_of, flash, on_air, words_of
-from gateway.simulate.boards import FirmwareBoard
+from gateway.cli.sim_firmware import firmware_boards
 from gateway.simulate.faults import FaultPlan
-from gateway.simulate.firmware import find_interpreter
 
 MOST_BOARDS = 100
 MOST_SENSORS = 1000
@@ -33,7 +31,7 @@ async def run_on_air(arguments: argparse.Namespace, folder: Path, plan: FaultPla
         VirtualRadio(plan, hci_port=arguments.radio_port) as air,
         asyncio.TaskGroup() as tasks,
     ):
-        boards = _boards(arguments, folder, plan, air.board_address)
+        boards = firmware_boards(arguments, folder, plan, air.board_address)
         adapter = f"virtual:{air.hci_address}"
         print(json.dumps({"adapter": adapter}) if arguments.json else adapter, flush=True)
         for name, board in boards.items():
@@ -50,26 +48,6 @@ async def run_on_air(arguments: argparse.Namespace, folder: Path, plan: FaultPla
                     await asyncio.sleep(_APPEAR_LOOK_S)
             _announce(name, board.radio_address, as_json=arguments.json)
         await asyncio.get_running_loop().create_future()
-
-
-def _boards(
-    arguments: argparse.Namespace, folder: Path, plan: FaultPlan, radio: str
-) -> dict[str, FirmwareBoard]:
-    kinds = words_of(arguments.sensors)
-    actuators = actuators_of(words_of(arguments.actuators))
-    boards = {}
-    for number in range(arguments.boards):
-        name = f"{arguments.name}-{number}"
-        content = flash(name, kinds, arguments.interval_ms, seed=number + 1, actuators=actuators)
-        boards[name] = FirmwareBoard(
-            folder / name,
-            folder / ".flash" / name,
-            on_air(content),
-            find_interpreter(arguments.interpreter),
-            plan=plan,
-            radio=radio,
-        )
-    return boards
 
 
 def _announce(name: str, address: str, *, as_json: bool) -> None:

@@ -18,14 +18,13 @@ from pathlib import Path
 
 from gateway.cli.commands import OK
 from gateway.cli.faults import fault_help, proxied
-from gateway.cli.sim_boards import ACTUATORS, SENSORS, actuators_of, flash, words_of
+from gateway.cli.sim_boards import ACTUATORS, SENSORS
+from gateway.cli.sim_firmware import firmware_boards
 from gateway.cli.sim_radio import MOST_BOARDS, MOST_SENSORS, run_on_air
 from gateway.cli.stopping import run_until_stopped
 from gateway.errors import ConfigError, LinkError
 from gateway.simulate import radio
-from gateway.simulate.boards import FirmwareBoard
 from gateway.simulate.faults import FaultPlan, RadioRates, parse
-from gateway.simulate.firmware import find_interpreter
 from gateway.simulate.light import LightBoards, LightSpec
 from gateway.simulate.text_boards import Acked, Printing, TextBoard, csv_line
 
@@ -37,6 +36,7 @@ examples:
   edge-gateway simulate --kind json --faults drop=0.1,corrupt=0.05,seed=7
   edge-gateway simulate --light --boards 100 --json
   edge-gateway simulate --radio --boards 2 --bthome 5 --faults radio_drop_every_s=30
+  edge-gateway simulate --flashed --boards 3 --link-dir ports        to try update and keys
   edge-gateway simulate --broker localhost:1883 --faults broker_cut_every_s=20,puback_drop=0.05
 
 The path of each port is printed on a line of its own once it is there; before them, with --broker,
@@ -141,6 +141,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the MicroPython that runs the firmware, or cpython (default: what is found)",
     )
+    parser.add_argument(
+        "--flashed",
+        action="store_true",
+        help="boards as `flash` leaves them: an older firmware, to try updates, and each "
+        "with a key; one that is in DIR already stays as it is. Needs MicroPython",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object for each board")
 
 
@@ -159,6 +165,8 @@ def execute(arguments: argparse.Namespace) -> int:
     _check_radio(arguments, plan)
     if plan.link.kill_every_s and arguments.kind != "firmware":
         raise ConfigError("--faults: kill_every_s is for boards with the firmware")
+    if arguments.flashed and arguments.kind != "firmware":
+        raise ConfigError("--flashed: only boards with the firmware can be flashed")
     with _folder(arguments.link_dir) as folder:
         if arguments.radio:
             run: Callable[[], Awaitable[None]] = partial(run_on_air, arguments, folder, plan)
@@ -167,7 +175,7 @@ def execute(arguments: argparse.Namespace) -> int:
         elif arguments.kind == "light":
             run = partial(_run_light, arguments, folder, plan)
         else:
-            offers = [_offer(arguments, folder, plan, n) for n in range(arguments.boards)]
+            offers = _offers(arguments, folder, plan)
             run = partial(_run, offers, as_json=arguments.json)
         run_until_stopped(_run_with_broker(arguments, plan, run))
     return OK
@@ -203,33 +211,25 @@ def _folder(wanted: Path | None) -> Iterator[Path]:
     yield wanted.absolute()
 
 
-def _offer(arguments: argparse.Namespace, folder: Path, plan: FaultPlan, number: int) -> _Offer:
-    name = f"{arguments.name}-{number}"
-    path = folder / name
-    interval_s = arguments.interval_ms / 1000
-    match arguments.kind:
+def _offers(arguments: argparse.Namespace, folder: Path, plan: FaultPlan) -> list[_Offer]:
+    if arguments.kind == "firmware":
+        boards = firmware_boards(arguments, folder, plan)
+        return [_Offer(name, board.path, board.run) for name, board in boards.items()]
+    speaks = _speech(arguments.kind, arguments.interval_ms / 1000)
+    names = [f"{arguments.name}-{number}" for number in range(arguments.boards)]
+    return [
+        _Offer(name, folder / name, TextBoard(folder / name, speaks, plan).run) for name in names
+    ]
+
+
+def _speech(kind: str, interval_s: float) -> Printing | Acked:
+    match kind:
         case "json":
-            return _Offer(name, path, TextBoard(path, Printing(interval_s), plan).run)
+            return Printing(interval_s)
         case "json-acked":
-            return _Offer(name, path, TextBoard(path, Acked(interval_s), plan).run)
-        case "csv":
-            return _Offer(name, path, TextBoard(path, Printing(interval_s, csv_line), plan).run)
+            return Acked(interval_s)
         case _:
-            content = flash(
-                name,
-                words_of(arguments.sensors),
-                arguments.interval_ms,
-                seed=number + 1,
-                actuators=actuators_of(words_of(arguments.actuators)),
-            )
-            board = FirmwareBoard(
-                path,
-                folder / ".flash" / name,
-                content,
-                find_interpreter(arguments.interpreter),
-                plan=plan,
-            )
-            return _Offer(name, path, board.run)
+            return Printing(interval_s, csv_line)
 
 
 async def _run_with_broker(

@@ -140,9 +140,14 @@ class FirmwareBoard:
         self._wake = asyncio.Event()
 
     @property
+    def chip_id(self) -> str:
+        """What the chip's unique id is, in hex."""
+        return self._environment["BOARD_ID"]
+
+    @property
     def radio_address(self) -> str:
         """What it has for an address on the radio: its id + 2, as an ESP32's Bluetooth has."""
-        *base, last = bytes.fromhex(self._environment["BOARD_ID"])[-6:]
+        *base, last = bytes.fromhex(self.chip_id)[-6:]
         return ":".join(f"{octet:02X}" for octet in (*base, (last + 2) & 0xFF))
 
     @property

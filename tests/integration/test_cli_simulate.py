@@ -12,12 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.sim_flashed import older
+from gateway.model import device_slug
+from gateway.own_bundle import own_bundle
 from gateway.protocol import messages as m
 from gateway.protocol.frames import Frame, open_frame
+from gateway.protocol.sealed import key_id
 from gateway.simulate.radio.bleak_backend import virtual_backend
+from gateway.store.keys import parse_keys
 from tests.support.broker import Broker, free_port
 from tests.support.commands import gateway, running
 from tests.support.echo_central import find, scanning
+from tests.support.updating import verified
 
 HEARD_WITHIN_S = 20.0
 """MicroPython says HELLO within a second; CPython takes more on a busy machine."""
@@ -66,6 +72,33 @@ def test_boards_with_the_firmware_say_hello_on_ports_in_a_folder(tmp_path: Path)
     assert [hello.actuators for hello in hellos] == [2, 2]  # a switch and a lamp
     assert len({hello.id for hello in hellos}) == 2
     assert [path.name for path in ports.iterdir()] == [".flash"]
+
+
+def test_flashed_boards_have_an_older_firmware_and_a_key_and_stay_as_they_are(
+    micropython_bin: Path, tmp_path: Path
+) -> None:
+    ports = tmp_path / "ports"
+    wanted = ("simulate", "--flashed", "--link-dir", str(ports))
+    met, told = [], []
+
+    for interval in ("500", "700"):
+        with running(
+            *(*wanted, "--interval-ms", interval, "--interpreter", str(micropython_bin))
+        ) as boards:
+            met.append(hello_of(boards.out.next()))
+            told.append(boards.stop())
+        config = json.loads((ports / ".flash" / "sim-0" / "config.json").read_bytes())
+        assert config["sensors"][0]["interval_ms"] == 500
+
+    keys_file = ports / ".flash" / "keys"
+    keys = parse_keys(keys_file.read_text(encoding="utf-8"))
+    assert [each.code for each in told] == [0, 0]
+    assert all(f"keys import {keys_file}" in each.err for each in told)
+    assert keys_file.stat().st_mode & 0o777 == 0o600
+    assert [hello.firmware for hello in met] == ["0.0.0", "0.0.0"]
+    assert list(keys) == [device_slug(met[0].id)]
+    assert [hello.key_id for hello in met] == [key_id(keys[device_slug(met[0].id)][0])] * 2
+    assert verified(ports / ".flash" / "sim-0") == older(own_bundle()).short_hash
 
 
 def test_plain_output_is_one_path_a_line_and_leaves_nothing_behind() -> None:
@@ -195,6 +228,11 @@ def test_a_port_that_is_taken_is_an_error(broker: Broker) -> None:
         (["--actuators", "bell"], "unknown actuator 'bell'; there are switch, light"),
         (["--faults", "radio_slow_s=1"], "those of the radio need --radio"),
         (["--interpreter", "/nowhere"], "/nowhere is no MicroPython that runs here"),
+        (
+            ["--flashed", "--interpreter", "cpython"],
+            "--flashed: boards with compiled firmware need",
+        ),
+        (["--flashed", "--kind", "csv"], "--flashed: only boards with the firmware"),
         (["--link-dir", "/dev/null/x"], "--link-dir: /dev/null/x: Not a directory"),
     ],
 )
