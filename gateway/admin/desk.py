@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from gateway.errors import GatewayError, RequestError
+from gateway.log_fields import DEVICE, Marked
+from gateway.requests.asking import AdminRequest
 
 _log = logging.getLogger(__name__)
 
@@ -17,6 +19,9 @@ AT_ONCE: Final = 16
 SOON_S: Final = 0.9
 """By then a request is answered, unless its verb says otherwise: within a second, the way to the
 broker and back included."""
+
+_TOLD: Final = 3
+"""Devices of one request that its line in the log names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ class Desk:
             raise RequestError(f"busy: {AT_ONCE} requests are being done; ask again")
         self._under_way += 1
 
-    async def do(self, verb: str, request: object) -> Done | Undone:
+    async def do(self, verb: str, request: AdminRequest) -> Done | Undone:
         """Do what `begin` made room for."""
         self._counts["requests"] += 1
         try:
@@ -89,18 +94,19 @@ class Desk:
         finally:
             self._under_way -= 1
         if isinstance(outcome, Undone):
-            self.refuse(verb, outcome)
+            self.refuse(verb, outcome, request)
         else:
             level = logging.INFO if act.changes_something else logging.DEBUG
-            _log.log(level, "request %s: done", verb)
+            _log.log(level, "request %s%s: done", verb, _about(request, outcome.data))
         return outcome
 
-    def refuse(self, verb: str, undone: Undone) -> None:
-        """Note that a request is not done."""
+    def refuse(self, verb: str, undone: Undone, request: AdminRequest | None = None) -> None:
+        """Note that a request is not done; `request` is what it says, if that could be read."""
         self._counts["requests_refused"] += 1
-        _log.log(undone.level, "request %s: %s", verb[:64], undone.error)
+        about = "" if request is None else _about(request)
+        _log.log(undone.level, "request %s%s: %s", verb[:64], about, undone.error)
 
-    async def _try(self, act: Verb, verb: str, request: object) -> Done | Undone:
+    async def _try(self, act: Verb, verb: str, request: AdminRequest) -> Done | Undone:
         try:
             async with asyncio.timeout(act.longest_s):
                 return Done(await act.act(request))
@@ -111,5 +117,17 @@ class Desk:
         except GatewayError as exc:
             return Undone(str(exc), logging.WARNING)
         except Exception as exc:  # noqa: BLE001 - a request's border: it must not end the gateway
-            _log.error("request %s: failed", verb, exc_info=exc)
+            _log.error("request %s%s: failed", verb, _about(request), exc_info=exc)
             return Undone("failed for a fault of the gateway: see its log")
+
+
+def _about(request: AdminRequest, answer: object = None) -> str:
+    """Return ` (shed)` for the log, or nothing; the answer knows whom a name stood for."""
+    names = request.about
+    if not names:
+        return ""
+    key = answer.get("device") if isinstance(answer, Mapping) else None
+    keys = (key,) if isinstance(key, str) and len(names) == 1 else names
+    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
+    fields = tuple((DEVICE, each) for each in keys[:_TOLD])
+    return Marked(f" ({', '.join(names[:_TOLD])}{more})", fields)

@@ -25,3 +25,9 @@ class AdminRequest(BaseModel):
     model_config = REQUEST
 
     transaction: _Transaction | None = None
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """The devices it names, as it names them: `device` and `devices` of any request."""
+        named = (getattr(self, "device", ""), *getattr(self, "devices", ()))
+        return tuple(name for name in named if name)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +12,8 @@ import pytest
 
 from gateway.admin.desk import AT_ONCE, Verb
 from gateway.admin.service import Admin
-from gateway.errors import RequestError
+from gateway.errors import RequestError, StoreError
+from gateway.log_fields import fields_of
 from gateway.mqtt.incoming import Handler, Incoming
 from gateway.requests.admin import PermitJoinRequest
 from gateway.requests.asking import AdminRequest
@@ -206,6 +208,46 @@ async def test_a_bug_fails_its_request_and_nothing_else(caplog: pytest.LogCaptur
     assert broken.answer["error"] == "failed for a fault of the gateway: see its log"
     assert fine.answer["data"] == 0.5
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "line", "devices"),
+    [
+        ("restart", {"device": "porch"}, "INFO request restart (porch): done", ["board-7"]),
+        ("rename", {"device": "lamp", "to": "x"}, "WARNING request rename (lamp): no", ["lamp"]),
+        ("update", {"devices": ["a", "b"]}, "INFO request update (a, b): done", ["a", "b"]),
+        (
+            "update",
+            {"devices": ["a", "b", "c", "d", "e"]},
+            "INFO request update (a, b, c and 2 more): done",
+            ["a", "b", "c"],
+        ),
+        ("update", {"all": True}, "INFO request update: done", []),
+        ("reload", {}, "INFO request reload: done", []),
+    ],
+)
+async def test_the_log_says_which_devices_a_request_was_about(
+    verb: str,
+    fields: dict[str, Any],
+    line: str,
+    devices: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def restart(_request: AdminRequest) -> dict[str, str]:
+        return {"device": "board-7"}  # it was asked for by its name in topics
+
+    async def refuse(_request: AdminRequest) -> None:
+        raise StoreError("no")
+
+    caplog.set_level(logging.INFO)
+    verbs = {"restart": restart, "rename": refuse, "update": nothing, "reload": nothing}
+    async with admin(verbs) as box:
+        box.bring(verb, fields)
+        await box.answers(1)
+
+    (record,) = caplog.records
+    assert f"{record.levelname} {record.getMessage()}" == line
+    assert fields_of(record) == tuple(("DEVICE", device) for device in devices)
 
 
 async def test_a_slow_request_holds_up_no_other_and_too_many_are_told_busy() -> None:
