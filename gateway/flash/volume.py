@@ -102,8 +102,9 @@ def no_volume(found: Sequence[str]) -> str:
     """Return how a Pico gets to be a drive; `found` are ports that are there."""
     ports = f" (there are the ports {', '.join(found)})" if found else ""
     return (
-        f"no drive of a Pico is mounted{ports}: unplug it, hold BOOTSEL, plug it in, let go, and "
-        "have the drive RPI-RP2 or RP2350 mounted"
+        f"no drive of a Pico is mounted{ports}: unplug it, hold BOOTSEL, plug it in, let go; where "
+        "drives are not mounted by themselves: sudo mount -o uid=$USER "
+        "/dev/disk/by-label/RPI-RP2 /mnt (a Pico 2: RP2350)"
     )
 
 

@@ -18,8 +18,9 @@ from gateway.own_bundle import own_bundle
 from gateway.simulate.pty_port import PtyPort
 from gateway.store.keys import KeyStore
 from tests.support.bare_board import BareBoard
-from tests.support.esp_images import micropython_image
+from tests.support.esp_images import micropython_image, uf2_image
 from tests.support.esp_rom import ERASE_FLASH, FLASH_MD5, EspRom
+from tests.support.pico_drive import PicoDrive
 
 DEVICE = "linux-a1b2c3d4e5f6"
 
@@ -158,6 +159,37 @@ def test_a_flash_that_keeps_something_else_is_told(
     assert code == 1
     assert "the flash does not keep what is written to it" in capsys.readouterr().err
     assert files_of(bench.flash) == {}
+
+
+def test_a_pico_gets_micropython_by_its_drive_and_then_ours_by_the_port_that_comes(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = bench.folder / "RPI_PICO_W.uf2"
+    image.write_bytes(uf2_image(count=300))
+    words = ("--image", str(image), "--config", str(bench.config))
+
+    with PicoDrive(bench.folder / "RPI-RP2", image.stat().st_size, bench.board) as drive:
+        assert bench.command(str(drive.folder), *words) == 0
+
+    said = capsys.readouterr().out
+    assert drive.written == image.read_bytes()
+    assert "greenhouse runs firmware" in said
+    assert json.loads((bench.flash / "config.json").read_bytes()) == GREENHOUSE
+    assert (bench.flash / "device.key").read_bytes().hex() == bench.kept_key()
+
+
+def test_a_pico_is_not_given_the_image_of_another_chip(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = bench.folder / "RPI_PICO2.uf2"
+    image.write_bytes(uf2_image(0xE48BFF59))
+    words = ("--image", str(image), "--config", str(bench.config))
+
+    with PicoDrive(bench.folder / "RPI-RP2", image.stat().st_size, bench.board) as drive:
+        assert bench.command(str(drive.folder), *words) == 1
+
+    assert "for an RP2350, and" in capsys.readouterr().err
+    assert (drive.written, drive.is_gone) == (b"", False)
 
 
 def test_what_cannot_be_right_is_refused_before_the_port_is_opened(
