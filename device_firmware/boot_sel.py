@@ -7,12 +7,16 @@
 #   n    how often that was started
 #   m    the first 16 hex digits of its manifest's hash
 #   why  what ended its last try, if the program knew
-#   rb   why the last trial was taken back, until a gateway has heard of it
+#   q    true: no sensor worked before it, so none has to for it to prove itself
+#   c    crashes in a row, outside a trial, of which no gateway heard
+#   rb   why the last trial, or slot, was given up, until a gateway has heard of it
 
 import json
 import os
 import sys
 import time
+from binascii import hexlify
+from hashlib import sha256
 
 import machine
 
@@ -24,7 +28,9 @@ except ImportError:
     prepare = None
 
 STATE = "slots.json"
+SETTINGS = "config.try"
 TRIES = 2
+CRASHES = 3  # then the other slot may do better: the flash of this one may have gone bad
 
 
 # Returns whether the board's program is to run; it can be imported then.
@@ -90,7 +96,7 @@ def select():
     state = load()
     trial = state["t"]
     if trial:
-        if not exists("config.try" if trial == "config" else trial + "/manifest"):
+        if not exists(SETTINGS if trial == "config" else trial + "/manifest"):
             trial = None  # the power went while it was made what is proven
         elif state["n"] < TRIES:
             state["n"] += 1
@@ -105,6 +111,8 @@ def select():
             trial = None  # a try that is not counted might be the first of many
     if trial in ("a", "b"):
         return trial, True
+    if trial:
+        sys.path.append(SETTINGS)  # for board/slots.py: this start is one of its tries
     return state["a"], trial is not None
 
 
@@ -122,3 +130,28 @@ def reason():
     if cause == getattr(machine, "PWRON_RESET", None):
         return "the power went before it had proven itself"
     return "it was reset before it had proven itself"
+
+
+# The program crashed; is_told: a gateway has heard of the crash before this one, if there was one.
+# Where nothing is on trial the other slot takes over after some, if it is whole.
+def note_crash(error, is_told):
+    state = load()
+    if state["t"] or not state["a"]:
+        return
+    count = state.get("c")
+    count = 1 if is_told or not isinstance(count, int) else count + 1
+    state["c"] = count
+    slot = state["a"]
+    other = "b" if slot == "a" else "a"
+    if count >= CRASHES and exists(other + "/manifest"):
+        del state["c"]
+        state["a"] = other
+        state["m"] = digest(slot + "/manifest")
+        state["rb"] = ("slot %s crashed %d times: %r" % (slot, count, error))[:80]
+    save(state)
+
+
+# As a HELLO says it (`mh`).
+def digest(path):
+    with open(path, "rb") as file:
+        return hexlify(sha256(file.read()).digest()).decode()[:16]

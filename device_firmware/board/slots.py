@@ -28,10 +28,13 @@ def load():
     return found if isinstance(found, dict) else {}
 
 
-# What is on trial in this run: "a", "b", "config" or None.
+# What is on trial in this run: "a", "b", "config" or None. A start that boot_sel.py could not count
+# as a try is none.
 def trial():
     found = load().get("t")
-    return found if found in ("config", running()) else None
+    if found == "config":
+        return found if "config.try" in sys.path else None
+    return found if found == running() else None
 
 
 # Where the settings in force are.

@@ -370,12 +370,18 @@ class Update:
         else:
             os.rename(self._manifest, self._slot + "/manifest")
             trial = self._slot
+        quiet = self._is_quiet()
         borrow("verdict").save(
-            {"a": self.active or None, "t": trial, "n": 0, "m": self.digest[:16]}
+            {"a": self.active or None, "t": trial, "n": 0, "m": self.digest[:16], "q": quiet}
         )
         self._is_on_trial = True
         self._say_trial()
         self.app.ending = "reset"
+
+    # Whether there are sensors, and none of them works: after the update none can be asked to.
+    def _is_quiet(self):
+        sensors = self.app.sensors
+        return bool(sensors) and all(each.failures for each in sensors)
 
     def _check_settings(self):
         try:

@@ -1,5 +1,6 @@
 """What is asked about updates: what boards could have, bring it to them, give up, how it stands."""
 
+import asyncio
 import base64
 import binascii
 import re
@@ -11,7 +12,7 @@ from gateway.bundle.archive import from_archive
 from gateway.bundle.bundle import Bundle
 from gateway.bundle.settings import settings_bundle
 from gateway.devices.device import Device
-from gateway.errors import BundleError, RequestError
+from gateway.errors import BundleError, RequestError, StoreError
 from gateway.links.threads import Call
 from gateway.requests.admin import MAX_LISTED
 from gateway.requests.update import (
@@ -29,6 +30,8 @@ COMPILE_S: Final = 30.0
 """From a source tree the firmware is compiled first."""
 
 _NO_SLOTS: Final = "cannot be updated: flash it once with `edge-gateway flash`"
+_TOLD: Final = 3
+"""So many boards are named in a sentence."""
 
 
 class UpdateRequests:
@@ -69,13 +72,17 @@ class UpdateRequests:
         if bool(named) == request.all:
             raise RequestError("name devices, or all of them with `all`, and not both")
         boards, left_out = self._boards(request, named, bundle)
+        kept: asyncio.Future[StoreError | None] = asyncio.get_running_loop().create_future()
         rollout = self._updates.begin(
             bundle,
             boards,
             canary=request.canary,
             parallel=request.parallel,
             allows_downgrade=request.downgrade,
+            on_kept=partial(_resolve, kept),
         )
+        if (error := await kept) is not None:
+            raise RequestError(f"rollout {rollout.number} is given up, nothing was sent: {error}")
         return {**documents.summary(rollout), "devices": boards[:MAX_LISTED], "left_out": left_out}
 
     async def abort(self, request: UpdateAbortRequest) -> dict[str, Any]:
@@ -132,6 +139,8 @@ class UpdateRequests:
         boards, left_out = [], {}
         for device in found:
             why_not = self._why_not(device, bundle, is_downgrade_wanted=request.downgrade)
+            if not why_not and request.all:
+                why_not = self._updates.why_taken_back(device.key, bundle.short_hash)
             if not why_not:
                 boards.append(device)
             elif request.all:
@@ -139,10 +148,10 @@ class UpdateRequests:
             else:
                 raise RequestError(f"{device.key}: {why_not}")
         if not boards:
-            raise RequestError(
-                f"no board is to be updated: {len(left_out)} of {len(found)} run it already, or "
-                "something newer"
-            )
+            told = [f"{key}: {why}" for key, why in [*left_out.items()][:_TOLD]]
+            told += [f"and {len(left_out) - _TOLD} more"] if len(left_out) > _TOLD else []
+            why = "; ".join(told) or "none has slots: `edge-gateway flash` sets one up"
+            raise RequestError(f"no board is to be updated: {why}")
         boards.sort(key=lambda each: not each.is_online)
         return [each.key for each in boards], dict([*left_out.items()][:MAX_LISTED])
 
@@ -162,6 +171,11 @@ class UpdateRequests:
                 "`downgrade` brings it back"
             )
         return ""
+
+
+def _resolve(kept: asyncio.Future[StoreError | None], error: StoreError | None) -> None:
+    if not kept.done():  # whoever asked may not wait any more
+        kept.set_result(error)
 
 
 def _order(version: str) -> list[int]:

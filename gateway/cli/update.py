@@ -41,6 +41,10 @@ _BEGIN_S: Final = 60.0
 """From a source tree the firmware is compiled first."""
 
 _GOOD = {"done", "unchanged"}
+_WAY_ON: Final = (
+    "to go on without the boards that took it back: the same with --all again; to have one try it "
+    "again: name it; with something mended: --bundle"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +176,8 @@ def _watch(settings: Settings, number: int) -> int:
         )
         return INTERRUPTED
     print(_line(rollout))
+    if rollout["state"] == "halted":
+        print(_WAY_ON, file=sys.stderr)
     return OK if set(rollout["counts"]) <= _GOOD else FAILED
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from gateway.bundle.archive import from_archive, to_archive
 from gateway.bundle.bundle import Bundle, config_hash
@@ -25,13 +25,19 @@ MAX_ACTIVE: Final = 20
 """Rollouts under way at a time."""
 
 
+KEEPING_S: Final = 20.0
+"""A rollout that the disk does not take within this is none."""
+
+OnKept: TypeAlias = Callable[[StoreError | None], None]
+
+
 class Journal(Protocol):
     """The state database."""
 
     def submit(
-        self, change: Change, on_done: Callable[[StoreError | None], None] | None = None
+        self, change: Change, on_done: OnKept | None = None, patience_s: float | None = None
     ) -> None:
-        """Queue a change; `on_done` is called once, with an error if it is given up."""
+        """Queue a change; `on_done` is called once, with an error if it is given up by then."""
 
 
 @dataclass(slots=True)
@@ -76,8 +82,15 @@ class Cases:
         """Return the last rollout that has a board."""
         return next((case.rollout for case in self if device in case.rollout.targets), None)
 
-    def add(self, bundle: Bundle, plan: Plan, devices: Iterable[str], now_unix_s: float) -> Rollout:
-        """Add a rollout, and keep it.
+    def add(
+        self,
+        bundle: Bundle,
+        plan: Plan,
+        devices: Iterable[str],
+        now_unix_s: float,
+        on_kept: OnKept | None = None,
+    ) -> Rollout:
+        """Add a rollout, and keep it; `on_kept` is told what becomes of that.
 
         Raises:
             RequestError: there are too many, or it is not known yet what an earlier run began.
@@ -91,7 +104,7 @@ class Cases:
         case = Case(rollout, to_archive(bundle), update_of(bundle, plan), is_kept=False)
         self._cases[number] = case
         change = table.put([table.Entry(number, rollout.entry(), case.archive)])
-        self._journal.submit(change, partial(self._on_kept, case))
+        self._journal.submit(change, partial(self._on_kept, case, on_kept), KEEPING_S)
         self._forget_old()
         return rollout
 
@@ -135,9 +148,14 @@ class Cases:
             ]
         )
 
-    def _on_kept(self, case: Case, error: StoreError | None) -> None:
-        case.is_kept = error is None
+    def _on_kept(self, case: Case, on_kept: OnKept | None, error: StoreError | None) -> None:
+        if error is not None:
+            _log.error("rollout %d is given up: %s", case.rollout.number, error)
+            case.rollout.abort(f"it could not be kept: {error}")
+        case.is_kept = True
         self.on_kept()
+        if on_kept is not None:
+            on_kept(error)
 
     def _forget_old(self) -> None:
         over = [number for number, case in self._cases.items() if case.rollout.is_over]

@@ -176,11 +176,11 @@ class Rollout:
                 yield target
                 room = self.room
 
-    def deadline_s(self) -> float:
+    def deadline_s(self, now_s: float) -> float:
         """Return when time alone changes something; infinity for never."""
         due_s = float("inf")
         for target in self.targets.values():
-            if target.state is State.WAITING and target.rests_until_s:
+            if target.state is State.WAITING and target.rests_until_s > now_s:
                 due_s = min(due_s, target.rests_until_s)
             elif target.state is State.TRIAL and target.trial_since_s is not None:
                 due_s = min(due_s, target.trial_since_s + TRIAL_S)
@@ -211,7 +211,7 @@ class Rollout:
     def confirmed(self, device: str) -> None:
         """Note that a board keeps it."""
         target = self.targets[device]
-        if target.state in ACTIVE:
+        if target.state in {State.WAITING, State.TRIAL}:  # of who is being sent it, it is not true
             self._set(target, State.DONE if target.was_begun else State.UNCHANGED)
 
     def had_it(self, device: str) -> None:

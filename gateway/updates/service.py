@@ -9,7 +9,7 @@ from typing import Final, NoReturn, Protocol
 
 from gateway.bundle.bundle import Bundle
 from gateway.devices.device import Device
-from gateway.errors import BundleError, RequestError
+from gateway.errors import BundleError, RequestError, StoreError
 from gateway.links.threads import Call
 from gateway.log_fields import of_device, on_link
 from gateway.model import UpdateStated
@@ -101,7 +101,7 @@ class Updates:
             self._own = await Call(self._load_own).result()
         return self._own
 
-    def begin(
+    def begin(  # noqa: PLR0913 - what people may choose
         self,
         bundle: Bundle,
         devices: Sequence[str],
@@ -109,8 +109,9 @@ class Updates:
         canary: int = 0,
         parallel: int = 4,
         allows_downgrade: bool = False,
+        on_kept: Callable[[StoreError | None], None] | None = None,
     ) -> Rollout:
-        """Begin a rollout.
+        """Begin a rollout; `on_kept` is told once the disk has it, or that it is given up.
 
         Raises:
             RequestError: one of the boards has an update under way, or none can be begun now.
@@ -121,7 +122,7 @@ class Updates:
                     f"{device}: rollout {other.number} is under way there: abort it first"
                 )
         plan = plan_of(bundle, canary=canary, parallel=parallel, allows_downgrade=allows_downgrade)
-        rollout = self._cases.add(bundle, plan, devices, self._timekeeper.unix_s())
+        rollout = self._cases.add(bundle, plan, devices, self._timekeeper.unix_s(), on_kept)
         _log.info("rollout %d: %s for %d boards", rollout.number, plan.title, len(devices))
         self._news.rollout()
         self._has_work.set()
@@ -144,6 +145,21 @@ class Updates:
                 self._end_sending(rollout, each, _ABORTED)
         self._has_work.set()
         return aborted
+
+    def why_taken_back(self, device: str, short_hash: str) -> str:
+        """Return why a board took back what is called so, when it had it last; empty if not."""
+        for rollout in self.rollouts:
+            target = rollout.targets.get(device)
+            if target is None or rollout.plan.short_hash != short_hash:
+                continue
+            if target.state is State.ROLLED_BACK:
+                return (
+                    f"took it back in rollout {rollout.number} ({target.reason}): name it to have "
+                    "it try again"
+                )
+            if target.state is State.DONE:
+                break
+        return ""
 
     def has_mail(self, device: str) -> bool:
         """Whether an update waits for a board: one on the radio is connected to for it."""
@@ -205,9 +221,10 @@ class Updates:
             if self._is_own_wanted and self._own is None:
                 await self._look_for_own()
             self.work()
-            due = [rollout.deadline_s() for rollout in self.rollouts]
+            now_s = self._clock.monotonic_s()
+            due = [rollout.deadline_s(now_s) for rollout in self.rollouts]
             due_s = min([*due, self._news.deadline_s()])
-            delay_s = max(due_s - self._clock.monotonic_s(), 0.01)
+            delay_s = max(due_s - now_s, 0.01)
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if due_s == float("inf") else delay_s):
                     await self._has_work.wait()

@@ -57,7 +57,7 @@ class Board:
     def __init__(self, slot):
         sys.path[0] = slot
         self.update = self.ending = None
-        self.ports = []
+        self.ports = self.sensors = []
         self.sent = []
         self.session = Session()
     def start(self, task):

@@ -170,6 +170,40 @@ def test_settings_are_kept_if_they_work_and_taken_back_if_not(slotted: Bench) ->
     assert stated(back)[0]["mh"] == mute.mh
 
 
+def test_a_try_of_settings_that_cannot_be_counted_is_none(slotted: Bench) -> None:
+    """As on a flash that is full: what is proven runs, until it can be counted."""
+    gateway = ModelGateway()
+    bring(slotted, bundles.settings(sensors=[COUNTER], name="new"), gateway, is_settings=True)
+    obstacle = slotted.flash / "slots.json.new"
+    obstacle.mkdir()
+    with slotted.board(SOON, gateway=gateway) as board:
+        uncounted = hello_of(board)
+    obstacle.rmdir()
+    with slotted.board(SOON, gateway=gateway) as board:
+        counted = hello_of(board)
+        board.until(lambda: stated(board))
+
+    assert "trial" not in uncounted
+    assert uncounted["name"] != "new"
+    assert (counted["trial"], counted["name"]) == (True, "new")
+    assert stated(board)[0]["s"] == "confirmed"
+
+
+def test_a_board_whose_sensors_do_not_work_can_be_updated(slotted: Bench) -> None:
+    slotted.configure(sensors=[{"kind": "no_such", "name": "broken"}])
+    new = bundles.altered(sensors__heap=bundles.text_of("sensors/heap.py") + "# new\n")
+    gateway = ModelGateway()
+
+    with slotted.board(SOON, gateway=gateway) as board:
+        hello_of(board)
+        assert Updater(board, new).run().json == {"s": "trial", "mh": new.mh}
+        board.exit_code()
+    with slotted.board(SOON, gateway=gateway) as again:
+        again.until(lambda: stated(again))
+
+    assert stated(again)[0] == {"s": "confirmed", "mh": new.mh}
+
+
 def test_what_is_wrong_is_refused_and_nothing_that_can_be_booted_changes(slotted: Bench) -> None:
     sources = bundles.sources()
     whole = bundles.made(sources, v="0.2.0")

@@ -81,6 +81,8 @@ class Disk:
         self.rows: dict[int, tuple[str, bytes | None]] = {}
         self.writes = 0
         self.is_slow = False
+        self.error: StoreError | None = None
+        """Why it takes nothing."""
         self._slow: list[Callable[[StoreError | None], None]] = []
 
     def settle(self) -> None:
@@ -89,9 +91,17 @@ class Disk:
             on_done(None)
 
     def submit(
-        self, change: Change, on_done: Callable[[StoreError | None], None] | None = None
+        self,
+        change: Change,
+        on_done: Callable[[StoreError | None], None] | None = None,
+        patience_s: float | None = None,
     ) -> None:
         """Do it at once; say so at once, or with `settle` if it is slow."""
+        if self.error is not None:
+            assert (patience_s is None) == (on_done is None), "nobody waits for ever"
+            if on_done is not None:
+                on_done(self.error)
+            return
         if on_done is not None and self.is_slow:
             self._slow.append(on_done)
         elif on_done is not None:

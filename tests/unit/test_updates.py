@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.bundle.bundle import Bundle
-from gateway.errors import RequestError
+from gateway.errors import RequestError, StoreError
 from gateway.protocol.update import UpdateOutcome
 from gateway.protocol.update_values import UpdateKind
 from gateway.store import rollouts
@@ -512,3 +512,69 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=40, stateful_step_count=25)
+
+
+def test_a_rollout_that_the_disk_does_not_take_is_given_up_and_told() -> None:
+    site = site_of("board_1")
+    site.disk.error = StoreError("the disk is full")
+    told: list[object] = []
+    site.updates.begin(NEW, ["board_1"], on_kept=told.append)
+    site.work()
+
+    assert told == [site.disk.error]
+    assert site.states() == {"board_1": "aborted"}
+    assert site.rollout["reason"] == "it could not be kept: the disk is full"
+    assert site.road.sending == {}
+
+
+def test_a_board_that_is_being_sent_it_cannot_have_confirmed_it() -> None:
+    site = site_of("board_1")
+    site.updates.begin(NEW, ["board_1"])
+    site.work()
+    site.says("board_1", "confirmed", NEW)
+    site.work()
+    assert site.states() == {"board_1": "sending"}
+    assert site.disk.rows[1][1] is not None
+
+    site.tries("board_1", NEW)
+    site.says("board_1", "confirmed", NEW)
+    site.work()
+    assert site.states() == {"board_1": "done"}
+
+
+@pytest.mark.parametrize("is_away", [True, False], ids=["away", "there, and no room"])
+def test_who_was_interrupted_and_waits_costs_nothing(*, is_away: bool) -> None:
+    """There is nothing to be done at a moment that is over."""
+    site = site_of("board_1", "board_2")
+    site.updates.begin(NEW, ["board_1", "board_2"], canary=1)
+    site.work()
+    if is_away:
+        site.leaves("board_1")
+    else:
+        site.road.end("board_1", UpdateOutcome.INTERRUPTED, "a cable that is pulled")
+    site.work(3600.0)
+
+    (rollout,) = site.updates.rollouts
+    assert rollout.deadline_s(site.now_s) == float("inf")
+
+
+def test_who_took_it_back_is_known_until_it_keeps_it() -> None:
+    site = site_of("board_1", "board_2")
+    site.updates.begin(NEW, ["board_1"])
+    site.work()
+    site.tries("board_1", NEW)
+    site.says("board_1", "rolled_back", NEW, "crash: OSError")
+    site.work()
+    why = site.updates.why_taken_back("board_1", NEW.short_hash)
+    assert why.startswith("took it back in rollout 1 (crash: OSError)")
+    assert site.updates.why_taken_back("board_2", NEW.short_hash) == ""
+    assert site.updates.why_taken_back("board_1", firmware("0.3.0").short_hash) == ""
+
+    site.board("board_1", "3")
+    site.updates.begin(NEW, ["board_1"])
+    site.work()
+    assert site.updates.why_taken_back("board_1", NEW.short_hash) == why, "not tried yet"
+    site.tries("board_1", NEW, "4")
+    site.says("board_1", "confirmed", NEW)
+    site.work()
+    assert site.updates.why_taken_back("board_1", NEW.short_hash) == ""
