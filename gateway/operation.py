@@ -19,6 +19,7 @@ from gateway.admin.key_requests import KeyRequests
 from gateway.admin.local_verbs import make_local_verbs
 from gateway.admin.port_requests import PortRequests
 from gateway.admin.recent_log import RecentLog
+from gateway.admin.replace_requests import ReplaceRequests
 from gateway.admin.update_requests import UpdateRequests
 from gateway.admin.verbs import make_verbs
 from gateway.all_links import AllLinks
@@ -82,6 +83,8 @@ class Operation:
         if configuration is not None and configuration.trouble:
             self._tell_trouble("last_good", configuration.trouble)
         self._recent_log = RecentLog()
+        self._rules = wiring.processing_rules(settings)
+        parts.devices.on_succession = self._follow_succession
         self._tasks: asyncio.TaskGroup | None = None
         self._reloader = Reloader(
             settings,
@@ -237,11 +240,15 @@ class Operation:
             return None
 
         async def act() -> list[str]:
-            self._parts.processor.reconfigure(wiring.processing_rules(settings))
+            self._rules = wiring.processing_rules(settings)
             self._parts.devices.reconfigure(wiring.declared_devices(settings))
             return []
 
         return act
+
+    def _follow_succession(self) -> None:
+        """Have the rules for a device's values be those of the hardware it has by now."""
+        self._parts.processor.reconfigure(self._parts.devices.by_key(self._rules))
 
     def _look_at_home_assistant(self, settings: Settings) -> Act | None:
         wanted = settings.homeassistant
@@ -281,6 +288,9 @@ class Operation:
         return make_verbs(
             status=parts.status,
             devices=devices,
+            replacements=ReplaceRequests(
+                devices.find, parts.devices, parts.commands, parts.updates, parts.intervals
+            ),
             boards=BoardRequests(devices.find, parts.commands, parts.intervals),
             updates=UpdateRequests(devices.find, parts.devices, parts.updates),
             permit_join=self.permit_join,

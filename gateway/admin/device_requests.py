@@ -114,6 +114,7 @@ class DeviceRequests:
         problem = device.description.problem
         return {
             "device": device.key,
+            **({"identity": device.identity} if device.given_identity else {}),
             "level": device.level,
             "name": device.title,
             "driver": device.description.driver,

@@ -125,6 +125,22 @@ class Intervals:
         self._devices.set_options(device.key, {**device.options, _OPTION: merged})
         return end, await is_kept(self._devices)
 
+    async def bring(self, device: Device, within_s: float) -> End | None:
+        """Tell a board what is kept of another, in whose place it goes on; return what it said.
+
+        None if there is nothing to tell it, or it is told when it comes. What it refuses is kept
+        all the same: it may get the streams that are meant with its settings.
+        """
+        self._told.pop(device.key, None)
+        is_reachable = device.is_online and device.key in self._lives
+        if not kept(device) or sleeps(device) or not is_reachable:
+            return None
+        life = self._lives[device.key]
+        end = await self._caller.call(device.key, _COMMAND, {**kept(device)}, within_s)
+        if end.outcome in {Outcome.DONE, Outcome.FAILED}:
+            self._told[device.key] = life
+        return end
+
     async def _tell(self, device: Device, life: str) -> None:
         try:
             end = await self._caller.call(device.key, _COMMAND, {**kept(device)}, PUSH_S)

@@ -9,6 +9,7 @@ from gateway.admin.board_requests import BOARD_S, BoardRequests
 from gateway.admin.desk import Verb
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics
+from gateway.admin.replace_requests import ReplaceRequests
 from gateway.admin.update_requests import COMPILE_S, UpdateRequests
 from gateway.checkup import problems_of
 from gateway.reload import Reloaded
@@ -32,6 +33,7 @@ def make_verbs(  # noqa: PLR0913 - the composition root names each
     *,
     status: Status,
     devices: DeviceRequests,
+    replacements: ReplaceRequests,
     boards: BoardRequests,
     updates: UpdateRequests,
     permit_join: Callable[[float | None], float],
@@ -56,6 +58,7 @@ def make_verbs(  # noqa: PLR0913 - the composition root names each
         "device": Verb(devices.show, changes_something=False),
         "rename": Verb(devices.rename, longest_s=DISK_S),
         "remove": Verb(devices.remove, longest_s=DISK_S),
+        "replace": Verb(replacements.replace, longest_s=BOARD_S + MARGIN_S),
         "permit_join": Verb(permit),
         "options": Verb(boards.options, longest_s=BOARD_S + MARGIN_S),
         "restart": Verb(boards.restart, longest_s=BOARD_S + MARGIN_S),

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "uninstall": ("gateway.cli.uninstall", "remove the service; configuration and state stay"),
     "config-schema": ("gateway.cli.config_schema", "print the JSON Schema of the configuration"),
     "request": ("gateway.cli.request", "ask a running gateway for something, over MQTT"),
+    "replace": ("gateway.cli.replace", "have a new board go on in the place of an old one"),
     "keys": ("gateway.cli.keys", "list, export, rotate or remove the keys of boards"),
     "update": ("gateway.cli.update", "bring boards other firmware or settings, and watch it"),
     "flash": ("gateway.cli.flash", "make a bare board one of ours, whatever is on it now"),

@@ -139,6 +139,17 @@ class Mailbox:
         if not queue:
             del self._queues[letter.device]
 
+    def withdraw(self, device: str, why: str) -> list[Letter]:
+        """End what waits for a board; what its session has it ends itself."""
+        ended = []
+        for letter in self._queues.get(device, ()):
+            if letter.stage in _HERE:
+                outcome = Outcome.UNKNOWN if letter.was_sent else Outcome.FAILED
+                told = f"it was sent before, and nobody knows: {why}" if letter.was_sent else why
+                letter.end, letter.stage = End(outcome, error=told), Stage.ENDED
+                ended.append(letter)
+        return ended
+
     def deadline_s(self) -> float | None:
         """Return when to call `expired` next; None for never."""
         return self._expiries[0][0] if self._expiries else None
@@ -169,6 +180,8 @@ class Mailbox:
 
 
 _EXPIRING = frozenset({Stage.WAITING, Stage.NOTING})
+
+_HERE = frozenset({Stage.RECEIVED, *_EXPIRING})
 
 
 def _may_ask(letter: Letter, life: str) -> bool:

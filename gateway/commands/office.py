@@ -128,7 +128,10 @@ class Office:
             elif not entry.is_told:
                 self._tell(past, wanted_at)
         self._mailbox.recall(letters)
-        self._look_at(*{letter.device for letter in letters})
+        for device in {letter.device for letter in letters}:
+            if (heir := self._directory.heir(device)) is not None:
+                self.replaced(device, heir.key)  # a crash came before
+            self._look_at(device)
 
     def everything(self) -> Change:
         """Return the change that writes all that is known into an empty journal."""
@@ -167,6 +170,16 @@ class Office:
         if self._links.get(device) == link:
             del self._links[device]
             self._mailbox.left(device)
+
+    def replaced(self, device: str, by: str) -> int:
+        """End what waits for a board in whose place another goes on; return how many commands.
+
+        The other is not told to do them: it may have other pins, and who wished them saw the old.
+        """
+        ended = self._mailbox.withdraw(device, f"not done: {device} was replaced by {by}")
+        for letter in ended:
+            self._ended(letter)
+        return len(ended)
 
     def has_mail(self, device: str) -> bool:
         """Whether commands wait for a device."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,10 @@ class Addressee(Protocol):
         """Its identity."""
 
     @property
+    def predecessors(self) -> Sequence[str]:
+        """Keys of those in whose place it goes on."""
+
+    @property
     def description(self) -> Description:
         """What it said of itself, now or in an earlier run."""
 
@@ -66,6 +70,9 @@ class Directory(Protocol):
 
     def get(self, key: str) -> Addressee | None:
         """Return the device of a key."""
+
+    def heir(self, key: str) -> Addressee | None:
+        """Return who goes on in the place of a device that is none any more."""
 
     def who_is(self, name: str) -> str:
         """Return where to find the one device that calls itself so; empty if there is none."""
@@ -189,7 +196,7 @@ class Reception:
             what = digest(message.topic.encode(), message.payload)
             packet = f"{message.packet_id}.{what}"
         key = asked.device.key
-        known = self._desk.find(key, asked.transaction, packet if message.is_again else "")
+        known = next(filter(None, self._known(message, asked, packet)), None)
         if known is not None:
             self._counts["commands_repeated"] += 1
             if asked_for != known.fingerprint:
@@ -206,6 +213,12 @@ class Reception:
         letter.level, letter.is_plain = asked.topic.level, asked.is_plain
         letter.reply_to, letter.packet = asked.reply_to, packet
         self._desk.receive(letter, asked_for, message.done)
+
+    def _known(self, message: Incoming, asked: _Asked, packet: str) -> Iterator[Remembered | None]:
+        """Yield what came before: what a predecessor did is not done again."""
+        if asked.device is not None:
+            for key in (asked.device.key, *asked.device.predecessors):
+                yield self._desk.find(key, asked.transaction, packet if message.is_again else "")
 
     def _refusal(self, asked: _Asked, payload: bytes) -> str:
         """Return why the same was refused a while ago; nothing if it was not."""

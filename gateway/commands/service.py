@@ -30,6 +30,7 @@ class Commands:
         self.ready = office.ready
         self.left = office.left
         self.has_mail = office.has_mail
+        self.replaced = office.replaced
 
     async def run(self) -> NoReturn:
         """Work, whenever something is due."""

@@ -9,6 +9,8 @@ from typing import Any, Final, Protocol
 from gateway.cadence import RUNGS_S, Cadences, Habit
 from gateway.devices.births import STATES_DELAY_S, Births, Renewal
 from gateway.devices.device import Device
+from gateway.devices.learned import document_of, entities_of, habits_of
+from gateway.log_fields import of_device
 from gateway.model import Value
 from gateway.mqtt import topics
 from gateway.mqtt.homeassistant.device import device_components, device_payload
@@ -33,9 +35,9 @@ MAX_ANNOUNCED: Final = 5_000
 """Devices, of 3 kB each in memory and in Home Assistant; further ones are on MQTT all the same."""
 MAX_REMOVED: Final = 64
 """Entities a device once had that are still told to be removed, in case Home Assistant was away."""
-
-_ENTITIES = "entities"
-_HABITS = "habits"
+SPARED_S: Final = 86_400.0
+"""So long what a device had that was replaced stays in Home Assistant, though the new one has no
+such sensor: its settings may be on their way. Then it is told to be removed."""
 
 
 class Board(Protocol):
@@ -71,6 +73,7 @@ class Registry(Protocol):
 class _Told:
     """What was told of one device."""
 
+    identity: str
     payload: bytes = b""
     entities: dict[str, str] = field(default_factory=dict)
     """Id and platform of all it was ever announced with, the latest last."""
@@ -113,6 +116,8 @@ class Announcer:
         """Whether it was said that there are too many."""
         self._due: dict[str, float] = {}
         self._states_due: dict[str, float] = {}
+        self._spared: dict[str, float] = {}
+        """Who has entities of a predecessor's only, and until when these are spared."""
         rng = rng or random.Random()  # noqa: S311 - it spreads load, and guards nothing
         self._births = Births(self._clock, rng, self._announcements, self._states)
         board.subscribe([site.birth_topic], self._births.hear)
@@ -143,19 +148,20 @@ class Announcer:
         if key not in self._told:
             self._meet(device)
             if self._is_enabled:
-                self._board.claim_at(self._site.discovery_topic(key))
+                self._board.claim_at(self._site.discovery_topic(device.identity))
         self._mark(key)
 
     def device_removed(self, device: Device) -> None:
-        """Take back all that was announced of a device."""
+        """Take back all that was announced of a device; what has been replaced is overwritten."""
         key = device.key
         self._due.pop(key, None)
         self._states_due.pop(key, None)
+        self._spared.pop(key, None)
         self._told.pop(key, None)
         self._announced.discard(key)
         self._cadences.forget(key)
-        if self._is_enabled:
-            self._board.retain_at(self._site.discovery_topic(key), None)
+        if self._is_enabled and not device.is_replaced:
+            self._board.retain_at(self._site.discovery_topic(device.identity), None)
 
     def reconfigure(self, prefix: str, *, is_enabled: bool) -> None:
         """Announce elsewhere, begin to, or take everything back.
@@ -168,8 +174,8 @@ class Announcer:
         self._site = replace(before, prefix=prefix)
         self._is_enabled = is_enabled
         if was_enabled and (not is_enabled or before.prefix != prefix):
-            for key in ["", *self._told]:
-                self._board.retain_at(before.discovery_topic(key), None)
+            for identity in self._identities():
+                self._board.retain_at(before.discovery_topic(identity), None)
         for told in self._told.values():
             told.payload = b""
         self.start()
@@ -179,6 +185,9 @@ class Announcer:
     def tick(self) -> None:
         """Do what is due."""
         now_s = self._clock.monotonic_s()
+        for key in _ready(self._spared, now_s):
+            del self._spared[key]
+            self._mark(key)
         for key in _ready(self._due, now_s):
             del self._due[key]
             device = self._devices.get(key)
@@ -199,59 +208,63 @@ class Announcer:
             self._due.setdefault(key, self._clock.monotonic_s() + SETTLE_S)
 
     def _meet(self, device: Device) -> None:
-        told = self._told[device.key] = _Told()
-        learned = device.learned
-        entities = learned.get(_ENTITIES)
-        if isinstance(entities, dict):
-            told.entities = {str(each): str(platform) for each, platform in entities.items()}
-        habits = learned.get(_HABITS)
-        if isinstance(habits, dict):
-            restored = {
-                str(key): Habit(*habit)
-                for key, habit in habits.items()
-                if isinstance(habit, list) and _is_habit(habit)
-            }
-            self._cadences.restore(device.key, restored, self._clock.monotonic_s())
+        entities = entities_of(device.learned)
+        self._told[device.key] = _Told(device.identity, entities=entities)
+        if habits := habits_of(device.learned):
+            self._cadences.restore(device.key, habits, self._clock.monotonic_s())
 
     def _announce(self, device: Device) -> None:
         key, site = device.key, self._site
         if key not in self._announced and len(self._announced) >= self._most:
             if not self._is_full:
                 self._is_full = True
-                _log.warning("%s and further devices are not announced to Home Assistant", key)
+                _log.warning(
+                    "%s and further devices are not announced to Home Assistant", of_device(key)
+                )
             return
         self._announced.add(key)
-        told = self._told.setdefault(key, _Told())
+        told = self._told.setdefault(key, _Told(device.identity))
         habits = self._cadences.habits(key)
         link = self._status.links.get(device.link)
         has_signal = "diagnostic_rssi" in told.entities or (
             link is not None and link.rssi is not None
         )
         description = replace(device.description, name=device.title)
-        entities = device_components(site, device.level, description, habits, has_signal=has_signal)
+        entities = device_components(
+            site, device.level, description, habits, identity=told.identity, has_signal=has_signal
+        )
         present = {each: str(component["platform"]) for each, component in entities.items()}
         removed = [pair for pair in told.entities.items() if pair[0] not in present]
         del removed[:-MAX_REMOVED]
-        payload = device_payload(site, device.level, description, entities, removed)
+        stubs = [] if removed and self._are_spared(device) else removed
+        payload = device_payload(
+            site, device.level, description, entities, stubs, identity=told.identity
+        )
         is_change = bool(told.payload) and payload != told.payload
         told.payload = payload
         told.entities = {**dict(removed), **present}
         self._note(device, habits, told.entities)
-        self._board.retain_at(site.discovery_topic(key), payload)
+        self._board.retain_at(site.discovery_topic(told.identity), payload)
         if is_change and any((habit.silence_s or 0) > RUNGS_S[0] for habit in habits.values()):
             # Home Assistant sets entities up anew: those that expire wait for their next value,
             # and here that may take a while.
             self._states_due.setdefault(key, self._clock.monotonic_s() + STATES_DELAY_S)
+
+    def _are_spared(self, device: Device) -> bool:
+        """Whether entities it has not may come yet: Home Assistant keeps what is left out."""
+        left_s = device.replaced_unix_s + SPARED_S - self._timekeeper.unix_s()
+        if not (device.replaced_unix_s and 0.0 < left_s <= SPARED_S):  # clocks are set back, too
+            return False
+        self._spared[device.key] = self._clock.monotonic_s() + left_s
+        return True
 
     def _note(
         self, device: Device, habits: Mapping[str, Habit], entities: Mapping[str, str]
     ) -> None:
         """Keep what the next run needs to announce the same."""
         known = {sensor.key for sensor in device.description.sensors}
-        learned = {
-            _HABITS: {key: list(habit) for key, habit in habits.items() if key in known},
-            _ENTITIES: dict(entities),
-        }
+        lasting = {key: habit for key, habit in habits.items() if key in known}
+        learned = document_of(entities, lasting)
         if learned != device.learned:
             self._devices.note_learned(device.key, learned)
 
@@ -259,8 +272,12 @@ class Announcer:
 
     def _announcements(self) -> Iterator[Renewal]:
         if self._is_enabled:
-            for key in ["", *self._told]:  # the gateway first: devices hang on it
-                yield self._board.renew, self._site.discovery_topic(key)
+            for identity in self._identities():
+                yield self._board.renew, self._site.discovery_topic(identity)
+
+    def _identities(self) -> list[str]:
+        """Return who is announced: the gateway first, devices hang on it."""
+        return ["", *(told.identity for told in self._told.values())]
 
     def _states(self) -> Iterator[Renewal]:
         if not self._is_enabled:
@@ -276,10 +293,3 @@ class Announcer:
 
 def _ready(due: Mapping[str, float], now_s: float) -> list[str]:
     return [key for key, due_s in due.items() if due_s <= now_s][:AT_A_TIME]
-
-
-def _is_habit(habit: list[Any]) -> bool:
-    match habit:
-        case [str(), None | int()]:
-            return True
-    return False

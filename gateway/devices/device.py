@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from gateway.log_fields import of_device
 from gateway.model import Description, slug
 from gateway.store.described import description_of, document_of, lasting
 
@@ -26,7 +27,7 @@ class Device:
     """What is known of one device."""
 
     key: str
-    """Its identity."""
+    """Its hardware's: what its samples, commands, keys and updates go by."""
     level: str
     """Its name in topics."""
     said: Description
@@ -58,11 +59,25 @@ class Device:
     """Sensors it had before the start, that may show up again."""
     documents: dict[str, bytes | None] = field(default_factory=dict)
     """What is retained below its level; None for what an earlier run left there."""
+    given_identity: str = ""
+    """What it is known by, if that is not its key: what the device it has replaced was known by. Or
+    its key with a number, if it was itself replaced and came back."""
+    predecessors: tuple[str, ...] = ()
+    """Keys of those in whose place it goes on, the latest last; none that is a device itself."""
+    replaced_unix_s: float = 0.0
+    """When it took the latest one's place."""
+    is_replaced: bool = False
+    """Whether another has its place by now: what is announced of it is that one's."""
+
+    @property
+    def identity(self) -> str:
+        """What it is known by: in the configuration, and to Home Assistant."""
+        return self.given_identity or self.key
 
     @property
     def title(self) -> str:
         """What to show to people."""
-        return self.name or self.description.name or self.key
+        return self.name or self.description.name or self.identity
 
 
 class Listener(Protocol):
@@ -88,6 +103,9 @@ def entry_of(device: Device) -> dict[str, object]:
         "is_proven": device.is_proven,
         "added_unix_s": device.added_unix_s,
         "quiet_s": device.quiet_s,
+        **({"identity": device.given_identity} if device.given_identity else {}),
+        **({"predecessors": list(device.predecessors)} if device.predecessors else {}),
+        **({"replaced_unix_s": device.replaced_unix_s} if device.replaced_unix_s else {}),
     }
 
 
@@ -98,6 +116,7 @@ def device_of(key: str, document: Mapping[str, Any]) -> Device:
         ValueError: that is nothing of ours.
     """
     options, learned = document.get("options"), document.get("learned")
+    identity, predecessors = str(document.get("identity", "")), document.get("predecessors")
     try:
         said = description_of(document["description"])
         return Device(
@@ -113,6 +132,9 @@ def device_of(key: str, document: Mapping[str, Any]) -> Device:
             is_proven=bool(document.get("is_proven")),
             added_unix_s=float(document.get("added_unix_s", 0.0)),
             quiet_s=float(document.get("quiet_s", 0.0)),
+            given_identity=slug(identity) if identity else "",
+            predecessors=tuple(map(str, predecessors)) if isinstance(predecessors, list) else (),
+            replaced_unix_s=float(document.get("replaced_unix_s", 0.0)),
         )
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(repr(exc)) from exc
@@ -128,7 +150,7 @@ def devices_of(documents: Mapping[str, Mapping[str, Any]]) -> list[Device]:
         try:
             devices.append(device_of(key, document))
         except ValueError as exc:
-            _log.error("what was kept of the device %.80r cannot be read: %s", key, exc)
+            _log.error("what was kept of the device %.80r cannot be read: %s", of_device(key), exc)
     return sorted(devices, key=lambda each: each.level != each.own_level)
 
 

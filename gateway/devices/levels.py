@@ -1,6 +1,6 @@
 """What devices are called in topics: who gets a name, who makes way, who gets it back; pure.
 
-A device has a level of its own, its key or as it was renamed to. The configuration may give it
+A device has a level of its own, its identity or as it was renamed to. The configuration may give it
 another, and may give its own to somebody else. Where two want the same, one has a number for as
 long as the other is there.
 """
@@ -28,15 +28,15 @@ class Levels:
     def configured(self, key: str) -> str:
         """Return the level the configuration gives a device; empty if it gives none."""
         name = self._declared.get(key, Declared()).name
-        return _level_of(name, key) if name else ""
+        return _level_of(name, self.names.identity(key)) if name else ""
 
     def wanted(self, device: Device) -> str:
         """Return the level a device is to have, if nobody else has it."""
         return self.configured(device.key) or device.own_level
 
     def give_new(self, key: str) -> str:
-        """Give a new device what is reserved for it, else its key or one like it."""
-        level = self.names.level(key)
+        """Give a new device what is reserved for it, else its identity or one like it."""
+        level = self.names.level_of_its_own(key)
         self.names.keep(key, level)
         return level
 
@@ -54,7 +54,7 @@ class Levels:
         Raises:
             RequestError: it cannot have it.
         """
-        level = _level_of(name, key)
+        level = _level_of(name, self.names.identity(key))
         if level != slug(name):  # it says nothing of a level
             level = self.names.free_level(key)
         elif level in RESERVED_DEVICES:
@@ -93,6 +93,8 @@ class Levels:
         """Take up another configuration; yield who gets what, those who changed in any case."""
         before, self._declared = self._declared, dict(declared)
         present = {device.key: device for device in devices}
+        for key in before.keys() - declared.keys() - present.keys():
+            self.names.drop(key)
         made_way = {}
         for device, level in self._make_way(present):
             made_way[device.key] = device
@@ -127,7 +129,7 @@ class Levels:
                 self.names.drop(key)
 
 
-def _level_of(name: str, key: str) -> str:
+def _level_of(name: str, identity: str) -> str:
     """Return the level of a name; a name without a Latin letter or a digit is only shown."""
     level = slug(name)
-    return key if not name or (level == slug("") and name != level) else level
+    return identity if not name or (level == slug("") and name != level) else level

@@ -8,6 +8,7 @@ from gateway.devices.device import Declared, Device
 from gateway.devices.levels import Levels
 from gateway.devices.published import Published, info
 from gateway.errors import RequestError
+from gateway.log_fields import of_device
 from gateway.status import Status
 
 _log = logging.getLogger(__name__)
@@ -49,37 +50,49 @@ class Naming:
         level = self._levels.give_named(key, name)
         device.name = device.own_name = name
         device.own_level = level
-        self._move(device, level)
+        self.move(device, level)
         self._book.save(device)
         self.give_back()
 
     def reconfigure(self, declared: Mapping[str, Declared]) -> None:
-        """Take up another configuration."""
+        """Take up another configuration, by keys."""
         before, self._declared = self._declared, dict(declared)
         self.disabled.clear()
         self.disabled.update(key for key, each in declared.items() if not each.is_enabled)
         changed = [each for each in self._book if before.get(each.key) != declared.get(each.key)]
+        self.disabled.update(
+            each  # what waits of it would be published in the other's place
+            for device in self._book
+            if device.key in self.disabled
+            for each in device.predecessors
+        )
         for device in changed:
             device.name = self.declared(device.key).name or device.own_name
             if device.is_enabled and device.key in self.disabled:
                 self._published.take_down(device)
                 device.is_enabled = False
         for device, level in self._levels.reconfigure(declared, self._book):
-            self._move(device, level)
+            self.move(device, level)
         for device in changed:
             if not device.is_enabled and device.key not in self.disabled:
                 device.is_enabled = True
-                self._move(device, device.level)
+                self.move(device, device.level)
 
     def give_back(self) -> None:
         """Give those who made way their names again, where these are free by now."""
         for device, level in self._levels.give_back(self._book):
-            self._move(device, level)
+            self.move(device, level)
 
-    def _move(self, device: Device, level: str) -> None:
+    def move(self, device: Device, level: str) -> None:
+        """Bring all there is of a device to the level it was given, and tell who it is."""
         old = device.level
         if level != old:
-            _log.info("%s: called %s in topics from now on, no longer %s", device.key, level, old)
+            _log.info(
+                "%s: called %s in topics from now on, no longer %s",
+                of_device(device.key),
+                level,
+                old,
+            )
             device.level = level
             self._published.move(device, old)
             self._book.save(device)

@@ -107,10 +107,20 @@ class Published:
             if payload is not None or suffix == "availability"
         }
 
-    def take_down(self, device: Device) -> None:
-        """Remove all there is of a device."""
+    def withdraw(self, device: Device) -> None:
+        """Tell the listeners that a device is not what it was; what is retained stays."""
         for listener in self._listeners:
             listener.device_removed(device)
+
+    def clear_left(self, replaced: Device, device: Device) -> None:
+        """Remove what there was of a device that was replaced, and is not of who has its place."""
+        for suffix in replaced.documents:
+            if suffix not in device.documents:
+                self.shelf.retain(f"{device.level}/{suffix}", None)
+
+    def take_down(self, device: Device) -> None:
+        """Remove all there is of a device."""
+        self.withdraw(device)
         self.shelf.retain(topics.state(device.level), None)
         for suffix in device.documents:
             self.shelf.retain(f"{device.level}/{suffix}", None)
@@ -130,4 +140,9 @@ def state_of(actuator: Actuator) -> str:
 def info(device: Device) -> bytes:
     """Return what a device says of itself, as it is published."""
     is_current = device.heard_s > 0.0
-    return payloads.info(device.description, name=device.name, is_current=is_current)
+    return payloads.info(
+        device.description,
+        name=device.name,
+        identity=device.given_identity,
+        is_current=is_current,
+    )

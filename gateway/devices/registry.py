@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Container, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from gateway.devices.book import DeviceBook, Writer
 from gateway.devices.device import Declared, Device, Listener, devices_of
@@ -12,6 +12,8 @@ from gateway.devices.newcomers import Newcomers, dispensable
 from gateway.devices.presence import Presence
 from gateway.devices.published import Published, Shelf
 from gateway.devices.sayings import AWAITED_S, Sayings
+from gateway.devices.succession import Replaced, Succession
+from gateway.log_fields import of_device, on_link
 from gateway.model import Actuator, Description, Gone, slug
 from gateway.mqtt.names import Names
 from gateway.status import MAX_DEVICES, Status
@@ -22,6 +24,8 @@ from gateway.store.state_changes import Change
 from gateway.timekeeper import TimeKeeper
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LOOK_S: Final = 5.0
 """How often `look_around` is to be called."""
@@ -66,6 +70,17 @@ class Devices:
         self._presence = Presence(self._published, status, self._clock)
         self._began_s = self._clock.monotonic_s()
         self._newcomers = Newcomers(self._began_s)
+        self._succession = Succession(
+            book=self._book,
+            levels=self._levels,
+            published=self._published,
+            naming=self._naming,
+            presence=self._presence,
+            status=status,
+        )
+        self.on_succession: Callable[[], None] = _ignore
+        """Called when what people say of a device by what it is known by is of another key."""
+        self._configured: Mapping[str, Declared] = {}
         self.reconfigure(declared or {})
 
     def __iter__(self) -> Iterator[Device]:
@@ -86,6 +101,14 @@ class Devices:
         """Return the device people mean: by its level, else by its key."""
         return self._book.get(self._levels.names.find(name) or "")
 
+    def by_key(self, said: Mapping[str, T]) -> dict[str, T]:
+        """Return by the keys of devices what is said of them by what they are known by."""
+        return self._levels.names.by_key(said)
+
+    def heir(self, key: str) -> Device | None:
+        """Return who goes on in the place of a device that is none any more."""
+        return self._succession.heir(key)
+
     def who_is(self, name: str) -> str:
         """Return where to find the one device that calls itself so, for who found none by it."""
         called = [each for each in self._book if slug(each.title) == slug(name)]
@@ -104,8 +127,8 @@ class Devices:
         key = description.device
         entry = self._status.device(key)
         if entry.link not in ("", link) and entry.online:
-            _log.info("%s: moved from %s to %s", key, entry.link, link)
-        is_new_here = not entry.online or entry.link != link
+            _log.info("%s: moved from %s to %s", of_device(key), on_link(entry.link), on_link(link))
+        is_new_here = not entry.online or entry.link != link or key not in self._book
         device = self._book.get(key) or self._add(key, link, description)
         if device is None:
             self._status.show(link, description)
@@ -118,10 +141,16 @@ class Devices:
         entry.name = device.title
         if is_new_here:
             sensors = ", ".join(each.key for each in device.description.sensors)
-            _log.info("%s: %s on %s (%s)", key, device.title, link, sensors or "no sensor yet")
+            _log.info(
+                "%s: %s on %s (%s)",
+                of_device(key),
+                device.title,
+                on_link(link),
+                sensors or "no sensor yet",
+            )
         if description.crash:
             crash = description.crash.strip().splitlines()[-1]
-            _log.warning("%s: crashed before this boot: %s", key, crash)
+            _log.warning("%s: crashed before this boot: %s", of_device(key, link), crash)
         self._published.describe(device)
         self._presence.settle(device, is_online=True)
         self._published.put_up(device)
@@ -175,7 +204,7 @@ class Devices:
             is_silent = device.is_online is False and now_s > heard_s + FORGOTTEN_S
             is_useless = not (device.is_proven or self._naming.is_declared(device.key))
             if is_old and is_silent and is_useless:
-                _log.info("%s: forgotten, it never had a sample", device.key)
+                _log.info("%s: forgotten, it never had a sample", of_device(device.key))
                 self._drop(device)
         self._naming.give_back()
 
@@ -210,12 +239,30 @@ class Devices:
             RequestError: there is no such device.
         """
         device = self._book.known(key)
-        _log.info("%s: removed", key)
+        _log.info("%s: removed", of_device(key))
         if device.is_online:
             self._newcomers.note_stranger(device.link, device.said)
         self._drop(device)
         self._naming.give_back()
         return device
+
+    def replace(self, key: str, by: str) -> Replaced:
+        """Have another device go on in the place of one: with its name, its topics, its options.
+
+        Whoever knows the one by what it was known by knows the other from now on. The one that was
+        replaced is forgotten: should it be heard again it is new, and known by something else.
+
+        Raises:
+            RequestError: it cannot; says why.
+        """
+        old, new = self._book.known(key), self._book.known(by)
+        self._succession.refuse(old, new, is_declared=self._naming.is_declared(by))
+        if old.is_online:
+            self._newcomers.note_stranger(old.link, old.said)
+        replaced = self._succession.replace(old, new, self._timekeeper.unix_s())
+        self._follow_succession()
+        self._naming.give_back()
+        return replaced
 
     def set_options(self, key: str, options: Mapping[str, Any]) -> Device:
         """Keep options of a device, values that JSON has.
@@ -244,10 +291,12 @@ class Devices:
         await self._book.wait_kept()
 
     def reconfigure(self, declared: Mapping[str, Declared]) -> None:
-        """Take up another configuration of the devices, also what is made of what they say."""
-        self._naming.reconfigure(declared)
-        for device in self._book:
-            self._sayings.again(device)
+        """Take up another configuration of the devices, also what is made of what they say.
+
+        Devices are configured by what they are known by.
+        """
+        self._configured = dict(declared)
+        self._follow_succession()
 
     # ---- over restarts ----
 
@@ -256,9 +305,15 @@ class Devices:
 
         If this comes late, because the disk failed at the start, what is known by now is newer.
         """
-        for device in devices_of(registered.devices):
+        devices = devices_of(registered.devices)
+        is_any = self._succession.recall(each for each in devices if each.key not in self._book)
+        if is_any:
+            self._follow_succession()
+        for device in devices:
             if device.key not in self._book and len(self._book) < MAX_DEVICES:
                 self._restore(device)
+        if is_any:
+            self._follow_succession()
         self._published.shelf.load_retained(registered.topics)
 
     def everything(self) -> Change:
@@ -267,6 +322,12 @@ class Devices:
         return [*self._book.everything(), *registry.note_topics(topics_noted)]
 
     # ---- the inside ----
+
+    def _follow_succession(self) -> None:
+        self.on_succession()
+        self._naming.reconfigure(self.by_key(self._configured))
+        for device in self._book:
+            self._sayings.again(device)
 
     def _restore(self, device: Device) -> None:
         key = device.key
@@ -289,10 +350,15 @@ class Devices:
         if not (self._naming.is_declared(key) or self._has_room()):
             self._newcomers.note_stranger(link, description)
             if not self._status.counts["devices_refused"]:
-                _log.warning("%s: too many new devices, nothing of it is kept or retained", key)
+                _log.warning(
+                    "%s: too many new devices, nothing of it is kept or retained",
+                    of_device(key, link),
+                )
             self._status.counts["devices_refused"] += 1
             return None
         self._newcomers.pop_stranger(key)
+        if (identity := self._succession.identify(key)) != key:
+            self._follow_succession()
         declared = self._naming.declared(key)
         level = self._levels.give_new(key)
         device = Device(
@@ -301,14 +367,17 @@ class Devices:
             said=description,
             description=self._sayings.describe(description),
             name=declared.name,
-            own_level=key if declared.name else level,
+            own_level=identity if declared.name else level,
             link=link,
             is_enabled=declared.is_enabled,
             added_unix_s=self._timekeeper.unix_s(),
             heard_s=self._clock.monotonic_s(),
+            given_identity="" if identity == key else identity,
         )
-        if level != (self._levels.configured(key) or key):
-            _log.warning("%s: called %s in topics, its name is another's already", key, level)
+        if level != (self._levels.configured(key) or identity):
+            _log.warning(
+                "%s: called %s in topics, its name is another's already", of_device(key), level
+            )
         self._book.put(device)
         self._book.save(device)
         return device
@@ -321,7 +390,7 @@ class Devices:
         victim = dispensable(each for each in self if not self._naming.is_declared(each.key))
         if victim is None:
             return False
-        _log.info("%s: forgotten, to make room", victim.key)
+        _log.info("%s: forgotten, to make room", of_device(victim.key))
         self._drop(victim)
         self._naming.give_back()
         return True
@@ -329,9 +398,11 @@ class Devices:
     def _drop(self, device: Device) -> None:
         if device.is_enabled:
             self._published.take_down(device)
-        self._presence.forget(device.key)
         self._levels.take_back(device.key)
-        entry = self._status.devices.get(device.key)
-        if entry is not None and not entry.online:
-            del self._status.devices[device.key]
-        self._book.drop(device)
+        self._succession.forget(device)
+        if device.given_identity or device.predecessors:
+            self._follow_succession()
+
+
+def _ignore() -> None:
+    """Do nothing."""

@@ -65,7 +65,8 @@ class Composer:
     def compose(self, batch: Batch) -> list[Message]:
         """Return the messages that carry the records of `batch`, each of them exactly once.
 
-        The newest sample of a live batch becomes the state; all others share history messages, in
+        The newest sample of a live batch becomes the state, unless it is of a device that was
+        replaced: the state is of who has its place. All others share history messages, in
         runs between gaps. What does not fit into the broker's packets is split; a single sample
         that does not fit is replaced by a gap. A preview that does not fit is left out. Samples
         without values, and what is of unwanted devices, are in no message.
@@ -79,7 +80,8 @@ class Composer:
         if batch.kind is BatchKind.PREVIEW:
             return self._preview(batch, base)
         device, records = batch.device, batch.records
-        newest = _newest(records) if batch.kind is BatchKind.LIVE else None
+        is_newest_here = batch.kind is BatchKind.LIVE and not self._names.is_replaced(device)
+        newest = _newest(records) if is_newest_here else None
         if newest is not None and len(records) == 1:  # by far the most frequent
             return [self._state(device, newest, base)]
         messages: list[Message] = []
@@ -116,7 +118,7 @@ class Composer:
 
     def _preview(self, batch: Batch, base: TimeBase) -> list[Message]:
         newest = _newest(batch.records)
-        if newest is None:
+        if newest is None or self._names.is_replaced(batch.device):
             return []
         message = self._state(batch.device, newest, base)
         return [] if message.is_substitute else [message._replace(is_preview=True)]

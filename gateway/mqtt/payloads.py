@@ -43,9 +43,10 @@ class SamplePayloads:
         return _json(self._objects(samples, base))
 
     def gap(self, gap: Gap) -> bytes:
-        """Return which samples of a boot will never arrive; `from` and `to` are inclusive."""
+        """Return which samples of a device's boot are lost; `from` and `to` are inclusive."""
         return _json(
             {
+                "device": gap.device,
                 "boot": gap.boot,
                 "from": gap.first_seq,
                 "to": gap.last_seq,
@@ -129,13 +130,17 @@ def implausible(wrong: Implausible, base: TimeBase) -> bytes:
     )
 
 
-def info(description: Description, *, name: str = "", is_current: bool = True) -> bytes:
+def info(
+    description: Description, *, name: str = "", identity: str = "", is_current: bool = True
+) -> bytes:
     """Return what a device said of itself; keys it said nothing about are left out.
 
-    `name` is what its owner calls it. What is not current has no boot: that was another one.
+    `name` is what its owner calls it, `identity` what it is known by if that is not its key. What
+    is not current has no boot: that was another one.
     """
     texts = {
         "device": description.device,
+        "identity": identity,
         "name": name or description.name,
         "driver": description.driver,
         "model": description.model,

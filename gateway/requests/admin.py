@@ -66,6 +66,14 @@ class RemoveRequest(AdminRequest):
     """Whether it stays away when it is heard again."""
 
 
+class ReplaceRequest(AdminRequest):
+    """Have a new board go on in the place of an old one."""
+
+    device: _Device
+    """The old one."""
+    by: _Device
+
+
 class PermitJoinRequest(AdminRequest):
     """Let Bluetooth devices join for a while."""
 
@@ -123,6 +131,7 @@ REQUESTS: Final[Mapping[str, type[AdminRequest]]] = {
     "device": DeviceRequest,
     "rename": RenameRequest,
     "remove": RemoveRequest,
+    "replace": ReplaceRequest,
     "permit_join": PermitJoinRequest,
     "options": OptionsRequest,
     "restart": RestartRequest,

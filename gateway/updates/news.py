@@ -21,6 +21,9 @@ class Registry(Protocol):
     def get(self, key: str) -> Device | None:
         """Return the device of a key."""
 
+    def heir(self, key: str) -> Device | None:
+        """Return who goes on in the place of a device that is none any more."""
+
     def __iter__(self) -> Iterator[Device]:
         """Go through all."""
 

@@ -269,6 +269,16 @@ class Rollout:
                 sending.append(target.device)
         return sending
 
+    def replaced(self, device: str, reason: str) -> bool:
+        """Give up for a board that is none any more; tell whether it is being sent it.
+
+        What is not heard of its trial halts nobody else's.
+        """
+        target = self.targets[device]
+        if target.state in {State.WAITING, State.TRIAL}:
+            self._set(target, State.ABORTED, reason)
+        return target.state is State.SENDING
+
     def passes(self, now_s: float) -> None:
         """Note that time passes."""
         for target in self.targets.values():

@@ -146,6 +146,22 @@ class Updates:
         self._has_work.set()
         return aborted
 
+    def replaced(self, device: str, by: str) -> list[int]:
+        """Give up what was for a board in whose place another goes on; return which had it.
+
+        The other is not brought it: it was looked at whether the update is for the old one.
+        """
+        reason = f"replaced by {by}"
+        ended = []
+        for rollout in self._cases.active(device):
+            ended.append(rollout.number)
+            told = of_device(device), reason
+            _log.info("rollout %d: %s: %s", rollout.number, *told)
+            if rollout.replaced(device, reason):
+                self._end_sending(rollout, device, reason)
+        self._has_work.set()
+        return ended
+
     def why_taken_back(self, device: str, short_hash: str) -> str:
         """Return why a board took back what is called so, when it had it last; empty if not."""
         for rollout in self.rollouts:
@@ -209,6 +225,9 @@ class Updates:
     def take(self, entries: Iterable[table.Entry]) -> None:
         """Take up what was kept."""
         self._cases.take(entries, self._clock.monotonic_s())
+        for device in {each for rollout in self.rollouts for each in rollout.targets}:
+            if (heir := self._devices.heir(device)) is not None:
+                self.replaced(device, heir.key)  # a crash came before
         self._news.rollout()
         self._has_work.set()
 

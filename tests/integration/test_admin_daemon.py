@@ -64,10 +64,12 @@ def malformed() -> Iterator[tuple[str, bytes]]:
             case 2:
                 payload = b"[" * chance.randrange(1, 4000)
             case 3:  # right, but of a device that is not there
-                verb = chance.choice(["device", "rename", "remove", "options", "restart"])
+                verb = chance.choice(
+                    ["device", "rename", "remove", "replace", "options", "restart"]
+                )
                 given: dict[str, Any] = {"device": f"nobody-{number}", "transaction": number}
                 payload = json.dumps(
-                    {**given, **({"to": "x"} if verb == "rename" else {})}
+                    given | {"rename": {"to": "x"}, "replace": {"by": "x"}}.get(verb, {})
                 ).encode()
             case 4:
                 payload = b" " * 4097
@@ -123,6 +125,7 @@ async def test_the_gateway_is_operated_over_mqtt_and_what_is_malformed_changes_n
             "update": await requester.ask("update", device="green_house"),  # it has no slots
         }
         refused = {
+            "replace": await requester.ask("replace", device="green_house", by="light-0000"),
             "permit_join": await requester.ask("permit_join", seconds=5),  # there is no radio
             "restart": await requester.ask("restart", device="green_house"),  # it knows no `reset`
             "update_abort": await requester.ask("update_abort"),  # there is none
@@ -130,6 +133,7 @@ async def test_the_gateway_is_operated_over_mqtt_and_what_is_malformed_changes_n
 
         assert all(answer.data is not None for answer in asked.values())
         assert "ble.enabled is" in refused["permit_join"].error
+        assert "is that device already" in refused["replace"].error
         assert "unknown command" in refused["restart"].error
         assert "flash it once" in compiling["update"].error
         assert compiling["update_check"].data is not None

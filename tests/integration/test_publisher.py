@@ -274,6 +274,7 @@ async def test_a_gap_is_published_in_its_place(broker: Broker) -> None:
     ]
     assert numbers(subscriber.messages, "one") == list(range(6))
     assert subscriber.messages[1].json() == {
+        "device": "one",
         "boot": 1,
         "from": 2,
         "to": 4,

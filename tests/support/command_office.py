@@ -164,6 +164,7 @@ class MemoryDevice:
     key: str
     description: Description
     is_enabled: bool = True
+    predecessors: tuple[str, ...] = ()
 
 
 class MemoryDirectory:
@@ -179,6 +180,14 @@ class MemoryDirectory:
         return self._devices.get(name)
 
     get = find
+
+    def remove(self, key: str) -> None:
+        del self._devices[key]
+
+    def heir(self, key: str) -> MemoryDevice | None:
+        if key in self._devices:
+            return None
+        return next((each for each in self._devices.values() if key in each.predecessors), None)
 
     def who_is(self, name: str) -> str:
         return "; the lamp is lamp_2 in topics" if name == "lamp" else ""

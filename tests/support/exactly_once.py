@@ -22,7 +22,8 @@ class ExactlyOnce:
         device, kind = topic.split("/")[-2:]
         document = json.loads(payload)
         if kind == "gap":
-            self.gaps[device, document["boot"], document["from"]] = document
+            whose = document.get("device", device)  # its key: a topic may change its device
+            self.gaps[whose, document["boot"], document["from"]] = document
             return []
         batch = document if kind == "history" else [document]
         fresh = [reading for reading in batch if reading["id"] not in self.readings]

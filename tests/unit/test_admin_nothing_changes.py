@@ -16,6 +16,7 @@ from gateway.admin.board_requests import BoardRequests
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics, Sources
 from gateway.admin.intervals import Intervals
+from gateway.admin.replace_requests import ReplaceRequests
 from gateway.admin.service import Admin
 from gateway.admin.update_requests import UpdateRequests
 from gateway.admin.verbs import make_verbs
@@ -40,13 +41,13 @@ BASE = "edge/test"
 
 
 class Gateway:
-    """The registry and all verbs of a gateway with two devices, and what was answered."""
+    """The registry and all verbs of a gateway with some devices, and what was answered."""
 
     def __init__(self, folder: Path) -> None:
         status, self.shelf = Status(), Shelf()
         timekeeper = TimeKeeper(Clock(lambda: 1000.0, lambda: 2e9, "boot", lambda: True))
         self.devices = Devices(self.shelf, Names(), status, timekeeper)
-        for key, driver in (("shed", "board"), ("mast", "json_lines")):
+        for key, driver in (("shed", "board"), ("mast", "json_lines"), ("barn", "board")):
             self.devices.seen("usb", Description(key, key, driver, slot="a"))
         self.done: list[object] = []
         self.answers: list[dict[str, Any]] = []
@@ -65,10 +66,12 @@ class Gateway:
             own=firmware,
         )
         self.updates.take([])
+        intervals = Intervals(self.devices, self, self)
         self.verbs = make_verbs(
             status=status,
             devices=about,
-            boards=BoardRequests(about.find, self, Intervals(self.devices, self, self)),
+            replacements=ReplaceRequests(about.find, self.devices, self, self.updates, intervals),
+            boards=BoardRequests(about.find, self, intervals),
             updates=UpdateRequests(about.find, self.devices, self.updates),
             permit_join=self.permit,
             reload=self.reload,
@@ -135,9 +138,14 @@ class Gateway:
     def left(self, link: str, device: str) -> None:
         raise NotImplementedError
 
+    def replaced(self, device: str, by: str) -> int:
+        self.done.append((device, by))
+        return 0
+
 
 LIKELY: dict[str, list[object]] = {
     "device": ["shed", "shed", "mast", "nobody"],
+    "by": ["barn", "barn", "shed", "mast", "nobody"],
     "to": ["Green House", "mast", "status", ""],
     "interval_ms": [{"climate": 5000}, {"climate": 5000, "x": 1}, {"x": 1}, {"climate": 0}, {}],
     "seconds": [60, 0, 4000, None],

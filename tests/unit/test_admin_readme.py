@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from gateway.admin.diagnostics import MAX_ANSWER_BYTES, Diagnostics, Sources
 from gateway.admin.intervals import Intervals
 from gateway.admin.kept_files import KEPT
 from gateway.admin.recent_log import MAX_LINES
+from gateway.admin.replace_requests import ReplaceRequests
 from gateway.admin.update_requests import UpdateRequests
 from gateway.admin.verbs import make_verbs
 from gateway.checkup import problems_of
 from gateway.clock import Clock
 from gateway.commands.letter import End
 from gateway.devices.registry import Devices
-from gateway.model import Description
+from gateway.model import Description, Sensor
 from gateway.mqtt import payloads
 from gateway.mqtt.names import Names
 from gateway.mqtt.paho_packets import MAX_INCOMING_BYTES
@@ -77,6 +78,11 @@ class Boards:
     def left(self, link: str, device: str) -> None:
         """Take note."""
 
+    def replaced(self, device: str, by: str) -> int:
+        """Say that nothing waited."""
+        del device, by
+        return 0
+
 
 async def reload() -> Reloaded:
     return Reloaded([], [])
@@ -88,16 +94,23 @@ def verbs(tmp_path: Path) -> Mapping[str, Verb]:
     status, boards = Status(), Boards()
     timekeeper = TimeKeeper(Clock(lambda: 1000.0, lambda: 2e9, "boot", lambda: True))
     devices = Devices(Shelf(), Names(), status, timekeeper)
+    air, soil, light = Sensor("temperature"), Sensor("soil"), Sensor("light")
     board = Description("esp32-a1b2", "Greenhouse", "board", firmware="0.1.0", boot=7, slot="a")
-    devices.seen("usb", board)
+    devices.seen("usb", replace(board, sensors=(air, soil)))
+    devices.seen("usb2", replace(board, device="esp32-c3d4", slot="", sensors=(air, light)))
     devices.rename("esp32-a1b2", "Greenhouse")
     about_devices = DeviceRequests(devices, status, timekeeper, lambda _address: False)
     sources = Sources(status, settings=dict, health=lambda: b"{}", log_lines=list)
+    devices.set_options("esp32-a1b2", {"interval_ms": {"climate": 5000}})
+    intervals = Intervals(devices, boards, boards)
+    intervals.ready("usb2", "esp32-c3d4", "life")
+    updates = updates_of(devices, timekeeper)
     return make_verbs(
         status=status,
         devices=about_devices,
-        boards=BoardRequests(about_devices.find, boards, Intervals(devices, boards, boards)),
-        updates=UpdateRequests(about_devices.find, devices, updates_of(devices, timekeeper)),
+        replacements=ReplaceRequests(about_devices.find, devices, boards, updates, intervals),
+        boards=BoardRequests(about_devices.find, boards, intervals),
+        updates=UpdateRequests(about_devices.find, devices, updates),
         permit_join=lambda for_s: for_s or 120.0,
         reload=reload,
         backups=Backups(tmp_path, "attic", BackupParts),
@@ -154,7 +167,7 @@ def test_the_example_of_an_answer_has_the_keys_of_the_answer(
         assert told["devices"] == shown["devices"]
     if verb == "update_status":
         assert told["rollouts"][0]["devices"] == shown["rollouts"][0]["devices"]
-    if verb in {"update_abort", "rename", "remove", "options", "restart"}:
+    if verb in {"update_abort", "rename", "remove", "replace", "options", "restart"}:
         assert told == shown
 
 

@@ -5,6 +5,7 @@ import random
 from gateway.clock import Clock
 from gateway.model import Batch, BatchKind, Gap, GapCause, Record, Sample
 from gateway.mqtt.messages import Composer, Message
+from gateway.mqtt.names import Names
 from gateway.mqtt.topics import Topics
 from gateway.timekeeper import TimeKeeper
 from tests.support.exactly_once import ExactlyOnce
@@ -54,9 +55,19 @@ def test_gaps_are_listed_once() -> None:
     sent = messages(sample(0), gap(1, 3), sample(4))
 
     assert numbers(once, sent) + numbers(once, sent) == [0, 4]
-    assert once.gaps == {
-        ("dev", 7, 1): {"boot": 7, "from": 1, "to": 3, "cause": "ring_overflow", "count": 3}
-    }
+    lost = {"device": "dev", "boot": 7, "from": 1, "to": 3, "cause": "ring_overflow", "count": 3}
+    assert once.gaps == {("dev", 7, 1): lost}
+
+
+def test_a_gap_is_its_devices_whatever_that_is_called_by_now() -> None:
+    once, names = ExactlyOnce(), Names()
+    composer = Composer(Topics("edge/pi"), TimeKeeper(Clock()), names=names)
+    for level in ("dev", "attic"):
+        names.put("dev", level)
+        for message in composer.compose(Batch("dev", (gap(1, 3),), BatchKind.LIVE)):
+            once.feed(message.topic, message.payload)
+
+    assert list(once.gaps) == [("dev", 7, 1)]
 
 
 def test_after_any_faults_readings_and_gaps_are_what_was_produced() -> None:

@@ -145,7 +145,7 @@ def test_a_gap_names_its_first_and_its_last_number() -> None:
     gap = Gap("greenhouse", 7, 10, 14, GapCause.RING_OVERFLOW, 50.0)
 
     assert SamplePayloads().gap(gap) == (
-        b'{"boot":7,"from":10,"to":14,"cause":"ring_overflow","count":5}'
+        b'{"device":"greenhouse","boot":7,"from":10,"to":14,"cause":"ring_overflow","count":5}'
     )
 
 

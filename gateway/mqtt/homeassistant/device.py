@@ -23,12 +23,13 @@ UPDATE_KEYS: Final = ("installed_version", "latest_version", "in_progress", "upd
 Components = dict[str, Component]
 
 
-def device_components(
+def device_components(  # noqa: PLR0913 - what is known of a device
     site: Site,
     level: str,
     description: Description,
     habits: Mapping[str, Habit],
     *,
+    identity: str = "",
     has_signal: bool = False,
 ) -> Components:
     """Return a device's entities by their ids: sensors, actuators, diagnostics.
@@ -38,9 +39,10 @@ def device_components(
         level: The device's name in topics.
         description: What is known of it.
         habits: What was learned, by the keys of its sensors.
+        identity: What the device is known by, if that is not its key.
         has_signal: Whether the strength of its radio signal is known.
     """
-    device_id = site.device_id(description.device)
+    device_id = site.device_id(identity or description.device)
     is_board = description.driver == BOARD
     entities = _diagnostics(site.topic(topics.info(level)), site.topic(topics.diagnostics(level)))
     if not has_signal:
@@ -58,16 +60,22 @@ def device_components(
             }
             for key, component in entities.items()
         },
-        **({"update": _update(site, level, description.device)} if description.slot else {}),
+        **(
+            {"update": _update(site, level, device_id, description.device)}
+            if description.slot
+            else {}
+        ),
     }
 
 
-def device_payload(
+def device_payload(  # noqa: PLR0913 - what is known of a device
     site: Site,
     level: str,
     description: Description,
     components: Components,
     removed: Iterable[tuple[str, str]] = (),
+    *,
+    identity: str = "",
 ) -> bytes:
     """Return the payload that announces a device.
 
@@ -78,12 +86,13 @@ def device_payload(
         components: Its entities.
         removed: Id and platform of entities it had before. Home Assistant keeps what is merely
             left out; one with nothing but its platform is removed.
+        identity: What the device is known by, if that is not its key.
     """
     stubs = {each: {"platform": platform} for each, platform in removed if each not in components}
     return encode(
         {
             "device": {
-                "identifiers": [site.device_id(description.device)],
+                "identifiers": [site.device_id(identity or description.device)],
                 "name": description.name or description.device,
                 "model": description.model or description.driver,
                 **({"sw_version": description.firmware} if description.firmware else {}),
@@ -112,14 +121,14 @@ def gateway_is_there(site: Site) -> Component:
     return {"topic": site.topic(topics.STATUS), "value_template": templates.status()}
 
 
-def _update(site: Site, level: str, device: str) -> Component:
+def _update(site: Site, level: str, device_id: str, device: str) -> Component:
     """Return the entity that shows which firmware a board could have, and asks for it."""
     return {
         "platform": "update",
         "name": "Firmware",
         "device_class": "firmware",
         "entity_category": "config",
-        "unique_id": f"{site.device_id(device)}.config.update",
+        "unique_id": f"{device_id}.config.update",
         "state_topic": site.topic(topics.update(level)),
         "value_template": templates.chosen(UPDATE_KEYS),
         "command_topic": site.topic(topics.request("update")),

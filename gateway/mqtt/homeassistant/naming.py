@@ -45,7 +45,7 @@ class Site:
         return f"edge.{self.gateway}"
 
     def device_id(self, device: str) -> str:
-        """Return a device's identifier; the key, not the name, so that no new name changes it.
+        """Return the identifier of what a device is known by, which no new name changes.
 
         The parts have no dot in them: no two devices, sensors or gateways make one id.
         """
@@ -56,7 +56,7 @@ class Site:
         return f"{self.base_topic}/{subtopic}"
 
     def discovery_topic(self, device: str = "") -> str:
-        """Return where a device is announced; the gateway itself without one.
+        """Return where what a device is known by is announced; the gateway itself without one.
 
         Other than the ids these topics are not unique if one gateway's name begins with another's
         and `_`: README.md says so, and the form is one that access lists and people rely on.
