@@ -35,8 +35,10 @@ def prepare(manifest, target, active, count):
             continue
         need[index >> 3] |= 1 << (index & 7)
         missing += (size // _BLOCK + 1) * _BLOCK
-    free = os.statvfs(".")
-    lacking = missing + _SPARE - free[0] * free[3]
+    size, _, blocks, free = os.statvfs(".")[:4]
+    if not 0 <= free <= blocks:  # littlefs counts what files share more than once
+        free = 0
+    lacking = missing + _SPARE - size * free
     if lacking > 0:
         raise Refused("no room on the flash: %d KB are missing" % (lacking // 1024 + 1))
     return need

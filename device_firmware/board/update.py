@@ -46,6 +46,7 @@ _QUEUE_MAX = const(8)
 _BUSY_MS = const(1000)
 _IDLE_MS = const(20)
 _PATIENCE_MS = const(60000)  # without a word of the gateway
+_ENOSPC = const(28)
 
 _MODULES = (
     "update",
@@ -301,7 +302,9 @@ class Update:
             reason = str(error)
         except MemoryError:
             reason = "no memory for an update"
-        except Exception as error:  # such as OSError: the flash is full
+        except OSError as error:
+            reason = "no room on the flash" if error.errno == _ENOSPC else repr(error)
+        except Exception as error:
             reason = repr(error)
         log.write(log.ERROR, "update refused: " + reason)
         answer(self._session, _ABORT, self._mid, to_json({"e": reason}))

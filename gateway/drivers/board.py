@@ -55,7 +55,7 @@ from gateway.protocol.session_events import (
     SessionEvent,
 )
 from gateway.protocol.update import Update, UpdateEnded, UpdateEvent, UpdateProgress
-from gateway.protocol.update_values import UpdateState
+from gateway.protocol.update_values import BoardUpdateState, UpdateState
 
 DRIVER: Final = "board"
 """What `Description.driver` says of boards with our firmware."""
@@ -200,10 +200,20 @@ class BoardDriver:
 
     def _on_update(self, event: UpdateEvent | UpdateState, out: list[Event]) -> None:
         if isinstance(event, UpdateState):
+            if event.state is BoardUpdateState.CONFIRMED:
+                self._end_trial(out)
             manifest_hash, reason = clean(event.manifest_hash, 64), clean(event.reason, MAX_DETAIL)
             out.append(UpdateStated(self.device, event.state.value, manifest_hash, reason))
         else:
             self._tell_of_update(event)
+
+    def _end_trial(self, out: list[Event]) -> None:
+        """Have what HELLO said be over: the next one may be long in coming."""
+        if self._hello is not None:
+            self._hello = replace(self._hello, trial=False)
+        if self._seen is not None and self._seen.is_on_trial:
+            self._seen = replace(self._seen, is_on_trial=False)
+            out.append(Seen(self._seen))
 
     def _gap(self, lost: Missed | Forgotten, now_s: float) -> Readings:
         is_dropped = isinstance(lost, Missed)

@@ -23,6 +23,8 @@ class Update:
     allows_downgrade: bool = False
     bytecode: int = 0
     """Version of its .mpy files; 0 where there are none."""
+    paths: tuple[str, ...] = ()
+    """What people call the files."""
 
     @cached_property
     def manifest_hash(self) -> bytes:

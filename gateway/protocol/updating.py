@@ -246,7 +246,8 @@ class Updating:
     def _on_good_piece(self, ack: UpdateDataAck, now_s: float) -> UpdateEnded | None:
         size = len(self._content(ack.file))
         if ack.next_offset > size:
-            return self._give_up(f"the board wants more of {_name(ack.file)} than there is", now_s)
+            text = f"the board wants more of {self._name(ack.file)} than there is"
+            return self._give_up(text, now_s)
         if ack.next_offset < size:
             self._get_on(self._finished, ack.next_offset, now_s)
             return self._send(ack.file, ack.next_offset, now_s)
@@ -260,9 +261,11 @@ class Updating:
         self._repeats[ack.file] = self._repeats.get(ack.file, 0) + 1
         if self._repeats[ack.file] <= MAX_REPEATS:
             return self._send(ack.file, 0, now_s)
-        is_full = ack.status is DataStatus.NOT_WRITTEN
-        what = "could not write" if is_full else "found a wrong hash of"
-        return self._give_up(f"the board {what} {_name(ack.file)} again and again", now_s)
+        name = self._name(ack.file)
+        text = f"the board found a wrong hash of {name} again and again"
+        if ack.status is DataStatus.NOT_WRITTEN:
+            text = f"the board could not write {name} again and again: its flash may be full"
+        return self._give_up(text, now_s)
 
     def _go_on(self, now_s: float) -> UpdateEnded | None:
         if self._needed:
@@ -297,6 +300,11 @@ class Updating:
         if file == MANIFEST_FILE:
             return self.update.manifest
         return self.update.signature if file == SIGNATURE_FILE else self.update.contents[file]
+
+    def _name(self, file: int) -> str:
+        names = {MANIFEST_FILE: "the manifest", SIGNATURE_FILE: "the signature"}
+        names.update(enumerate(self.update.paths))
+        return names.get(file, f"file {file}")
 
     def _send(self, file: int, offset: int, now_s: float) -> UpdateEnded | None:
         piece = self._content(file)[offset : offset + self._piece_size]
@@ -333,11 +341,6 @@ class Updating:
         self._question, self._question_mid = UpdateAbort(_shortened(why)), self._next_mid()
         self._due_s = now_s
         return ended
-
-
-def _name(file: int) -> str:
-    names = {MANIFEST_FILE: "the manifest", SIGNATURE_FILE: "the signature"}
-    return names.get(file, f"file {file}")
 
 
 def _shortened(why: str) -> str:

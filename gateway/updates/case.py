@@ -190,4 +190,5 @@ def update_of(bundle: Bundle, plan: Plan) -> Update:
         bundle.signature or b"",
         allows_downgrade=plan.allows_downgrade,
         bytecode=bundle.mpy,
+        paths=bundle.paths,
     )

@@ -301,6 +301,47 @@ def after():
 say(cuts(image(), once, after))
 """
 
+FULL = """
+# Leaves no block, and then so many.
+def fill(left):
+    os.mkdir("q")
+    count = 0
+    try:
+        while True:
+            write("q/%d" % count, bytes(4096))
+            count += 1
+    except OSError:
+        pass
+    for number in range(left):
+        os.remove("q/%d" % number)
+
+def clear():
+    for name, *_ in list(os.ilistdir("q")):
+        os.remove("q/" + name)
+
+start = image()
+
+def attempt(left):
+    restore(start)
+    fill(left)
+    board = Board("a")
+    try:
+        kind, body = board.bring(0, firmware(2))
+        said = body.decode() if kind == ABORT else kind
+    except OSError as error:
+        said = error.args[0]
+        update.stop(board)
+    assert boot_sel.select() == ("a", False) and version_in("a") == 1, (left, said)
+    clear()
+    kind, body = Board("a").bring(0, firmware(2))
+    assert kind == STATE, body
+    assert boot_sel.select() == ("b", True) and version_in("b") == 2
+    unmount()
+    return said
+
+say([attempt(left) for left in (0, 1, 8)])
+"""
+
 
 @pytest.fixture(params=["micropython", "micropython-i386"])
 def micropython(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
@@ -347,3 +388,13 @@ def test_a_new_key_is_there_or_the_old_one_still(micropython: Host) -> None:
 
     assert operations > 1
     assert wrong == []
+
+
+def test_where_the_flash_is_full_an_update_is_refused_and_done_once_there_is_room(
+    micropython: Host,
+) -> None:
+    """What runs is never touched."""
+    nothing_free, *some_blocks = micropython.said(script(FULL))
+
+    assert nothing_free == 1, "the manifest could not be written"
+    assert all(end.startswith('{"e":"no room on the flash') for end in some_blocks)

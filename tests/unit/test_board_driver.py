@@ -28,6 +28,7 @@ from gateway.model import (
     Seen,
     Sensor,
     TakesCommands,
+    UpdateStated,
 )
 from gateway.protocol.delivery import DeliveryBook
 from gateway.protocol.frames import Frame, open_frame
@@ -50,6 +51,7 @@ from gateway.protocol.messages import (
 )
 from gateway.protocol.requests import Order
 from gateway.protocol.session_events import CommandEnded, CommandReturned, Outcome
+from gateway.protocol.update_values import BoardUpdateState, UpdateState
 from tests.support.effort import examples
 
 CLIMATE = Stream(
@@ -285,6 +287,22 @@ def test_faults_have_short_printable_details() -> None:
         assert isinstance(event, Fault)
         assert len(event.detail) <= 120
         assert event.detail.isprintable()
+
+
+def test_what_has_proven_itself_is_not_on_trial_any_more() -> None:
+    """Though the next HELLO may be long in coming."""
+    rig = Rig()
+    tried = replace(HELLO, slot="b", manifest_hash="0123456789abcdef", trial=True)
+    (seen, *_) = rig.say(tried, CLIMATE, SOIL, PUMP)
+    events = rig.say(UpdateState(BoardUpdateState.CONFIRMED, tried.manifest_hash))
+    again = rig.say(UpdateState(BoardUpdateState.CONFIRMED, tried.manifest_hash), CLIMATE)
+
+    assert isinstance(seen, Seen)
+    assert seen.description.is_on_trial
+    proven = Seen(replace(seen.description, is_on_trial=False))
+    stated = UpdateStated(seen.description.device, "confirmed", tried.manifest_hash, "")
+    assert events == [proven, stated]
+    assert again == events[1:]
 
 
 def test_a_commands_end_reaches_who_gave_it(rig: Rig) -> None:

@@ -61,7 +61,10 @@ from tests.support.effort import examples
 from tests.support.update_receiver import UpdateReceiver, manifest_of
 
 CONTENTS = [b"a" * 500, b"", b"c" * 177, b"d" * 178]
-UPDATE = Update(UpdateKind.FIRMWARE, manifest_of(CONTENTS), tuple(CONTENTS), bytecode=6)
+PATHS = ("board/a.mpy", "board/b.mpy", "board/c.mpy", "board/d.mpy")
+UPDATE = Update(
+    UpdateKind.FIRMWARE, manifest_of(CONTENTS), tuple(CONTENTS), bytecode=6, paths=PATHS
+)
 STREAM = Stream(0, "climate", "h", (Channel("temperature", "°C", -2, "temperature"),))
 HELLO = Hello(
     protocol=1,
@@ -436,9 +439,13 @@ def test_a_board_that_wants_more_of_a_file_than_there_is_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "word"), [(DataStatus.HASH_WRONG, "hash"), (DataStatus.NOT_WRITTEN, "write")]
+    ("status", "words"),
+    [
+        (DataStatus.HASH_WRONG, "a wrong hash of board/c.mpy"),
+        (DataStatus.NOT_WRITTEN, "could not write board/c.mpy"),
+    ],
 )
-def test_a_file_that_went_wrong_is_sent_again_three_times(status: DataStatus, word: str) -> None:
+def test_a_file_that_went_wrong_is_sent_again_three_times(status: DataStatus, words: str) -> None:
     peer = sending(2)
 
     for _ in range(4):
@@ -447,7 +454,7 @@ def test_a_file_that_went_wrong_is_sent_again_three_times(status: DataStatus, wo
         peer.say(UpdateDataAck(2, 0, status), mid=mid)
 
     assert peer.ended.outcome is UpdateOutcome.FAILED
-    assert word in peer.ended.detail
+    assert words in peer.ended.detail
     assert isinstance(peer.asked()[0], UpdateAbort)
 
 
