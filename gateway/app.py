@@ -99,7 +99,7 @@ class App:
         notifier = notifier or Notifier({})
         progress = progress or Progress(period_s=notifier.watchdog_s or PERIOD_S)
         self._progress = progress
-        self._timedate = TimeDate()
+        self._timedate = TimeDate(progress=progress)
         self._clock = clock or Clock(is_synchronised=self._timedate.is_synchronised)
         self._timekeeper = TimeKeeper(self._clock)
         self._run = secrets.randbits(32)
@@ -159,17 +159,20 @@ class App:
         self.devices.add_listener(self._diagnostics)
         self.state.keep(registry.load, self.devices.restore, self.devices.everything)
         own = (settings.homeassistant.prefix,)
-        self._admin = Admin(self._publisher, settings.base_topic, self.status.counts, own)
+        self._admin = Admin(
+            self._publisher, settings.base_topic, self.status.counts, own, progress=progress
+        )
         self._door = LocalDoor(
             settings.control_path,
             settings.gateway.name,
             self.status.counts,
             is_runtime=wiring.is_in_runtime_folder(settings.control_path),
+            progress=progress,
         )
         self.commands = self._make_commands(settings)
-        self._intervals = Intervals(self.devices, self.commands, self.commands)
+        self._intervals = Intervals(self.devices, self.commands, self.commands, progress)
         self._updates = self._make_updates()
-        self._key_requests = KeyRequests(self._keys, self.devices, self.commands)
+        self._key_requests = KeyRequests(self._keys, self.devices, self.commands, progress)
         self.devices.add_listener(self._key_requests)
         self._pipeline = Pipeline(
             self.outbox,
@@ -217,6 +220,7 @@ class App:
                 timekeeper=self._timekeeper,
                 health=self._health,
                 watchdog=self._watchdog,
+                progress=progress,
             ),
             settings,
             password,
@@ -356,6 +360,7 @@ class App:
             timekeeper=self._timekeeper,
             others=self._intervals,
             own=own_bundle,
+            progress=self._progress,
         )
         self.devices.add_listener(updates)
         self.state.keep(rollouts.load, updates.take, updates.everything)

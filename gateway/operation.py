@@ -32,6 +32,7 @@ from gateway.health import HealthReport
 from gateway.links.threads import Call
 from gateway.log_fields import BLUETOOTH
 from gateway.processing.processor import Processor
+from gateway.progress import Progress
 from gateway.reload import Act, Configuration, Reloaded, Reloader
 from gateway.status import ConfigurationStatus, Status
 from gateway.store import database, versions
@@ -65,6 +66,7 @@ class Parts:
     timekeeper: TimeKeeper
     health: HealthReport
     watchdog: Watchdog
+    progress: Progress
 
 
 class Operation:
@@ -82,6 +84,7 @@ class Operation:
         self._configuration = configuration
         if configuration is not None and configuration.trouble:
             self._tell_trouble("last_good", configuration.trouble)
+        self._stage = parts.progress.stage("operation")
         self._recent_log = RecentLog()
         self._rules = wiring.processing_rules(settings)
         parts.devices.on_succession = self._follow_succession
@@ -113,16 +116,18 @@ class Operation:
 
     async def run(self) -> NoReturn:
         """Have the tasks that requests begin, for ever."""
+        stage = self._stage
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
+                stage.works("keeping the configuration")
                 await self._keep_configuration()
-                await asyncio.sleep(versions.TRUSTED_S)
+                await stage.rest(versions.TRUSTED_S, asyncio.sleep)
+                stage.works("trusting migrations")
                 await self._trust_migrations()
-                await asyncio.Event().wait()
+                await stage.rest_for_ever(asyncio.sleep)
             finally:
                 self._tasks = None  # a group that ends takes no tasks
-        raise AssertionError  # never reached
 
     def permit_join(self, for_s: float | None = None) -> float:
         """Let devices that are heard join for so long, and return for how long; 0 ends it.

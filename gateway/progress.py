@@ -8,7 +8,7 @@ the clock and three attributes, and none is made for a single sample.
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 PERIOD_S: Final = 120.0
 """What WatchdogSec of our unit is; who runs without systemd has its promises measured the same."""
@@ -96,6 +96,11 @@ class Stage:
             await sleep(step_s)
             delay_s -= step_s
 
+    async def rest_for_ever(self, sleep: Callable[[float], Awaitable[object]]) -> NoReturn:
+        """Sleep in beats: for a task that only holds others."""
+        while True:
+            await sleep(self.beat_s())
+
     async def attend(
         self, wait: Callable[[float], Awaitable[object]], is_over: Callable[[], bool]
     ) -> None:
@@ -125,8 +130,12 @@ class Progress:
         self.now_s = now_s
         self.period_s = period_s
         """Within it a frozen stage is noticed."""
-        self.stages: list[Stage] = []
+        self._stages: dict[Stage, None] = {}
+
+    @property
+    def stages(self) -> list[Stage]:
         """Those there are."""
+        return list(self._stages)
 
     @property
     def tick_s(self) -> float:
@@ -136,19 +145,18 @@ class Progress:
     def stage(self, name: str) -> Stage:
         """Return a new stage; it counts from when it speaks first."""
         stage = Stage(name, self)
-        self.stages.append(stage)
+        self._stages[stage] = None
         return stage
 
     def forget(self, stage: Stage) -> None:
         """Have one stage less; nothing happens if it left already."""
-        if stage in self.stages:
-            self.stages.remove(stage)
+        self._stages.pop(stage, None)
 
     def late(self) -> list[Stage]:
         """Return the stages that stand still."""
         now_s = self.now_s()
-        return [stage for stage in self.stages if stage.due_s < now_s]
+        return [stage for stage in self._stages if stage.due_s < now_s]
 
     def silent(self) -> list[Stage]:
         """Return the stages that never spoke."""
-        return [stage for stage in self.stages if not stage.has_begun]
+        return [stage for stage in self._stages if not stage.has_begun]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.clock import is_clock_synchronised, kernel_word
+from gateway.progress import Progress
 
 FIRST_ASK_S: Final = 15.0
 RARE_ASK_S: Final = 900.0
@@ -28,11 +29,13 @@ class TimeDate:
         may_ask_kernel: Callable[[], bool] = lambda: kernel_word() is not None,
         is_told: Callable[[], bool] = is_clock_synchronised,
         command: Sequence[str] = TIMEDATECTL,
+        progress: Progress | None = None,
     ) -> None:
         """`is_told` is the word of the kernel, or of systemd-timesyncd where that is refused."""
         self._may_ask_kernel = may_ask_kernel
         self._is_told = is_told
         self._command = command
+        self._progress = progress or Progress()
         self._timedated = False
 
     def is_synchronised(self) -> bool:
@@ -42,14 +45,16 @@ class TimeDate:
     async def run(self) -> None:
         """Ask systemd-timedated now and then, for ever, if the kernel may not be asked."""
         pause_s = FIRST_ASK_S
-        while not self._may_ask_kernel():
-            if self._is_told():
-                self._timedated = False
-                pause_s = FIRST_ASK_S
-            else:
-                self._timedated = await self._ask()
-                pause_s = RARE_ASK_S if self._timedated else min(2 * pause_s, RARE_ASK_S)
-            await asyncio.sleep(pause_s)
+        with self._progress.stage("timedate") as stage:
+            while not self._may_ask_kernel():
+                stage.works("asking for the clock")
+                if self._is_told():
+                    self._timedated = False
+                    pause_s = FIRST_ASK_S
+                else:
+                    self._timedated = await self._ask()
+                    pause_s = RARE_ASK_S if self._timedated else min(2 * pause_s, RARE_ASK_S)
+                await stage.rest(pause_s, asyncio.sleep)
 
     async def _ask(self) -> bool:
         try:

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.errors import GatewayError, RequestError
 from gateway.log_fields import DEVICE, Marked
+from gateway.progress import Progress, Stage
 from gateway.requests.asking import AdminRequest
 
 _log = logging.getLogger(__name__)
@@ -19,6 +20,9 @@ AT_ONCE: Final = 16
 SOON_S: Final = 0.9
 """By then a request is answered, unless its verb says otherwise: within a second, the way to the
 broker and back included."""
+
+LATE_S: Final = 10.0
+"""A request that is not over so long after it was given up stands still."""
 
 _TOLD: Final = 3
 """Devices of one request that its line in the log names."""
@@ -39,6 +43,15 @@ class Verb:
     """It is given up after that."""
 
 
+class Place(NamedTuple):
+    """Where a request is done."""
+
+    verb: str
+    act: Verb
+    stage: Stage
+    """Stands still if the request is not over in its time."""
+
+
 class Done(NamedTuple):
     """A request was done."""
 
@@ -56,8 +69,9 @@ class Undone(NamedTuple):
 class Desk:
     """Knows how each request is done, and counts those under way."""
 
-    def __init__(self, counts: Counter[str]) -> None:
+    def __init__(self, counts: Counter[str], progress: Progress | None = None) -> None:
         """`requests` and `requests_refused` are counted in `counts`."""
+        self._progress = progress or Progress()
         self._verbs: Mapping[str, Verb] | None = None
         self._counts = counts
         self._under_way = 0
@@ -70,7 +84,7 @@ class Desk:
         """Take no more."""
         self._verbs = None
 
-    def begin(self, verb: str) -> None:
+    def begin(self, verb: str) -> Place:
         """Take a place for a request, which `do` gives back.
 
         Raises:
@@ -83,16 +97,19 @@ class Desk:
         if self._under_way >= AT_ONCE:
             raise RequestError(f"busy: {AT_ONCE} requests are being done; ask again")
         self._under_way += 1
+        act, stage = self._verbs[verb], self._progress.stage(f"request {verb}")
+        stage.works_long("", act.longest_s + LATE_S)
+        return Place(verb, act, stage)
 
-    async def do(self, verb: str, request: AdminRequest) -> Done | Undone:
+    async def do(self, place: Place, request: AdminRequest) -> Done | Undone:
         """Do what `begin` made room for."""
+        verb, act, stage = place
         self._counts["requests"] += 1
         try:
-            assert self._verbs is not None  # noqa: S101 - `begin` has looked in the same turn
-            act = self._verbs[verb]
             outcome = await self._try(act, verb, request)
         finally:
             self._under_way -= 1
+            stage.leave()
         if isinstance(outcome, Undone):
             self.refuse(verb, outcome, request)
         else:

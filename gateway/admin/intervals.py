@@ -13,6 +13,7 @@ from gateway.drivers.board import DRIVER
 from gateway.errors import RequestError
 from gateway.log_fields import of_device
 from gateway.pipeline import Addressees
+from gateway.progress import Progress, Stage
 from gateway.protocol.fields import Json
 from gateway.protocol.session_events import Outcome
 from gateway.requests.admin import MAX_STREAMS
@@ -21,6 +22,9 @@ _log = logging.getLogger(__name__)
 
 PUSH_S: Final = 60.0
 """How long the gateway's own wish waits for a board that just came."""
+
+LATE_S: Final = 120.0
+"""What is not over so long after that stands still; a disk that is slow to note it does not."""
 
 MAX_LIVES: Final = 20_000
 """Boards of which it is known what they were told."""
@@ -46,7 +50,15 @@ class Intervals:
     It stands between the pipeline and who else wants to know of boards that take commands.
     """
 
-    def __init__(self, devices: Devices, caller: Caller, others: Addressees) -> None:
+    def __init__(
+        self,
+        devices: Devices,
+        caller: Caller,
+        others: Addressees,
+        progress: Progress | None = None,
+    ) -> None:
+        self._progress = progress or Progress()
+        self._stage = self._progress.stage("intervals")
         self._devices = devices
         self._caller = caller
         self._others = others
@@ -62,10 +74,9 @@ class Intervals:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
-                await asyncio.Event().wait()
+                await self._stage.rest_for_ever(asyncio.sleep)
             finally:
                 self._tasks = None  # a group that is ending takes no tasks any more
-        raise AssertionError  # never reached
 
     def ready(self, link: str, device: str, life: str) -> None:
         """Note that a board takes commands."""
@@ -81,7 +92,9 @@ class Intervals:
             return
         if self._tasks is not None and device not in self._being_told:
             self._being_told.add(device)
-            self._tasks.create_task(self._tell(known, life), name=f"intervals of {device}")
+            stage = self._progress.stage(f"intervals of {device}")
+            stage.works_long("telling them", PUSH_S + LATE_S)
+            self._tasks.create_task(self._tell_in(stage, known, life), name=stage.name)
 
     def left(self, link: str, device: str) -> None:
         """Note that a board left."""
@@ -140,6 +153,10 @@ class Intervals:
         if end.outcome in {Outcome.DONE, Outcome.FAILED}:
             self._told[device.key] = life
         return end
+
+    async def _tell_in(self, stage: Stage, device: Device, life: str) -> None:
+        with stage:
+            await self._tell(device, life)
 
     async def _tell(self, device: Device, life: str) -> None:
         try:

@@ -13,6 +13,7 @@ from gateway.errors import RequestError, StoreError
 from gateway.links.threads import Call
 from gateway.log_fields import of_device
 from gateway.model import device_slug
+from gateway.progress import Progress, Stage
 from gateway.protocol.sealed import key_id
 from gateway.protocol.session_events import Outcome
 from gateway.requests.local import (
@@ -42,7 +43,15 @@ class KeyRequests:
     use the new one, whoever began it and in whichever run.
     """
 
-    def __init__(self, store: KeyStore, devices: Devices, caller: Caller) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        devices: Devices,
+        caller: Caller,
+        progress: Progress | None = None,
+    ) -> None:
+        self._progress = progress or Progress()
+        self._stage = self._progress.stage("keys")
         self._store = store
         self._devices = devices
         self._caller = caller
@@ -58,10 +67,9 @@ class KeyRequests:
             for device in self._devices:
                 self.device_changed(device)
             try:
-                await asyncio.Event().wait()
+                await self._stage.rest_for_ever(asyncio.sleep)
             finally:
                 self._tasks = None  # a group that is ending takes no tasks any more
-        raise AssertionError  # never reached
 
     def device_changed(self, device: Device) -> None:
         """Look at which key a board says it has."""
@@ -69,8 +77,10 @@ class KeyRequests:
         if kept is None or kept.next_key is None or self._tasks is None:
             return
         if key_id(kept.next_key) == device.said.key_id:
-            settling = self._settle(device.key, device.said.key_id)
-            self._tasks.create_task(settling, name=f"key of {device.key}")
+            stage = self._progress.stage(f"key of {device.key}")
+            stage.works("writing it")
+            settling = self._settle_in(stage, device.key, device.said.key_id)
+            self._tasks.create_task(settling, name=stage.name)
 
     def device_removed(self, device: Device) -> None:
         """Do nothing: it may come back, and nobody else has its key."""
@@ -157,6 +167,10 @@ class KeyRequests:
             ) from None
         ids = self._store.ids(device)
         return {"device": device, "key": ids[0]}
+
+    async def _settle_in(self, stage: Stage, device: str, name: str) -> None:
+        with stage:
+            await self._settle(device, name)
 
     async def _settle(self, device: str, name: str) -> None:
         try:

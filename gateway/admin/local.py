@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 from gateway import files
-from gateway.admin.desk import Desk, Undone, Verb
+from gateway.admin.desk import Desk, Place, Undone, Verb
 from gateway.errors import LinkError, RequestError
 from gateway.links.threads import Call
 from gateway.links.unix_names import reachable
+from gateway.progress import Progress, Stage
 from gateway.requests.asking import AdminRequest
 from gateway.requests.local import MAX_LINE_BYTES, read_envelope, read_local
 
@@ -50,7 +51,13 @@ class LocalDoor:
     """
 
     def __init__(
-        self, path: Path, gateway: str, counts: Counter[str], *, is_runtime: bool = False
+        self,
+        path: Path,
+        gateway: str,
+        counts: Counter[str],
+        *,
+        is_runtime: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         """`gateway` is our name: who means another one is refused.
 
@@ -61,7 +68,9 @@ class LocalDoor:
         self._path = path
         self._is_runtime = is_runtime
         self._gateway = gateway
-        self._desk = Desk(counts)
+        self._progress = progress or Progress()
+        self._stage = self._progress.stage("door")
+        self._desk = Desk(counts, progress)
         self._tasks: asyncio.TaskGroup | None = None
         self._clients = 0
 
@@ -70,13 +79,14 @@ class LocalDoor:
         self._desk.open(verbs)
         is_told = False
         while True:
+            self._stage.works("making the socket")
             try:
                 listening = await Call(self._listen, _close).result()
             except (OSError, LinkError) as exc:
                 if not is_told:
                     _log.warning("%s: no requests from this machine: %s", self._path, exc)
                     is_told = True
-                await asyncio.sleep(AGAIN_S)
+                await self._stage.rest(AGAIN_S, asyncio.sleep)
             else:
                 await self._serve(listening)
 
@@ -89,7 +99,7 @@ class LocalDoor:
                     self._welcome, sock=listening.listener, limit=MAX_LINE_BYTES
                 )
                 self.listening.set()
-                await asyncio.Event().wait()
+                await self._stage.rest_for_ever(asyncio.sleep)
         finally:
             self._tasks = None
             self._desk.close()
@@ -99,7 +109,6 @@ class LocalDoor:
             with suppress(OSError):  # it is gone, or another's by now
                 if self._path.lstat().st_ino == listening.inode:
                     self._path.unlink()
-        raise AssertionError  # never reached
 
     def _listen(self) -> _Listening:
         """Make the socket; a file that nobody listens to any more makes way.
@@ -134,15 +143,22 @@ class LocalDoor:
             writer.close()
             return
         self._clients += 1
-        self._tasks.create_task(self._attend(reader, writer), name="local requests")
+        stage = self._progress.stage("local requests")
+        stage.waits(PATIENCE_S)
+        self._tasks.create_task(self._attend(reader, writer, stage), name="local requests")
 
-    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _attend(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stage: Stage
+    ) -> None:
         """Do what one client asks for, one request after another, until it leaves."""
         try:
             while True:
+                stage.waits(PATIENCE_S)
                 async with asyncio.timeout(PATIENCE_S):
                     line = await reader.readuntil(b"\n")
+                stage.idles()  # a request that is being done is a stage
                 writer.write(await self._answer(line))
+                stage.waits(PATIENCE_S)
                 async with asyncio.timeout(PATIENCE_S):
                     await writer.drain()
         except asyncio.LimitOverrunError:
@@ -156,21 +172,22 @@ class LocalDoor:
             _log.error("a request from this machine failed", exc_info=exc)
         finally:
             self._clients -= 1
+            stage.leave()
             writer.close()
 
     async def _answer(self, line: bytes) -> bytes:
         try:
-            verb, request = self._read(line)
+            request, place = self._read(line)
         except RequestError as exc:
             self._desk.refuse("local", Undone(str(exc)))
             return self._line({"status": "error", "error": str(exc)})
-        outcome = await self._desk.do(verb, request)
+        outcome = await self._desk.do(place, request)
         if isinstance(outcome, Undone):
             return self._line({"status": "error", "error": outcome.error})
         return self._line({"status": "ok", "data": outcome.data})
 
-    def _read(self, line: bytes) -> tuple[str, AdminRequest]:
-        """Return what is asked for; a place is taken for it.
+    def _read(self, line: bytes) -> tuple[AdminRequest, Place]:
+        """Return what is asked for, and the place that is taken for it.
 
         Raises:
             RequestError: it cannot be done as it stands, or not now.
@@ -179,8 +196,7 @@ class LocalDoor:
         if envelope.gateway not in {"", self._gateway}:
             raise RequestError(f'this is the gateway "{self._gateway}"')
         request = read_local(envelope)
-        self._desk.begin(envelope.verb)
-        return envelope.verb, request
+        return request, self._desk.begin(envelope.verb)
 
     def _line(self, fields: Mapping[str, object]) -> bytes:
         said = json.dumps({"gateway": self._gateway, **fields}, ensure_ascii=False)

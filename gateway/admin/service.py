@@ -5,11 +5,12 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, Protocol
 
-from gateway.admin.desk import Desk, Undone, Verb
+from gateway.admin.desk import Desk, Place, Undone, Verb
 from gateway.commands.replies import MAX_CORRELATION
 from gateway.errors import RequestError
 from gateway.mqtt import payloads, topics
 from gateway.mqtt.incoming import Handler, Incoming
+from gateway.progress import Progress
 from gateway.requests.admin import REQUESTS, read_admin, transaction_of
 from gateway.requests.asking import AdminRequest, Transaction
 from gateway.requests.response_topic import refusal_of
@@ -44,6 +45,8 @@ class Admin:
         base_topic: str,
         counts: Counter[str],
         own_prefixes: tuple[str, ...] = (),
+        *,
+        progress: Progress | None = None,
     ) -> None:
         """`requests` and `requests_refused` are counted in `counts`.
 
@@ -52,7 +55,8 @@ class Admin:
         """
         self._mail = mail
         self._base = base_topic
-        self._desk = Desk(counts)
+        self._stage = (progress or Progress()).stage("admin")
+        self._desk = Desk(counts, progress)
         self._own_prefixes = own_prefixes
         self._arrived: deque[tuple[int, str, bytes]] = deque(maxlen=_REMEMBERED)
         self._tasks: asyncio.TaskGroup | None = None
@@ -64,11 +68,10 @@ class Admin:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
-                await asyncio.Event().wait()
+                await self._stage.rest_for_ever(asyncio.sleep)
             finally:
                 self._desk.close()
                 self._tasks = None  # a group that is ending takes no tasks any more
-        raise AssertionError  # never reached
 
     def _take(self, message: Incoming) -> None:
         message.done()
@@ -78,15 +81,15 @@ class Admin:
         self._arrived.append(arrival)
         verb = message.topic.removeprefix(f"{self._base}/{topics.request('')}")
         try:
-            request = self._read(message, verb)
+            request, place = self._read(message, verb)
         except RequestError as exc:
             self._refuse(message, verb, str(exc))
             return
         assert self._tasks is not None  # noqa: S101 - the desk is open only while there are some
-        self._tasks.create_task(self._do(message, verb, request), name=f"request {verb}")
+        self._tasks.create_task(self._do(message, place, request), name=f"request {verb}")
 
-    def _read(self, message: Incoming, verb: str) -> AdminRequest:
-        """Return what is asked for.
+    def _read(self, message: Incoming, verb: str) -> tuple[AdminRequest, Place]:
+        """Return what is asked for, and the place that is taken for it.
 
         Raises:
             RequestError: it cannot be done as it stands, or not now.
@@ -99,17 +102,16 @@ class Admin:
         request = read_admin(verb, message.payload)
         if reason := self._refusal_of(message):
             raise RequestError(reason)
-        self._desk.begin(verb)
-        return request
+        return request, self._desk.begin(verb)
 
-    async def _do(self, message: Incoming, verb: str, request: AdminRequest) -> None:
-        outcome = await self._desk.do(verb, request)
+    async def _do(self, message: Incoming, place: Place, request: AdminRequest) -> None:
+        outcome = await self._desk.do(place, request)
         transaction = request.transaction
         if isinstance(outcome, Undone):
             payload = payloads.refusal(transaction, outcome.error)
         else:
             payload = payloads.answer(transaction, outcome.data)
-        self._answer(message, verb, payload)
+        self._answer(message, place.verb, payload)
 
     def _refuse(self, message: Incoming, verb: str, error: str) -> None:
         self._desk.refuse(verb, Undone(error))

@@ -14,6 +14,7 @@ from gateway.links.threads import Call
 from gateway.log_fields import of_device, on_link
 from gateway.model import UpdateStated
 from gateway.pipeline import Addressees
+from gateway.progress import Progress
 from gateway.protocol.update import (
     Update,
     UpdateEnded,
@@ -28,6 +29,9 @@ from gateway.updates.news import News, Outlet, Registry, is_updatable
 from gateway.updates.rollout import Phase, Rollout, State, Target
 
 _log = logging.getLogger(__name__)
+
+LOOK_S: Final = 300.0
+"""In a source tree the firmware is compiled first, on however slow a machine."""
 
 _ABORTED: Final = "aborted by request"
 
@@ -60,11 +64,13 @@ class Updates:
         timekeeper: TimeKeeper,
         others: Addressees,
         own: Callable[[], Bundle],
+        progress: Progress | None = None,
     ) -> None:
         """`own` returns the firmware the gateway brings along; it may block.
 
         `road` is asked each time: the links are made later, and know who has mail.
         """
+        self._stage = (progress or Progress()).stage("updates")
         self._devices = devices
         self._road = road
         self._timekeeper = timekeeper
@@ -238,6 +244,7 @@ class Updates:
         while True:
             self._has_work.clear()
             if self._is_own_wanted and self._own is None:
+                self._stage.works_long("looking for firmware to offer", LOOK_S)
                 await self._look_for_own()
             self.work()
             now_s = self._clock.monotonic_s()
@@ -245,7 +252,7 @@ class Updates:
             due_s = min([*due, self._news.deadline_s()])
             delay_s = max(due_s - now_s, 0.01)
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if due_s == float("inf") else delay_s):
+                async with asyncio.timeout(self._stage.beat_s(delay_s)):
                     await self._has_work.wait()
 
     def work(self) -> None:

@@ -24,6 +24,7 @@ LOOK_S = 5.0
 STAGES = {
     *("store", "store thread", "state", "state thread", "commands", "ports", "ttyIDLE", "broker"),
     *("records", "documents", "pings", "clock", "devices", "announcer", "diagnostics", "health"),
+    *("admin", "door", "updates", "keys", "intervals", "operation"),
 }
 
 

@@ -22,6 +22,7 @@ from tests.support.bluez.bluetoothd import Bluetoothd
 from tests.support.broker import Broker
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.notify_socket import NotifySocket
+from tests.support.requester import asking
 
 PERIOD_S = 3.0
 LOOKED_AT_S = PERIOD_S / 2
@@ -43,6 +44,9 @@ THERMOMETER = Heard(
 HELD_US = 600_000_000
 ALWAYS = '[outbox]\ndurability = "always"'
 """Each sample is committed."""
+
+SERVICES = ("admin", "door", "updates", "keys", "intervals", "operation", "log")
+"""What serves people, or is seldom at work: each is named when all of them are frozen."""
 
 STAGES = (
     *(f"task {name}" for name in TASKS),
@@ -130,6 +134,30 @@ async def test_the_watchdog_is_fed_no_more_within_a_period_of_a_stage_that_is_fr
         assert heard["STATUS"] > 0
         assert "stands still" in systemd.messages[-1]["STATUS"]
         assert "stands still for" in daemon.log()
+
+
+async def test_nor_is_it_when_those_are_frozen_who_serve_people(
+    broker: Broker, tmp_path: Path
+) -> None:
+    frozen = "; ".join([*(f"task {each}" for each in SERVICES), "coming request health_check"])
+    with NotifySocket(tmp_path / "notify") as systemd:
+        async with (
+            asyncio.timeout(ENOUGH_S),
+            freezable_daemon(tmp_path, broker, systemd) as (daemon, wish),
+            asking("127.0.0.1", broker.port) as requester,
+        ):
+            await at_work(systemd)
+            await freeze(daemon, wish, frozen)
+            await requester.publish("health_check", b"")
+            await daemon.wait_for_log("request health_check stands still for")
+            heard = await systemd.count(LOOKED_AT_S)
+            await daemon.kill()
+
+    told = systemd.messages[-1]["STATUS"]
+    assert heard["WATCHDOG"] == 0, f"{systemd.messages[-9:]}\n{daemon.log()}"
+    assert told.startswith("stands still: ")
+    named = told.removeprefix("stands still: ").split(", ")
+    assert sorted(named) == sorted([*SERVICES, "request health_check"])
 
 
 @pytest.mark.parametrize("stage", ["scan", "adverts"])

@@ -4,10 +4,12 @@ On SIGUSR2 FILE tells what is frozen, as long as the process lives:
 
 - `task NAME`: the asyncio task of that name gets no more turns, whatever it waits for comes; it
   does not even hear that it is cancelled.
+- `coming NAME`: the same for tasks of that name that are yet to be made.
 - `thread NAME`: the thread whose name begins so stops where it is, as by a SIGSTOP of its own.
 - `loop`: the event loop's thread sleeps.
 
-None of the daemon's code knows of it. "frozen: " and what on stderr says that it is done.
+Several are parted by `; `. None of the daemon's code knows of it. "frozen: " and what on stderr
+says that it is done.
 """
 
 import asyncio
@@ -77,9 +79,18 @@ class _Policy(asyncio.DefaultEventLoopPolicy):
         return loop
 
 
-def _freeze(wish: str) -> None:
-    what, _, name = wish.strip().partition(" ")
-    if what == "task":
+def _freeze(wishes: str) -> None:
+    for wish in wishes.split("; "):
+        _freeze_one(*wish.strip().partition(" ")[::2])
+    print(f"frozen: {wishes}", file=sys.stderr, flush=True)  # noqa: T201 - whoever asked waits for it
+    if wishes == "loop":
+        time.sleep(FOR_EVER_S)
+
+
+def _freeze_one(what: str, name: str) -> None:
+    if what == "coming":
+        _frozen.add(name)
+    elif what == "task":
         names = {task.get_name() for task in asyncio.all_tasks(asyncio.get_event_loop())}
         assert name in names, f"no task {name}, but {names}"
         _frozen.add(name)
@@ -89,9 +100,6 @@ def _freeze(wish: str) -> None:
         for thread in threads:
             assert thread.ident is not None
             signal.pthread_kill(thread.ident, STOP)
-    print(f"frozen: {wish}", file=sys.stderr, flush=True)  # noqa: T201 - whoever asked waits for it
-    if what == "loop":
-        time.sleep(FOR_EVER_S)
 
 
 def main() -> None:

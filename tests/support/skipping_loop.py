@@ -1,12 +1,14 @@
 """An event loop that waits for nothing: its time jumps to when something is due."""
 
+import _thread
 import asyncio
 import selectors
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures.thread import _threads_queues
+from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.clock import Clock
 
@@ -21,6 +23,38 @@ HANG_S = 20.0
 
 LOOK_S = 0.001
 """From one look at threads that work to the next."""
+
+
+_begun: set[object] = set()
+"""Threads of `_thread` that have not ended: one that was just begun has no frame yet."""
+
+
+@contextmanager
+def _threads_counted() -> Iterator[None]:
+    start = _thread.start_new_thread
+
+    def counted(body: Callable[..., object], *more: Any) -> int:  # noqa: ANN401 - as of Python itself
+        mark = object()
+
+        def run(*args: object) -> None:
+            try:
+                body(*args)
+            finally:
+                _begun.discard(mark)
+
+        _begun.add(mark)
+        try:
+            return start(run, *more)
+        except BaseException:
+            _begun.discard(mark)
+            raise
+
+    _begun.clear()  # of an earlier test, one that hangs for ever
+    _thread.start_new_thread = counted
+    try:
+        yield
+    finally:
+        _thread.start_new_thread = start
 
 
 class _SkippingSelector(selectors.DefaultSelector):
@@ -42,6 +76,8 @@ class _SkippingSelector(selectors.DefaultSelector):
         ready = super().select(0)
         while self._waits_for_threads and timeout > 0 and not ready and self._threads_work():
             ready = super().select(LOOK_S)
+        if self._waits_for_threads and not ready:
+            ready = super().select(0)  # what a thread said with its last breath
         if not ready and timeout > 0:
             self.skipped_s += timeout
         return ready
@@ -52,6 +88,8 @@ class _SkippingSelector(selectors.DefaultSelector):
             thread: queue for thread, queue in _threads_queues.items() if thread.is_alive()
         }
         if any(q.qsize() for t, q in executors.items() if t.ident not in self._others):
+            return True
+        if _begun:
             return True
         frames = sys._current_frames()  # noqa: SLF001 - of Python itself
         return any(
@@ -80,6 +118,6 @@ def run_skipping(
 ) -> T:
     """Run something on such a loop, with a clock that agrees with it."""
     make = partial(SkippingLoop, waits_for_threads=waits_for_threads)
-    with asyncio.Runner(loop_factory=make) as runner:
+    with _threads_counted(), asyncio.Runner(loop_factory=make) as runner:
         loop = runner.get_loop()
         return runner.run(main(Clock(monotonic_s=loop.time)))
