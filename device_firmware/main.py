@@ -26,6 +26,12 @@ def main():
     except Exception as error:
         ending = "reset"
         try:
+            import boot_sel
+
+            boot_sel.note_crash(error, not boot_sel.exists("crash.txt"))
+        except Exception as other:
+            print("crash not counted: %r" % other)
+        try:
             with open("crash.txt", "w") as file:
                 sys.print_exception(error, file)
         except OSError:  # the flash is full

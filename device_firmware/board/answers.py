@@ -1,7 +1,7 @@
 # Questions of the gateway. A command is done at most once, as it may be asked again.
 
 from board.frame import to_json
-from board.parts import borrow, load
+from board.parts import borrow, forget, load
 
 try:
     from micropython import const
@@ -48,7 +48,7 @@ def update(session, kind, mid, body):
         borrow("saying").answer(session, _OTA_ABORT, mid, b'{"e":"no memory for an update"}')
 
 
-# Returns the body of the RSP. answers: (cid, body) of the last commands; commands: has get(name).
+# Returns the body of the RSP. answers: (cid, body) of the last commands; commands: as Session's.
 def answer(answers, commands, request, waited_ms):
     cid = request["cid"]
     if not isinstance(cid, str):
@@ -70,12 +70,26 @@ def answer(answers, commands, request, waited_ms):
     return body
 
 
+# A command, or None. An app's are files; as they are seldom, each is loaded when asked for only.
+def _find(commands, name):
+    if isinstance(commands, dict):
+        return commands.get(name)
+    if not name or name.strip("abcdefghijklmnopqrstuvwxyz_"):
+        return None
+    try:
+        command = load("commands", name)
+    except ImportError:
+        return None
+    forget("commands", name)
+    return lambda args: command.run(commands, args)
+
+
 def _execute(commands, cid, request, waited_ms):
     try:
         ttl_ms = request.get("ttl_ms")
         if ttl_ms is not None and waited_ms >= ttl_ms:
             raise ValueError("expired")
-        command = commands.get(request["c"])
+        command = _find(commands, request["c"])
         if command is None:
             raise ValueError("unknown command")
         body = to_json({"cid": cid, "ok": command(request.get("a"))})

@@ -11,7 +11,7 @@ _ELEMENT_BYTES = const(22)  # of the 31 of an advert, 9 are flags and what waits
 _NAME_BYTES = const(11)  # beside the service in a scan response
 _HEAD = const(6)  # of a record
 _TICK_MS = const(250)
-_FLAGS = b"\2\1\6"
+_FLAGS = const(b"\2\1\6")
 
 
 class Broadcast:

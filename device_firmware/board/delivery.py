@@ -34,10 +34,11 @@ def left_ms(since_ms, length_ms, now_ms):
 
 
 class Delivery:
+    _buffer = bytearray(payload_room(_LINE_MAX) + 6)  # for all: a batch leaves it at once
+
     def __init__(self, ring):
         self.ring = ring
         self.batches_resent = 0
-        self._buffer = bytearray(payload_room(_LINE_MAX) + 6)
         self._mid = 0
         self._credit = 0  # batches that may be in flight
         self._got = 0  # the gateway has all records before this one

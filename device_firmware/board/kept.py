@@ -20,7 +20,7 @@ from micropython import const
 
 _STATE = const(36)
 _STATES = const(72)
-_FORM = "<HHHHIIIIII"
+_FORM = const("<HHHHIIIIII")
 _HEAD = const(8)  # of a block
 _MASK = const(0xFFFFFFFF)
 

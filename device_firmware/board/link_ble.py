@@ -18,8 +18,8 @@ _SLOTS = const(16)  # fragments that wait to be joined
 _WAITING_BYTES = const(1024)  # no more is taken beyond these
 _HELLOS = const(60)  # a central that leaves so many in a row unanswered has to go
 _STUCK_MS = const(5000)  # and one that takes no notification for so long
-_HELLO = b"~AQ"
-_HELLO_REQ = b"~CAD3mACJ"
+_HELLO = const(b"~AQ")
+_HELLO_REQ = const(b"~CAD3mACJ")
 
 
 class Link:

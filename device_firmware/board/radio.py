@@ -5,14 +5,14 @@ from board import clock
 from board.frame import clip
 from micropython import const
 
-_UUID = "0e9a000%d-5c1d-4c0e-9c6b-2f6a7b1d0e01"
+_UUID = const("0e9a000%d-5c1d-4c0e-9c6b-2f6a7b1d0e01")
 _WRITABLE = const(0x0C)  # with and without response
 _NOTIFY = const(0x10)
 _MTU = const(247)  # what one packet holds
 _VALUE_BYTES = const(512)  # by default what is written is cut to 20
 _ADVERTISE_US = const(250000)
 _NAME_BYTES = const(29)  # room in a scan response
-_FLAGS = b"\2\1\6"  # generally discoverable, no classic Bluetooth
+_FLAGS = const(b"\2\1\6")  # generally discoverable, no classic Bluetooth
 
 
 def set_up(link, config):

@@ -11,7 +11,7 @@ from micropython import const
 _BYTES = const(2048)  # of the memory
 _STATE = const(36)
 _STATES = const(72)
-_FORM = "<HHHHIIIIIII"
+_FORM = const("<HHHHIIIIIII")
 _HEAD = const(8)  # of a block
 _RECORD = const(6)  # least bytes of one
 _BACK_MS = const(2000)  # the real-time clock may be so wrong after a reset

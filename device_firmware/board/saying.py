@@ -19,7 +19,7 @@ _CMD = const(0x20)
 _RSP = const(0x21)
 _OTA_BEGIN = const(0x40)
 _OTA_ABORT = const(0x45)
-_NEEDED = "needs the key"
+_NEEDED = const("needs the key")
 _QUEUE_MAX = const(8)  # who has no key must not fill the memory with answers
 
 

@@ -11,8 +11,8 @@
 #              not told its channels: HELLO's ns does not count it, so that the others need not wait
 #              for it, and no answer is given for it. Call describe once it is known
 #   actuators  list of objects whose describe() gives the dict of the ACTUATOR frame
-#   commands   dict of name to callable, or whatever has its get(name): a callable takes the args,
-#              gives a result JSON can carry, and raises ValueError with the text for the caller
+#   commands   dict of name to callable, or an app, whose commands are files: a callable takes the
+#              args, gives a result JSON can carry, and raises ValueError with a text for the caller
 #   crash      what ended the last run: its end goes into HELLO, all of it into LOG once joined
 #   max_frame  bytes of the largest frame the link takes (a line of 256 characters carries 189)
 # Its methods:
@@ -55,8 +55,8 @@ _SEALED = const(0x80)
 _LOG = const(0x30)
 _BYE = const(0x50)
 
-_OURS = b"\x01\x03\x05\x07\x10\x21\x30\x41\x43\x46\x50"  # types only a board sends
-_WITH_KEY = b"\x20\x40\x42\x44\x45"  # a board with a key takes these only sealed
+_OURS = const(b"\x01\x03\x05\x07\x10\x21\x30\x41\x43\x46\x50")  # types only a board sends
+_WITH_KEY = const(b"\x20\x40\x42\x44\x45")  # a board with a key takes these only sealed
 
 _HELLO_BYTES = const(400)  # of its payload
 _HELLO_MS = const(1000)

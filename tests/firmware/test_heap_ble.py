@@ -50,7 +50,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("heap", "config"),
     [
-        ("72K", BLE),
+        ("64K", BLE),
         ("80K", {**BLE, "bthome": True, "ble_key": KEY, "durability": "batch"}),
     ],
     ids=["serial and BLE", "and encrypted adverts and flash"],
