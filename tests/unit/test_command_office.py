@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -685,3 +685,98 @@ def test_the_gateways_own_commands_take_the_same_road(post: Post) -> None:
         (Outcome.FAILED, None),
     ]
     assert not post.broker.results
+
+
+# ---- a board is replaced ----
+
+
+def replace_the_shed(post: Post) -> int:
+    """Have the barn go on in the place of the shed."""
+    post.directory.remove("shed")
+    post.directory.add(replace(board("barn", PUMP), predecessors=("shed",)))
+    ended = post.office.replaced("shed", "barn")
+    post.settle()
+    return ended
+
+
+def test_what_waits_for_a_board_that_is_replaced_ends_and_nobody_does_it(post: Post) -> None:
+    post.ready("barn")
+    post.say("shed/command", {"transaction": "a", **ON})
+
+    ended = replace_the_shed(post)
+    post.ready("shed")
+
+    assert ended == 1
+    assert post.results() == [
+        {
+            "transaction": "a",
+            "status": "failed",
+            "error": "not done: shed was replaced by barn",
+        }
+    ]
+    assert post.handed == []
+    assert not post.office.has_mail("shed")
+
+
+def test_what_is_not_on_the_disk_yet_ends_like_that(post: Post) -> None:
+    post.ready()
+    post.journal.is_failing = True
+    post.say("shed/command", {"transaction": "a", **ON})
+
+    assert replace_the_shed(post) == 1
+    post.journal.is_failing = False
+    post.settle()
+
+    assert [result["status"] for result in post.results()] == ["failed"]
+    assert post.broker.unconfirmed == 0
+    assert post.handed == []
+
+
+def test_nobody_knows_of_what_the_replaced_board_may_have_got(post: Post) -> None:
+    post.ready()
+    post.say("shed/command", {"transaction": "a", **ON})
+    post.office.left("port", "shed")
+    post.give_back(post.handed[0], was_sent=True)
+
+    assert replace_the_shed(post) == 1
+
+    (result,) = post.results()
+    assert result["status"] == "unknown"
+    assert "replaced by barn" in result["error"]
+
+
+def test_what_the_replaced_board_is_about_to_do_ends_as_it_says(post: Post) -> None:
+    post.ready()
+    post.say("shed/command", {"transaction": "a", **ON})
+
+    assert replace_the_shed(post) == 0
+    post.answer(post.handed[0])
+
+    assert [result["status"] for result in post.results()] == ["done"]
+
+
+def test_a_crash_before_the_end_of_what_waited_changes_nothing(post: Post) -> None:
+    post.say("shed/command", {"transaction": "a", **ON})
+    post.directory.remove("shed")
+    post.directory.add(replace(board("barn", PUMP), predecessors=("shed",)))
+
+    post.restart()
+    post.ready("shed")
+
+    assert [result["status"] for result in post.results()] == ["failed"]
+    assert post.handed == []
+
+
+def test_what_the_replaced_board_did_is_not_done_again_by_the_other(post: Post) -> None:
+    post.ready()
+    post.ready("barn")
+    said = {"transaction": "a", **ON}
+    post.say("shed/command", said)
+    post.answer(post.handed[0])
+    replace_the_shed(post)
+
+    post.say("barn/command", said)
+    post.say("barn/command", {"transaction": "b", **ON})
+
+    assert [order.device for order in post.handed] == ["shed", "barn"]
+    assert [result["status"] for result in post.results()] == ["done", "done"]

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.bundle.bundle import Bundle
+from gateway.devices.device import entry_of
 from gateway.errors import RequestError, StoreError
 from gateway.protocol.update import UpdateOutcome
 from gateway.protocol.update_values import UpdateKind
 from gateway.store import rollouts
+from gateway.store.registry import Registered
 from gateway.store.state_database import StateDatabase
 from gateway.updates.rollout import MAX_TRIES, PAUSE_CAP_S, PAUSE_S, TRIAL_S, Phase
 from tests.support.updates import MODULE, Site, firmware
@@ -578,3 +580,44 @@ def test_who_took_it_back_is_known_until_it_keeps_it() -> None:
     site.says("board_1", "confirmed", NEW)
     site.work()
     assert site.updates.why_taken_back("board_1", NEW.short_hash) == ""
+
+
+def test_a_board_that_is_replaced_leaves_its_rollouts_and_halts_nobody() -> None:
+    site = site_of()
+    site.updates.begin(NEW, BOARDS[:4], parallel=2)
+    site.work()
+    site.tries("board_1", NEW)
+    site.leaves("board_1")
+
+    assert site.updates.replaced("board_1", "new") == [1], "it is on trial"
+    assert site.updates.replaced("board_2", "new") == [1], "it is being sent it"
+    assert site.updates.replaced("board_4", "new") == [1], "it is waited for"
+    assert site.updates.replaced("board_5", "new") == []
+    site.work(TRIAL_S + 1.0)
+
+    assert site.road.aborted == ["board_2"]
+    assert site.states() == {
+        "board_1": "aborted",
+        "board_2": "aborted",
+        "board_3": "sending",
+        "board_4": "aborted",
+    }
+    assert site.told("board_4")["reason"] == "replaced by new"
+    assert site.rollout["state"] == "running"
+
+
+def test_a_crash_before_a_replaced_board_left_its_rollouts_changes_nothing() -> None:
+    site = site_of()
+    site.updates.begin(NEW, ["board_1", "board_2"], parallel=1)
+    site.work()
+    site.devices.replace("board_2", "board_3")
+    known = site.devices.get("board_3")
+    assert known is not None
+    kept = Registered({"board_3": entry_of(known)})
+
+    site.restart()
+    site.devices.restore(kept)
+    site.updates.take(site.disk.load())
+    site.work()
+
+    assert site.states() == {"board_1": "waiting", "board_2": "aborted"}
