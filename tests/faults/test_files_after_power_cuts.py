@@ -19,6 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from gateway.config.source import Source
+from gateway.install.plan import installation
 from gateway.store import journal, registry
 from gateway.store.jobs import Limits
 from gateway.store.joined import JoinedFile
@@ -30,7 +31,7 @@ from tests.support.commands import running
 from tests.support.cut_disk import Disk
 from tests.support.cut_writers import MOMENT, OLD_DEVICES, SETTLED, devices_of, keys_after
 from tests.support.file_trace import Step, steps, traced
-from tests.support.service_site import Site
+from tests.support.service_site import SERVICE, Site
 
 SOAK = bool(os.environ.get("SOAK"))
 pytestmark = pytest.mark.timeout(600)
@@ -39,6 +40,15 @@ CUTS = 2500 if SOAK else 50
 STARTS = 50 if SOAK else 3
 """Of the cuts, so many are followed by a start of the whole daemon."""
 SEED = 7
+SERVICE_FILES = {
+    SERVICE.unit.encode(),
+    SERVICE.rules,
+    SERVICE.sysusers,
+    SERVICE.tmpfiles,
+    SERVICE.config,
+}
+FILLING = {"made", "wrote", "cut", "pointed", "folder"}
+"""Steps that are many and alike while an environment is copied."""
 
 
 class Record(NamedTuple):
@@ -47,6 +57,7 @@ class Record(NamedTuple):
     folder: Path
     before: Path
     """As it was before."""
+    trace: Path
     steps: list[Step]
 
     def disk(self, at: int) -> Disk:
@@ -85,7 +96,7 @@ def record(strace_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Record
     command = [sys.executable, "-m", "tests.support.cut_writers", str(folder)]
 
     assert traced(strace_bin, trace, command) == 0
-    return Record(folder, before, steps(trace, folder))
+    return Record(folder, before, trace, steps(trace, folder))
 
 
 def content(folder: Path) -> dict[str, bytes | str]:
@@ -222,18 +233,53 @@ def look_at_backups(folder: Path, said: Said) -> None:
     assert len(there) in said.may("backup")
 
 
-def look_at_the_version(folder: Path, said: Said, scratch: Path) -> None:
-    """The version that a boot starts is whole, and the newer one once the upgrade was kept."""
-    if not said.done.get("version"):
-        return
+def site_after_cut(folder: Path, scratch: Path) -> Site:
+    """Return the machine that was installed on, and upgraded, once its power is back."""
     shutil.rmtree(scratch / "site", ignore_errors=True)
     (scratch / "site").mkdir()
     site = Site(scratch / "site")
-    site.root.rmdir()
-    shutil.copytree(folder / "root", site.root, symlinks=True)
+    if (folder / "root").exists():
+        site.root.rmdir()
+        shutil.copytree(folder / "root", site.root, symlinks=True)
     site.lose_power()
+    return site
 
-    assert site.current() in [f"0.{number}.0" for number in said.may("version")]
+
+def look_at_the_version(folder: Path, said: Said, scratch: Path) -> None:
+    """What a boot starts is whole, and the newer version once the upgrade was kept."""
+    site = site_after_cut(folder, scratch)
+    written = [*site.root.glob("usr/local/lib/**/*"), *site.root.glob("etc/edge-gateway/*")]
+    contents = {path.read_bytes() for path in written if path.is_file() and path.name[0] != "."}
+    assert contents <= SERVICE_FILES
+    if said.done.get("version"):
+        assert site.current() in [f"0.{number}.0" for number in said.may("version")]
+
+
+def test_whatever_a_power_cut_leaves_of_a_version_a_whole_one_starts_and_the_next_is_whole(
+    record: Record, tmp_path: Path
+) -> None:
+    """An environment of which half is on the disk must not be taken for one that is there."""
+    of_site = steps(record.trace, record.folder / "site")
+    disk = Disk(record.before / "site")
+    for at, step in enumerate(of_site):
+        disk.do([step])
+        is_one_of_many = step.what in FILLING and at % 7 and not SOAK
+        if is_one_of_many or not step.path.startswith("root/"):
+            continue
+        said = said_in(of_site[: at + 1])
+        for seed in range(10 if SOAK else 1):
+            disk.after_cut(random.Random(f"{at} {seed}"), tmp_path / "cut")
+            look_at_the_version(tmp_path / "cut", said, tmp_path)
+        if step.path.startswith("root/opt/edge-gateway/versions"):
+            version = f"0.{said.begun['version']}.0"
+            site = site_after_cut(tmp_path / "cut", tmp_path)
+            actions = installation(site.seen(), site.source(version), SERVICE)
+            site.machine.do(cut_writers.without_commands(actions))
+            assert site.current() == version, f"seed {at} {seed}, after {step}"
+
+    for seed in range(8):
+        disk.after_cut(random.Random(f"end {seed}"), tmp_path / "cut")
+        look_at_the_version(tmp_path / "cut", said_in(of_site), tmp_path)
 
 
 def test_after_power_cuts_the_daemon_starts_with_a_configuration(

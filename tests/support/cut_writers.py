@@ -205,15 +205,15 @@ def write_versions(folder: Path) -> None:
     site = Site(folder)
     os.environ["PATH"] = f"{site.programs}{os.pathsep}{os.environ['PATH']}"
     with change("version", 1):
-        site.machine.do(_files(installation(site.seen(), site.source("0.1.0"), SERVICE)))
+        site.machine.do(without_commands(installation(site.seen(), site.source("0.1.0"), SERVICE)))
     site.state = "active"
     plan = upgrade(site.seen(), site.source("0.2.0"), SERVICE)
     with change("version", 2):
         for actions in (plan.prepare, plan.trial, plan.keep):
-            site.machine.do(_files(actions))
+            site.machine.do(without_commands(actions))
 
 
-def _files(actions: Sequence[Action]) -> list[Action]:
+def without_commands(actions: Sequence[Action]) -> list[Action]:
     return [action for action in actions if not isinstance(action, Command)]
 
 
