@@ -41,7 +41,7 @@ class PortRule:
     """What is different for some ports."""
 
     match: str
-    """Glob over path, stable name or the kernel's name."""
+    """Glob over paths, stable names or the kernel's name."""
     use: PortUse
 
 
@@ -59,9 +59,8 @@ class PortsOptions:
 
     def use_of(self, port: FoundPort) -> PortUse:
         """Return how to use `port`."""
-        names = (port.path, port.name, port.device)
         for rule in self.rules:
-            if any(fnmatchcase(name, rule.match) for name in names):
+            if any(fnmatchcase(name, rule.match) for name in port.names):
                 return rule.use
         return self.use
 
@@ -138,7 +137,7 @@ class Ports:
         known = [running.port for running in self._running.values()]
         known += [lent.port for lent in self._lent.values()]
         for port in known:
-            if path in {port.path, port.name} or device == os.path.realpath(port.path):
+            if path in port.names or device == os.path.realpath(port.path):
                 return port
         return None
 

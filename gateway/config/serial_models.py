@@ -123,9 +123,12 @@ class SerialSettings(BaseModel):
 
     enabled: Switch = Field(default=True, description="Whether serial ports are read at all.")
     patterns: tuple[Text, ...] = Field(
-        default=("/dev/serial/by-id/*", "/dev/ttyACM*", "/dev/ttyUSB*"),
+        default=("/dev/edge-gateway/*", "/dev/serial/by-id/*", "/dev/ttyACM*", "/dev/ttyUSB*"),
         max_length=64,
-        description="Globs of the ports to open, now and when they appear.",
+        description=(
+            "Globs of the ports to open, now and when they appear. A port is opened once, however "
+            "many of its names match, and is called by the first stable one."
+        ),
     )
     exclude: tuple[Text, ...] = Field(
         default=(),

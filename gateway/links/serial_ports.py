@@ -46,6 +46,14 @@ class FoundPort:
     """What the kernel calls it just now, such as /dev/ttyUSB0."""
     description: str
     """The by-id link in words for people; empty where there is none."""
+    others: tuple[str, ...] = ()
+    """Its other stable links: who means it may call it by any of them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All it may be called by in a configuration."""
+        paths = (self.path, *self.others, self.device)
+        return tuple(dict.fromkeys((*paths, self.name, *map(_name, paths))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +80,17 @@ def find_ports(patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[Fou
     for known in paths.values():
         device = _device(known[0])
         if not _is_excluded([*known, device], exclude):
-            best.append((next((path for path in known if path != device), device), device))
-    shared = Counter(_name(path) for path, _ in best)
+            best.append(([path for path in known if path != device] or [device], device))
+    shared = Counter(_name(links[0]) for links, _ in best)
     return [
-        FoundPort(path, _name(path) if shared[_name(path)] == 1 else path, device, _words(path))
-        for path, device in best
+        FoundPort(
+            path,
+            _name(path) if shared[_name(path)] == 1 else path,
+            device,
+            next(filter(None, map(_words, (path, *others))), ""),
+            tuple(others),
+        )
+        for (path, *others), device in best
     ]
 
 

@@ -1,6 +1,7 @@
 """Ports and radio in one process, each changed while the other goes on."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -92,6 +93,50 @@ async def test_ports_that_were_not_read_can_be_and_not_be_again(site: Site) -> N
             await site.wait_for_port("ttyA")
     finally:
         port.unplug()
+
+
+def times_open(device: str) -> int:
+    """Return how often this process has a pty open, its other end's hold left out."""
+    descriptors = Path("/proc/self/fd")
+    targets = [os.readlink(each) for each in descriptors.iterdir() if each.is_symlink()]
+    return targets.count(device) - 1
+
+
+async def test_a_port_with_several_names_is_open_once_by_the_best_of_them(site: Site) -> None:
+    port = PtyPort(site.folder / "ttyA")
+    port.plug()
+    (site.folder / "by-id").mkdir()
+    (site.folder / "by-id" / "usb-1a86").symlink_to(port.device)
+    (site.folder / "ours").mkdir()
+    options = site.ports("ours/*", "by-id/*", "tty*")
+    try:
+        async with running(site.links):
+            await site.links.use_ports(options)
+            await site.wait_for_port("usb-1a86")
+            await until_open(site, "usb-1a86")
+            before = times_open(port.device)
+            # Our udev rules are installed, and udev is told.
+            (site.folder / "ours" / "usb-0:1.2").symlink_to(port.device)
+            await site.links.use_ports(options)
+            await site.wait_for_port("usb-0:1.2")
+            await until_open(site, "usb-0:1.2")
+            after = times_open(port.device)
+            old = site.links.link("usb-1a86")
+            lent = await site.links.lend_port(str(site.folder / "by-id" / "usb-1a86"), 60.0)
+            left = times_open(port.device)
+            site.links.return_port("usb-0:1.2")
+    finally:
+        port.unplug()
+
+    assert (before, after, left) == (1, 1, 0)
+    assert old is None
+    assert lent == "usb-0:1.2"
+
+
+async def until_open(site: Site, name: str) -> None:
+    async with asyncio.timeout(20):
+        while site.status.link(name).state != "open":  # noqa: ASYNC110 - untold
+            await asyncio.sleep(0.01)
 
 
 async def test_the_radio_can_be_wanted_and_left_alone_while_ports_go_on(site: Site) -> None:

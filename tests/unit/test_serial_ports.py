@@ -1,11 +1,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gateway.config.serial_models import SerialSettings
+from gateway.drivers.serial_line import LineFormat
+from gateway.links.serial_port import SerialOptions
 from gateway.links.serial_ports import FoundPort, PortsChanged, PortWatch, find_ports
+from gateway.ports import PortRule, PortsOptions, PortUse
 from gateway.simulate.pty_port import PtyPort
 from tests.support.threads import no_threads
 
@@ -90,6 +95,50 @@ def test_ports_come_in_the_order_of_the_patterns_and_then_of_their_names(machine
     names = [port.name for port in find_ports(machine.patterns)]
 
     assert names == ["usb-Espressif_Nano_v2-if00", "ttyUSB0", "ttyUSB1"]
+
+
+def test_where_our_udev_rules_are_a_port_without_a_number_is_called_by_its_socket(
+    machine: Machine,
+) -> None:
+    # As the rules and 60-serial.rules make it of two equal adapters: the by-id link is one's only.
+    (machine.dev / "edge-gateway").mkdir()
+    first = machine.plug("edge-gateway/usb-0:1.2:1.0-port0", "ttyUSB0", CH340)
+    second = machine.plug("edge-gateway/usb-0:1.3:1.0-port0", "ttyUSB1")
+    numbered = machine.plug(NANO, "ttyACM0")
+    patterns = [
+        pattern.replace("/dev/", f"{machine.dev}/") for pattern in SerialSettings().patterns
+    ]
+
+    found = find_ports([*patterns, first.device, second.device, numbered.device])
+
+    assert [(port.name, port.device) for port in found] == [
+        ("usb-0:1.2:1.0-port0", first.device),
+        ("usb-0:1.3:1.0-port0", second.device),
+        ("usb-Espressif_Nano_v2-if00", numbered.device),
+    ]
+    assert [port.description for port in found] == ["1a86 USB Serial", "", "Espressif Nano v2"]
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        *("usb-0:1.2:1.0-port0", "*/edge-gateway/*", "usb-1a86_USB_Serial-*", "*/by-id/usb-1a86_*"),
+        *("ttyUSB0", "{device}"),
+    ],
+)
+def test_a_rule_may_call_a_port_by_any_of_its_names(machine: Machine, match: str) -> None:
+    (machine.dev / "edge-gateway").mkdir()
+    port = machine.plug("edge-gateway/usb-0:1.2:1.0-port0", CH340, "ttyUSB0")
+    patterns = [f"{machine.dev}/edge-gateway/*", *machine.patterns]
+    (found,) = find_ports(patterns)
+    slow = PortUse(SerialOptions(baudrate=9600), LineFormat("auto"))
+    rule = PortRule(match.format(device=port.device), slow)
+    usual = PortUse(SerialOptions(), LineFormat("auto"))
+
+    options = PortsOptions(tuple(patterns), (), 1.0, usual, (rule,))
+
+    assert options.use_of(found) is slow
+    assert replace(options, rules=(PortRule("ttyUSB1", slow),)).use_of(found) is usual
 
 
 def test_what_is_no_port_is_not_found(machine: Machine) -> None:
