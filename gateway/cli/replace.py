@@ -20,9 +20,11 @@ from gateway.drivers.board import DRIVER
 
 EPILOG = """\
 examples:
-  edge-gateway flash --config shed.json     set the new board up, with sensors and pins as before
-  edge-gateway request devices              what it is called by now: its key
-  edge-gateway replace shed esp32-c3d4      the new one is the shed
+  edge-gateway replace shed esp32-c3d4      the new board is the shed from now on
+
+Before it, set the new board up, and learn its key:
+  edge-gateway flash --config shed.json     with the sensors and pins of the old one
+  edge-gateway request devices
 
 The new board's sensors and pins are its own: bring it the old one's config.json with `flash
 --config FILE`, or afterwards with `edge-gateway update shed --settings FILE`. Its key is its own,

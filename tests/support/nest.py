@@ -191,6 +191,16 @@ class Deeds:
             return str(exc)
         return ""
 
+    def replace(self, key: str, by: str) -> str:
+        """Have a device go on in the place of another; return why not, if that is refused."""
+        from gateway.errors import RequestError  # noqa: PLC0415 - see main
+
+        try:
+            self._app.devices.replace(key, by)
+        except RequestError as exc:
+            return str(exc)
+        return ""
+
     def remove(self, key: str) -> None:
         """Remove a device, if it is known."""
         if self._app.devices.get(key) is not None:
@@ -207,6 +217,7 @@ class Deeds:
         """Return what is known of each device."""
         return {
             device.key: {
+                "identity": device.identity,
                 "level": device.level,
                 "own_name": device.own_name,
                 "own_level": device.own_level,

@@ -130,6 +130,10 @@ async def test_an_interval_that_the_new_board_does_not_take_is_kept(
 
 
 async def test_a_board_that_is_away_is_told_its_interval_when_it_comes(bench: Bench) -> None:
+    new = bench.devices.get("new")
+    assert new is not None
+    await bench.intervals.set(new, {"climate": 1000}, 1.0)  # it knows its own, in this life
+    bench.asked.clear()
     bench.intervals.left("port", "new")
     bench.devices.left("port", Gone("new", "unplugged"))
 

@@ -214,6 +214,11 @@ class House:
         self.devices.replace(old, new)
         self.disk.end_turn()
 
+    def begin_to_watch(self) -> set[str]:
+        """Forget what was cleared so far; return what is there."""
+        self.broker.cleared.clear()
+        return set(self.broker.retained)
+
     def announced(self) -> set[str]:
         """Return who is announced to Home Assistant."""
         prefix, suffix = SITE.discovery_topic("|").split("|")
@@ -426,8 +431,9 @@ def test_what_waits_of_the_old_board_comes_out_in_its_place(
 
 
 def test_what_only_the_old_board_had_is_spared_for_a_day(house: House) -> None:
-    house.comes("new", sensors=(AIR, LIGHT), actuators=(LAMP,))
-    house.replace("old", "new")
+    house.comes("bare", sensors=(AIR, LIGHT), actuators=(LAMP,))
+    house.wait(5)
+    house.replace("old", "bare")
     house.wait(5)
 
     first = components(house.said("old"))
@@ -435,12 +441,12 @@ def test_what_only_the_old_board_had_is_spared_for_a_day(house: House) -> None:
     assert {"sensor_soil", "switch_pump"}.isdisjoint(first), "what is left out is kept"
     assert house.broker.below("old") == {"info", "availability", "state", "lamp/state"}
 
-    house.comes("new", sensors=(AIR, SOIL), actuators=(LAMP,))  # with the old one's settings
+    house.comes("bare", sensors=(AIR, SOIL), actuators=(LAMP,))  # with the old one's settings
     house.wait(5)
     assert components(house.said("old"))["sensor_soil"] == "edge.attic.old.soil"
 
     house.restart()
-    house.comes("new", sensors=(AIR, SOIL), actuators=(LAMP,))
+    house.comes("bare", sensors=(AIR, SOIL), actuators=(LAMP,))
     house.wait(SPARED_S - 60)
     assert "sensor_light" not in components(house.said("old"))
     house.wait(120)
@@ -486,7 +492,9 @@ def test_the_configuration_is_of_who_has_the_place(house: House) -> None:
 
     house.comes("old")
     assert house.who()["old"] == ("old_2", "old_2")
+    there = house.begin_to_watch()
     house.restart()
+    assert there.isdisjoint(house.broker.cleared), "all is where it was"
     house.comes("new")
     house.comes("old")
     assert house.info("greenhouse")["device"] == "new"
@@ -498,6 +506,20 @@ def test_the_configuration_is_of_who_has_the_place(house: House) -> None:
     assert house.devices.disabled == {"new"}
     assert house.broker.below("shed") == house.broker.below("old") == set()
     assert house.broker.below("old_2")
+
+
+def test_who_made_way_for_the_old_board_does_so_for_the_new_one(house: House) -> None:
+    house.comes("other")
+    house.devices.rename("other", "Attic")
+    house.configure(old=Declared("Attic"))
+    house.replace("old", "new")
+    before = house.who()
+    there = house.begin_to_watch()
+
+    house.restart()
+
+    assert house.who() == before == {"new": ("old", "attic"), "other": ("other", "attic_2")}
+    assert there.isdisjoint(house.broker.cleared)
 
 
 def test_what_waits_of_the_old_board_is_disabled_with_the_new_one(house: House) -> None:
