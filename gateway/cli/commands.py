@@ -2,14 +2,17 @@
 
 import argparse
 import difflib
+import errno
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
+from contextlib import suppress
 from importlib import import_module
 from typing import Protocol, cast
 
 from gateway import __version__
+from gateway.cli.help_text import HelpFormatter
 from gateway.errors import ConfigError, GatewayError
 
 PROGRAM = "edge-gateway"
@@ -64,8 +67,7 @@ examples:
 """
 
 
-_FORMATTER = partial(argparse.RawDescriptionHelpFormatter, max_help_position=28, width=100)
-"""A fixed width: help is the same in a terminal, a pipe and a test."""
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Command(Protocol):
@@ -84,13 +86,20 @@ class Command(Protocol):
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; usage errors exit at once."""
     words = sys.argv[1:] if words is None else words
-    parser, command = _parser(words)
+    parser, chosen, command = _parser(words)
     arguments, rest = parser.parse_known_args(words)
     if rest and not _takes(arguments, rest):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        chosen.error(f"unrecognized arguments: {' '.join(rest)}")
     if command is None:
         parser.print_help()
         return USAGE
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        with suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    return _executed(command, arguments)
+
+
+def _executed(command: Command, arguments: argparse.Namespace) -> int:
     try:
         code = command.execute(arguments)
         sys.stdout.flush()
@@ -103,9 +112,20 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `edge-gateway ... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         return OK
+    except OSError as exc:
+        if exc.errno not in _FULL:
+            raise
+        _complain(GatewayError(f"{exc.filename or 'the output'}: {exc.strerror}"))
+        _let_go_of_output()
+        return FAILED
     return code
+
+
+def _let_go_of_output() -> None:
+    """What is not written yet goes nowhere: Python would try again at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _takes(arguments: argparse.Namespace, rest: Sequence[str]) -> bool:
@@ -117,20 +137,25 @@ def _takes(arguments: argparse.Namespace, rest: Sequence[str]) -> bool:
     return True
 
 
-def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, Command | None]:
-    """Return the parser, and the command that is named, whose arguments alone it knows."""
+def _parser(
+    words: Sequence[str],
+) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, Command | None]:
+    """Return the parser, that of the command that is named, whose arguments alone it knows, and it.
+
+    Without such a command the first two are the same.
+    """
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Sensor boards on serial lines become devices on MQTT.",
+        description="Sensor boards, on a wire or on Bluetooth, become devices on MQTT.",
         epilog=_EPILOG,
-        formatter_class=_FORMATTER,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     choices = parser.add_subparsers(metavar="COMMAND", help="what to do; see below")
     wanted = next((word for word in words if not word.startswith("-")), None)
     if wanted is not None and (near := _near_miss(wanted)):
         parser.error(f"unknown command {wanted!r}: did you mean {near!r}?")
-    command = None
+    chosen, command = parser, None
     for name, (module, _) in COMMANDS.items():
         if name == wanted:
             command = cast("Command", import_module(module))
@@ -138,12 +163,12 @@ def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, Command | No
                 name,
                 description=command.__doc__,
                 epilog=command.EPILOG,
-                formatter_class=_FORMATTER,
+                formatter_class=HelpFormatter,
             )
             command.add_arguments(chosen)
         else:
             choices.add_parser(name)
-    return parser, command
+    return parser, chosen, command
 
 
 def _near_miss(word: str) -> str | None:

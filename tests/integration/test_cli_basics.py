@@ -1,8 +1,14 @@
 """The command line through real processes: what a person or a script sees."""
 
+import fcntl
 import json
+import os
+import pty
+import signal
+import struct
 import subprocess
 import sys
+import termios
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +20,7 @@ from gateway.cli.commands import COMMANDS
 from gateway.config.loader import load
 from gateway.config.models import Settings
 from tests.support.commands import gateway
+from tests.support.terminals import read_to_the_end
 
 ESC = "\x1b"
 EXAMPLE = Path(__file__).parents[2] / "systemd" / "gateway.toml"
@@ -186,3 +193,68 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
         complaint = writer.stderr.read()
 
     assert (writer.returncode, complaint) == (0, b"")
+
+
+def test_output_that_does_not_fit_on_the_disk_is_told_in_a_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", "config-schema"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"edge-gateway: the output: No space left on device\n",
+    )
+
+
+def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback() -> None:
+    script = """\
+import os, signal, sys
+
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "gateway.cli.ports":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, CtrlC())
+from gateway.cli import main
+main(["ports"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+def test_a_command_that_has_begun_is_interrupted_as_ever() -> None:
+    script = """\
+import os, signal
+from gateway.cli import check_config, main
+
+check_config.execute = lambda arguments: os.kill(os.getpid(), signal.SIGINT)
+raise SystemExit(main(["check-config", "/dev/null"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
+def test_a_word_too_many_is_told_with_the_usage_of_the_command() -> None:
+    assert gateway("run", "now").err.startswith("usage: edge-gateway run ")
+
+
+def test_help_is_no_wider_than_the_terminal() -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 60, 0, 0))
+    environment = {name: text for name, text in os.environ.items() if name != "COLUMNS"}
+    command = [sys.executable, "-m", "gateway", "keys", "--help"]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, env=environment):
+        os.close(theirs)
+        lines = read_to_the_end(ours).decode().replace("\r", "").split("\n")
+    os.close(ours)
+
+    assert max(map(len, lines)) <= 60
+    assert "  edge-gateway keys rotate shed" in lines
+    assert len(max(lines, key=len)) > 50
