@@ -74,9 +74,9 @@ class KeyRequests:
     def device_changed(self, device: Device) -> None:
         """Look at which key a board says it has."""
         kept = self._store.get(device.key)
-        if kept is None or kept.next_key is None or self._tasks is None:
+        if kept is None or self._tasks is None:
             return
-        if key_id(kept.next_key) == device.said.key_id:
+        if kept.ends_with(device.said.key_id):
             stage = self._progress.stage(f"key of {device.key}")
             stage.works("writing it")
             settling = self._settle_in(stage, device.key, device.said.key_id)
@@ -96,6 +96,8 @@ class KeyRequests:
         device = device_slug(request.device)
         key = bytes.fromhex(request.key)
         await self._change(partial(self._store.put, device, key))
+        if (known := self._devices.get(device)) is not None and known.is_online:
+            self.device_changed(known)
         return {"device": device, "key": key_id(key)}
 
     async def export(self, request: ExportKeysRequest) -> dict[str, Any]:
@@ -143,7 +145,7 @@ class KeyRequests:
             raise RequestError(f"{device} is not there now")
         used = known.said.key_id
         kept = self._store.get(device)
-        if kept is not None and kept.next_key is not None and key_id(kept.next_key) == used:
+        if kept is not None and kept.next_key is not None and kept.ends_with(used):
             await self._settle(device, used)
             return {"device": device, "key": used}
         key = self._store.find(device, used)
@@ -211,7 +213,7 @@ class KeyRequests:
             "level": name if known is None else known.level,
             "keys": list(ids),
             "from": "file" if kept is not None else "credential" if ids else None,
-            "rotating": kept is not None and kept.salt is not None,
+            "rotating": kept is not None and len(kept.all) > 1,
             "board": None if known is None else known.said.key_id or "none",
             "commanded": known is not None and _is_commanded(known.said.key_id, ids),
         }

@@ -18,6 +18,7 @@ from gateway.cli.keeping import keep_key, offline
 from gateway.config.loader import load
 from gateway.config.models import Settings
 from gateway.errors import ConfigError, GatewayError, NotRunningError, RequestError
+from gateway.model import device_slug
 from gateway.store.keys import parse_keys
 
 EPILOG = """\
@@ -78,7 +79,8 @@ def _list(settings: Settings) -> int:
         rows: list[dict[str, Any]] = control.ask(settings, "keys")["keys"]
     except NotRunningError:
         store = offline(settings)
-        print(f"no gateway runs; in {store.folder} there are the keys of:", file=sys.stderr)
+        told = "the keys of:" if store.devices() else "no keys"
+        print(f"no gateway runs; in {store.folder} there are {told}", file=sys.stderr)
         for name in store.devices():
             print(f"{name}  {' '.join(store.ids(name))}")
         return OK
@@ -111,12 +113,12 @@ def _export(settings: Settings, devices: Sequence[str], output: Path | None) -> 
         lines: list[str] = control.ask(settings, "export_keys", {"devices": list(devices)})["lines"]
     except NotRunningError:
         store = offline(settings)
-        lines = [
-            f"{name} {key.hex()}"
-            for name in devices or store.devices()
-            for each in store.ids(name)
-            if (key := store.find(name, each)) is not None
-        ]
+        lines = []
+        for name in [device_slug(each) for each in devices] or store.devices():
+            keys = [store.find(name, each) for each in store.ids(name)]
+            if not keys:
+                raise RequestError(f"no key is kept of {name} in {store.folder}") from None
+            lines += [f"{name} {key.hex()}" for key in keys if key is not None]
     text = "".join(f"{line}\n" for line in lines)
     if output is None:
         sys.stdout.write(text)
@@ -140,11 +142,10 @@ def _import(settings: Settings, names: Sequence[str]) -> int:
     except ValueError as exc:
         reason = "not UTF-8" if isinstance(exc, UnicodeError) else exc
         raise ConfigError(f"{path}: {reason}") from exc
-    for device, (key, *more) in keys.items():
-        where = keep_key(settings, device, key)
-        print(f"{device}: kept {where}", file=sys.stderr)
-        if more:
-            print(f"{device}: it was changing its key; only the first is kept", file=sys.stderr)
+    for device, (key, *others) in keys.items():
+        for other in reversed(others):  # of a change that was not over
+            keep_key(settings, device, other)
+        print(f"{device}: kept {keep_key(settings, device, key)}", file=sys.stderr)
     return OK
 
 

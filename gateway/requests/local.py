@@ -22,7 +22,7 @@ class KeysRequest(AdminRequest):
 
 
 class KeepKeyRequest(AdminRequest):
-    """Keep the key of a board, in the place of any other."""
+    """Keep the key of a board; one it takes the place of stays until the board was seen with it."""
 
     device: _Device
     """By its key as a device: the slug of the board's id."""

@@ -1,8 +1,9 @@
 """The keys of boards: a file each, for the owner's eyes, whole whenever the power goes.
 
 A file `keys/<device>` holds 64 hex digits, and while the board is asked to take another key a line
-`next <salt>`: both keys are known before the board hears of the new one, and until it was seen to
-use it, so that there is never a board whose key nobody has.
+`next <salt>`; a key in whose place another was put, as `edge-gateway flash` does, stays as a line
+`before <64 hex digits>`. All of them are known until the board was seen to use the new one, so that
+there is never a board whose key nobody has, wherever a change of keys was broken off.
 """
 
 import logging
@@ -27,12 +28,16 @@ _log = logging.getLogger(__name__)
 MAX_KEYS: Final = 20_000
 """As many as devices are remembered."""
 
-_MAX_FILE_BYTES: Final = 256
+MAX_BEFORE: Final = 4
+"""Keys that others took the place of: so many attempts to flash a board may break off."""
+
+_MAX_FILE_BYTES: Final = 1024
 _MAX_CREDENTIAL_BYTES: Final = 1 << 20
 """What systemd passes on at most. Source: systemd.exec(5), LoadCredential=."""
 
 _DEVICE = re.compile(rf"[a-z0-9_-]{{1,{MAX_SLUG + len('_device')}}}")
 _NEXT: Final = "next "
+_BEFORE: Final = "before "
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class BoardKey:
     key: bytes
     salt: bytes | None = None
     """Of the key it is being asked to take; None when it is not."""
+    before: tuple[bytes, ...] = ()
+    """Keys that this one took the place of, and the board may have still; the oldest first."""
 
     @property
     def next_key(self) -> bytes | None:
@@ -51,7 +58,25 @@ class BoardKey:
     @property
     def all(self) -> tuple[bytes, ...]:
         """Every key the board may have."""
-        return (self.key,) if self.next_key is None else (self.key, self.next_key)
+        found = (self.key, self.next_key, *self.before)
+        return tuple(each for each in found if each is not None)
+
+    def ends_with(self, name: str) -> bool:
+        """Say whether a change of keys is over when the board has the key of that id."""
+        if self.next_key is not None:
+            return key_id(self.next_key) == name
+        return bool(self.before) and key_id(self.key) == name
+
+    def replaced_by(self, key: bytes) -> "BoardKey":
+        """Return what is kept when another key is put here: that, and what the board may have.
+
+        The oldest one is that which the board was seen with, if any was.
+        """
+        if key == self.key:
+            return self
+        known = (*self.before, *(each for each in self.all if each not in self.before))
+        before = tuple(each for each in known if each != key)
+        return BoardKey(key, before=(*before[:1], *before[1:][1 - MAX_BEFORE :]))
 
 
 _Ids: TypeAlias = dict[str, dict[str, bytes]]
@@ -110,14 +135,15 @@ class KeyStore:
         return [key.hex() for ids in self._ids.values() for key in ids.values()]
 
     def put(self, device: str, key: bytes) -> None:
-        """Keep the key of a board in the place of all others its file has.
+        """Keep the key of a board; others that its file has stay until the board was seen with it.
 
         Raises:
             StoreError: it cannot be written; what was kept is.
         """
         if len(key) != KEY_SIZE:
             raise StoreError(f"{device}: a key has {KEY_SIZE} bytes, not {len(key)}")
-        self._write(device, BoardKey(key))
+        kept = self._kept.get(device)
+        self._write(device, BoardKey(key) if kept is None else kept.replaced_by(key))
 
     def begin_rotation(self, device: str, key: bytes) -> bytes:
         """Make the key that follows `key` known before the board hears of it; return the salt.
@@ -127,13 +153,13 @@ class KeyStore:
         Raises:
             StoreError: it cannot be written, or another key is kept; the board must not be asked.
         """
-        kept = self._kept.get(device)
-        if kept is not None and kept.key != key:
+        kept = self._kept.get(device, BoardKey(key))
+        if key not in {kept.key, *kept.before}:
             raise StoreError(f"{device}: another key is kept than the board says it has")
-        if kept is not None and kept.salt is not None:
+        if kept.key == key and kept.salt is not None:
             return kept.salt
         salt = secrets.token_bytes(SALT_SIZE)
-        self._write(device, BoardKey(key, salt))
+        self._write(device, BoardKey(key, salt, kept.replaced_by(key).before))
         return salt
 
     def settle(self, device: str, name: str) -> bool:
@@ -143,9 +169,9 @@ class KeyStore:
             StoreError: it cannot be written; both are known still.
         """
         kept = self._kept.get(device)
-        if kept is None or kept.next_key is None or key_id(kept.next_key) != name:
+        if kept is None or not kept.ends_with(name):
             return False
-        self._write(device, BoardKey(kept.next_key))
+        self._write(device, BoardKey(kept.next_key or kept.key))
         return True
 
     def remove(self, device: str) -> bool:
@@ -173,6 +199,7 @@ class KeyStore:
         content = kept.key.hex() + "\n"
         if kept.salt is not None:
             content += f"{_NEXT}{kept.salt.hex()}\n"
+        content += "".join(f"{_BEFORE}{each.hex()}\n" for each in kept.before)
         try:
             files.make_folder(self.folder)
             files.write_atomically(path, content.encode(), owner=_give(self.folder))
@@ -280,29 +307,39 @@ def _parse_file(content: bytes) -> BoardKey | None:
     key = _key_of(lines[0].strip())
     if key is None:
         return None
+    salt, before = None, []
     for line in lines[1:]:
         if line.startswith(_NEXT):
-            with suppress(ValueError):
-                salt = bytes.fromhex(line.removeprefix(_NEXT))
-                return BoardKey(key, salt if len(salt) == SALT_SIZE else None)
-    return BoardKey(key)
+            salt = _hex_of(line.removeprefix(_NEXT), SALT_SIZE)
+        elif line.startswith(_BEFORE):
+            before.append(_key_of(line.removeprefix(_BEFORE)))
+    return BoardKey(key, salt, tuple(each for each in before if each is not None))
 
 
 def _key_of(digits: str) -> bytes | None:
+    return _hex_of(digits, KEY_SIZE)
+
+
+def _hex_of(digits: str, size: int) -> bytes | None:
     try:
-        key = bytes.fromhex(digits)
+        found = bytes.fromhex(digits)
     except ValueError:
         return None
-    return key if len(key) == KEY_SIZE else None
+    return found if len(found) == size else None
 
 
 def _give(folder: Path) -> tuple[int, int] | None:
     """Return whose the files of the folder are to be, if not ours, after giving it to him.
 
-    `flash`, run with sudo while no gateway runs, writes for the account that the gateway has.
+    `flash`, run with sudo while no gateway runs, writes for the account that the gateway has. That
+    account could put a link there, to have another folder given to it: it is not followed.
     """
     above = folder.parent.stat()
     if os.geteuid() != 0 or above.st_uid == 0:
         return None
-    os.chown(folder, above.st_uid, above.st_gid)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, above.st_uid, above.st_gid)
+    finally:
+        os.close(descriptor)
     return above.st_uid, above.st_gid

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import StoreError
 from gateway.protocol.sealed import key_id, rotated
-from gateway.store.keys import BoardKey, KeyStore, parse_keys
+from gateway.store.keys import MAX_BEFORE, BoardKey, KeyStore, parse_keys
 
 KEY, OTHER_KEY = bytes(range(32)), b"\xb2" * 32
 
@@ -99,6 +99,63 @@ def test_a_name_that_is_none_of_ours_is_not_looked_at_or_written(tmp_path: Path)
     assert loaded(tmp_path / "keys").devices() == ["shed"]
 
 
+def test_a_key_that_is_replaced_stays_until_the_board_was_seen_with_the_new_one(
+    tmp_path: Path,
+) -> None:
+    """`flash` keeps a key before the board has it, and may break off there."""
+    store = loaded(tmp_path / "keys")
+    store.put("shed", KEY)
+
+    store.put("shed", OTHER_KEY)
+
+    for each in (store, loaded(tmp_path / "keys")):
+        assert each.ids("shed") == (key_id(OTHER_KEY), key_id(KEY))
+        assert each.find("shed", key_id(KEY)) == KEY
+        assert KEY.hex() in each.secrets()
+    assert not store.settle("shed", key_id(KEY)), "it has the old one still"
+    assert store.ids("shed") == (key_id(OTHER_KEY), key_id(KEY))
+    assert store.settle("shed", key_id(OTHER_KEY))
+    assert store.get("shed") == loaded(tmp_path / "keys").get("shed") == BoardKey(OTHER_KEY)
+
+
+def test_the_oldest_key_survives_any_number_of_attempts(tmp_path: Path) -> None:
+    """That is the one the board was seen with; the newest may have reached it."""
+    store = loaded(tmp_path / "keys")
+    drawn = [bytes([number]) * 32 for number in range(8)]
+    for key in drawn:
+        store.put("shed", key)
+
+    kept = loaded(tmp_path / "keys").get("shed")
+
+    assert kept == BoardKey(drawn[-1], before=(drawn[0], *drawn[4:7]))
+    assert len(kept.before) == MAX_BEFORE
+
+
+def test_an_old_key_that_is_put_back_costs_the_present_one_nothing(tmp_path: Path) -> None:
+    store = loaded(tmp_path / "keys")
+    store.put("shed", KEY)
+    new_key = rotated(KEY, store.begin_rotation("shed", KEY))
+
+    store.put("shed", KEY)
+    assert store.ids("shed") == (key_id(KEY), key_id(new_key)), "its change goes on"
+    store.settle("shed", key_id(new_key))
+    store.put("shed", KEY)
+
+    assert store.get("shed") == BoardKey(KEY, before=(new_key,))
+    again = rotated(new_key, store.begin_rotation("shed", new_key))  # as the board says
+    assert store.ids("shed") == (key_id(new_key), key_id(again), key_id(KEY))
+    assert not store.settle("shed", key_id(new_key))
+    assert store.settle("shed", key_id(again))
+    assert store.get("shed") == BoardKey(again)
+
+
+@pytest.mark.parametrize("line", ["before", "before zz", "before " + "00" * 31, "later"])
+def test_a_line_that_is_none_costs_the_key_nothing(tmp_path: Path, line: str) -> None:
+    (tmp_path / "shed").write_text(f"{KEY.hex()}\n{line}\nbefore {OTHER_KEY.hex()}\n")
+
+    assert loaded(tmp_path).get("shed") == BoardKey(KEY, before=(OTHER_KEY,))
+
+
 def test_a_removed_key_is_gone_for_good(tmp_path: Path) -> None:
     store = loaded(tmp_path / "keys")
     store.put("shed", KEY)
@@ -119,6 +176,22 @@ def test_what_root_writes_belongs_to_whose_the_state_is(tmp_path: Path) -> None:
 
     for path in (state / "keys", state / "keys" / "shed"):
         assert (path.stat().st_uid, path.stat().st_gid) == (4711, 4712)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_gives_no_folder_away_that_a_link_stands_for(tmp_path: Path) -> None:
+    """The account whose the state is could have put it there."""
+    state, other = tmp_path / "state", tmp_path / "other"
+    state.mkdir()
+    other.mkdir(0o700)
+    os.chown(state, 4711, 4712)
+    (state / "keys").symlink_to(other)
+
+    with pytest.raises(StoreError, match="shed"):
+        loaded(state / "keys").put("shed", KEY)
+
+    assert other.stat().st_uid == 0
+    assert os.listdir(other) == []
 
 
 def test_keys_that_systemd_gives_are_known_and_never_written(tmp_path: Path) -> None:
