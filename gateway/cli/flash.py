@@ -6,7 +6,9 @@ lends the port, and has the board on MQTT as soon as it is back.
 """
 
 import argparse
+import json
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,13 +21,13 @@ from gateway.bundle.archive import read_bundle
 from gateway.bundle.bundle import Bundle
 from gateway.bundle.manifest import FIRMWARE
 from gateway.bundle.settings import MAX_BYTES, read_settings, settings_bundle
-from gateway.cli import control
 from gateway.cli.commands import OK
 from gateway.cli.flash_output import Report
 from gateway.cli.keeping import keep_key, offline
+from gateway.cli.lending import borrowed
 from gateway.config.loader import load
 from gateway.config.models import Settings
-from gateway.errors import ConfigError, FlashError, GatewayError, LinkError, NotRunningError
+from gateway.errors import BundleError, ConfigError, FlashError, GatewayError
 from gateway.firmware_files import firmware_folder
 from gateway.flash import esptool, volume
 from gateway.flash.chips import CHIPS
@@ -39,7 +41,7 @@ from gateway.flash.provision import (
     open_board,
     restart,
 )
-from gateway.flash.repl import Facts, Repl
+from gateway.flash.repl import Facts, Repl, check_installed
 from gateway.flash.uf2 import Uf2Image, read_uf2
 from gateway.flash.wiring import ask_settings
 from gateway.links.serial_ports import FoundPort, find_ports
@@ -62,11 +64,11 @@ their hashes; give the one you trust with --sha256.
 Exit codes: 0 the board runs and has said so, 1 it does not, 2 wrong usage or configuration.
 """
 
-LEND_S: Final = 900.0
-"""The gateway takes the port back after this, if this program dies."""
-
 NEW_PORT_S: Final = 30.0
 """A board whose image was just written starts within seconds; its file system is made first."""
+
+NEW_PORT_KNOWN_S: Final = 3.0
+"""The gateway looks for new ports once a second."""
 
 _STEP_S: Final = 0.2
 _UF2_MAGIC: Final = b"UF2\n"
@@ -105,28 +107,44 @@ def execute(arguments: argparse.Namespace) -> int:
     """Do it; all that can be checked is checked before anything is written."""
     settings = load(arguments.gateway_config)
     bundle = _bundle(arguments.bundle)
+    check_installed()
     given = None if arguments.config is None else _given_settings(arguments)
     if arguments.keep_config and (given is not None or arguments.image or arguments.name):
         raise ConfigError("--keep-config goes with neither --config nor --name nor --image")
     if given is None and not arguments.keep_config and not sys.stdin.isatty():
         raise ConfigError("say with --config what is wired to the board: there is nobody to ask")
     image = None if arguments.image is None else _image(arguments.image, arguments.sha256)
-    with Report() as report:
-        is_new = isinstance(image, Uf2Image)
+    with _ended_by_signals(), Report() as report:
         if isinstance(image, Uf2Image):
             port = _write_uf2(arguments, image, settings, report)
         else:
-            port = _choose(arguments.port, settings)
-        with _borrowed(settings, port, is_new=is_new, report=report):
+            port = _choose(arguments.port, settings, report)
+        patience_s = NEW_PORT_KNOWN_S if isinstance(image, Uf2Image) else 0.0
+        with borrowed(settings, port, report.say, patience_s):
             if isinstance(image, EspImage):
                 _write_esp(port, image, arguments.image, report)
             repl = _reach(port, settings, report)
             try:
                 hello = _set_up(port, repl, arguments, given, bundle, settings, report)
-            finally:
-                repl.close()
+            except BaseException:
+                repl.restart()  # as long as it has its main.py it goes on with what it was
+                raise
     print(f"{hello.name or hello.id} runs firmware {hello.firmware} ({hello.manifest_hash})")
     return OK
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the block as Ctrl-C does: with esptool, and the port is back."""
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # not what `nohup` or a caller has set
+            before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _bundle(path: Path | None) -> Bundle:
@@ -139,10 +157,13 @@ def _bundle(path: Path | None) -> Bundle:
 
 
 def _given_settings(arguments: argparse.Namespace) -> bytes:
-    config = dict(read_settings(arguments.config))
-    if arguments.name:
-        config["name"] = arguments.name
-    return settings_bundle(config, str(arguments.config)).files[SETTINGS]
+    try:
+        config = dict(read_settings(arguments.config))
+        if arguments.name:
+            config["name"] = arguments.name
+        return settings_bundle(config, str(arguments.config)).files[SETTINGS]
+    except BundleError as exc:
+        raise ConfigError(str(exc)) from exc
 
 
 def _image(path: Path, expected: str | None) -> EspImage | Uf2Image:
@@ -162,7 +183,7 @@ def _image(path: Path, expected: str | None) -> EspImage | Uf2Image:
     return read_esp_image(data, str(path))
 
 
-def _choose(wanted: str | None, settings: Settings) -> str:
+def _choose(wanted: str | None, settings: Settings, report: Report) -> str:
     if wanted is not None:
         return wanted
     found = find_ports(settings.serial.patterns, settings.serial.exclude)
@@ -177,42 +198,17 @@ def _choose(wanted: str | None, settings: Settings) -> str:
     listed = "\n".join(f"  {_described(port)}" for port in found)
     if not sys.stdin.isatty():
         raise ConfigError(f"there are several ports; say which:\n{listed}")
-    print(listed)
-    while True:
-        answer = input("which port? ").strip()
-        for port in found:
-            if answer and answer in {port.path, port.name, port.device}:
-                return port.path
+    with report.paused():
+        print(listed)
+        while True:
+            answer = _ask("which port?", "").strip()
+            for port in found:
+                if answer and answer in {port.path, port.name, port.device}:
+                    return port.path
 
 
 def _described(port: FoundPort) -> str:
     return f"{port.path}  {port.description}".rstrip()
-
-
-@contextmanager
-def _borrowed(settings: Settings, port: str, *, is_new: bool, report: Report) -> Iterator[None]:
-    """Have the running gateway, if there is one, leave the port alone for the block."""
-    name = None
-    deadline_s = time.monotonic() + (3.0 if is_new else 0.0)
-    while True:
-        try:
-            name = control.ask(settings, "lend_port", {"port": port, "seconds": LEND_S})["port"]
-        except NotRunningError:
-            break
-        except LinkError as exc:  # another user's; it may not have this port at all
-            report.say(str(exc))
-            break
-        if name is not None or time.monotonic() > deadline_s:
-            break
-        time.sleep(_STEP_S)  # it looks for new ports once a second
-    if name is not None:
-        report.say(f"the running gateway lends {name}")
-    try:
-        yield
-    finally:
-        if name is not None:
-            with suppress(GatewayError):  # it takes it back by itself
-                control.ask(settings, "return_port", {"port": name})
 
 
 def _write_esp(port: str, image: EspImage, path: Path, report: Report) -> None:
@@ -316,9 +312,23 @@ def _put(port: str, repl: Repl, layout: Layout, report: Report) -> Hello:
 
 
 def _kept_settings(port: str, repl: Repl) -> bytes:
-    found = repl.read(SETTINGS, MAX_BYTES)
+    found = repl.read(SETTINGS, MAX_BYTES + 1)
     if found is None:
         raise FlashError(f"{port}: there are no settings on the board: say them with --config")
+    if len(found) > MAX_BYTES:
+        raise FlashError(
+            f"{port}: the settings on the board have more than {MAX_BYTES} bytes: say shorter ones "
+            "with --config; nothing was written"
+        )
+    try:
+        is_object = isinstance(json.loads(found), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    if not is_object:
+        raise FlashError(
+            f"{port}: the settings on the board are no JSON object, and it measures nothing by "
+            "them: say others with --config; nothing was written"
+        )
     return found
 
 
@@ -336,4 +346,9 @@ def _asked_settings(facts: Facts, name: str | None, report: Report) -> bytes:
 
 def _ask(question: str, default: str) -> str:
     shown = f"{question} [{default}]: " if default else f"{question}: "
-    return input(shown) or default
+    try:
+        return input(shown) or default
+    except EOFError as exc:
+        raise FlashError(
+            "no answer to a question: say with PORT and --config what is meant"
+        ) from exc

@@ -9,6 +9,7 @@ from typing import Final, Self
 from gateway.errors import FlashError
 from gateway.links.port_failures import explain
 from gateway.links.posix_serial import PosixSerial
+from gateway.model import device_slug
 from gateway.protocol.frames import Frame, encode_frame, open_frame
 from gateway.protocol.guard import Keys, guard_of
 from gateway.protocol.lines import LineSplitter
@@ -85,7 +86,7 @@ class BoardLine:
         Raises:
             FlashError: it refuses, or does not answer.
         """
-        guard = guard_of(hello, hello.id, keys)
+        guard = guard_of(hello, device_slug(hello.id), keys)
         if guard.refusal:
             raise FlashError(f"{self._path}: {hello.id}: {guard.refusal}")
         oldest = hello.next_seq - hello.unacked

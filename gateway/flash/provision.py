@@ -1,6 +1,6 @@
 """The firmware onto a board with MicroPython: look, write, verify, restart, hear it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -60,8 +60,10 @@ def open_board(path: str, keys: Keys, progress: Progress) -> Repl:
     repl = Repl(path)
     try:
         repl.enter(lambda text: progress(Step(text)), _LEAVE_S if is_leaving else PATIENCE_S)
-    except FlashError as exc:
-        repl.close()
+    except BaseException as exc:
+        repl.restart()
+        if not isinstance(exc, FlashError):
+            raise
         raise NoMicroPythonError(
             f"{path}: no MicroPython answers there ({exc})", is_ours=hello is not None
         ) from exc
@@ -119,15 +121,18 @@ def install(path: str, repl: Repl, layout: Layout, progress: Progress) -> None:
         if name not in layout.files:
             repl.remove(name)
     repl.make_folders(layout.files)
-    _check_room(path, repl.facts().free_bytes, sum(map(len, wrong.values())))
+    _check_room(path, repl.facts(), wrong.values())
     _write(repl, wrong, progress)
     _verify(path, repl, layout, progress)
 
 
-def _check_room(path: str, free: int, needed: int) -> None:
-    if 0 <= free < needed + _SPARE_BYTES:
+def _check_room(path: str, facts: Facts, files: Iterable[bytes]) -> None:
+    """See that the files have room, in blocks as the file system counts."""
+    block, free = max(facts.block_bytes, 1), facts.free_bytes
+    needed = _SPARE_BYTES + sum((len(data) // block + 1) * block for data in files)
+    if 0 <= free < needed:
         raise FlashError(
-            f"{path}: its file system has {free // 1024} KB free, and {needed // 1024 + 16} KB are "
+            f"{path}: its file system has {free // 1024} KB free, and {needed // 1024} KB are "
             "needed: remove files of yours from it, or write MicroPython anew with --image"
         )
 

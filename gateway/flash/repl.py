@@ -15,6 +15,7 @@ from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.util import find_spec
 from typing import Any, Final
 
 from gateway.errors import FlashError
@@ -49,11 +50,11 @@ except (ImportError,AttributeError):
  u=b''
 try:
  s=os.statvfs(os.getcwd())
- s=s[0]*s[3]
+ s,b=s[0]*s[3],s[0]
 except (AttributeError,OSError):
- s=-1
+ s,b=-1,0
 i=sys.implementation
-print(repr((i[0],tuple(i[1])[:3],getattr(i,'_mpy',0),getattr(i,'_machine',''),sys.platform,u,s)))
+print(repr((i[0],tuple(i[1])[:3],getattr(i,'_mpy',0),getattr(i,'_machine',''),sys.platform,u,s,b)))
 """
 
 _HELPERS = """\
@@ -116,11 +117,26 @@ class Facts:
     unique_id: bytes
     free_bytes: int
     """Of its file system; -1 if it does not know."""
+    block_bytes: int = 0
+    """What a file takes is a multiple of it; 0 if it does not know."""
 
     @property
     def board_id(self) -> str:
         """What its HELLO will call it, as `device_firmware/board/identity.py` has it."""
         return f"{self.platform}-{self.unique_id.hex()}"
+
+
+def check_installed() -> None:
+    """See that mpremote is there.
+
+    Raises:
+        FlashError: it is not.
+    """
+    if find_spec("mpremote") is None:
+        raise FlashError(
+            "mpremote is not there: pip install 'edge-gateway[flash]', into the environment of "
+            "edge-gateway"
+        )
 
 
 class Repl:
@@ -136,14 +152,11 @@ class Repl:
             FlashError: it does not open, or there is no mpremote.
         """
         self._path = path
-        try:  # only here, so that whoever has not installed it can read the help
-            from mpremote.transport import TransportError, TransportExecError  # noqa: PLC0415
-            from mpremote.transport_serial import SerialTransport  # noqa: PLC0415
-        except ImportError as exc:
-            raise FlashError(
-                "mpremote is not there: pip install 'edge-gateway[flash]', into the environment "
-                "of edge-gateway"
-            ) from exc
+        check_installed()
+        # Only here, so that whoever has not installed it can read the help.
+        from mpremote.transport import TransportError, TransportExecError  # noqa: PLC0415
+        from mpremote.transport_serial import SerialTransport  # noqa: PLC0415
+
         self._refused: type[Exception] = TransportExecError
         self._failed: tuple[type[Exception], ...] = (TransportError, *_FAILURES)
         with self._translated("open the port"):
@@ -223,6 +236,15 @@ class Repl:
         """Restart the board, which then runs what it has; the port is closed."""
         with self._translated("reset"):
             self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
+            time.sleep(_RESET_S)
+        self.close()
+
+    def restart(self) -> None:
+        """Have the board run what it has, at whatever prompt it is; the port is closed."""
+        with contextlib.suppress(OSError):  # it is gone
+            self._transport.serial.write(b"\r\x03\x02")  # out of what runs and of the raw REPL
+            time.sleep(_RESET_S)
+            self._transport.serial.write(b"\rimport machine; machine.reset()\r\x04")
             time.sleep(_RESET_S)
         self.close()
 

@@ -5,7 +5,9 @@ loader on the same pty that the real esptool talks to (`tests/support/bare_board
 """
 
 import json
+import os
 import secrets
+import sys
 from binascii import b2a_base64
 from hashlib import sha256
 from pathlib import Path
@@ -14,13 +16,18 @@ import pytest
 
 from gateway.bundle.settings import settings_bundle
 from gateway.cli import main
+from gateway.flash.line import await_hello
 from gateway.own_bundle import own_bundle
+from gateway.protocol.sealed import key_id
 from gateway.simulate.pty_port import PtyPort
+from gateway.simulate.slots import lay_out
 from gateway.store.keys import KeyStore
+from tests.support import nursery
 from tests.support.bare_board import BareBoard
 from tests.support.esp_images import micropython_image, uf2_image
 from tests.support.esp_rom import ERASE_FLASH, FLASH_MD5, EspRom
 from tests.support.pico_drive import PicoDrive
+from tests.support.terminals import read_to_the_end
 
 DEVICE = "linux-a1b2c3d4e5f6"
 
@@ -205,7 +212,7 @@ def test_what_cannot_be_right_is_refused_before_the_port_is_opened(
 
     for words, code, said in (
         ((), 2, "say with --config what is wired"),
-        (("--config", str(bad)), 1, "there is no kind 'bme820'; there are"),
+        (("--config", str(bad)), 2, "there is no kind 'bme820'; there are"),
         (("--config", str(bench.config), "--bundle", str(bundle)), 1, "without a manifest"),
         (("--config", str(bench.config), "--image", str(text)), 1, "not an image for an ESP32"),
         (("--config", str(bench.config), "--keep-config"), 2, "goes with neither"),
@@ -239,3 +246,104 @@ def test_a_file_that_arrives_otherwise_is_found_and_nothing_runs(
     assert "config.json: the board reads other bytes than were written" in capsys.readouterr().err
     assert (bench.flash / "config.json").read_bytes() != sent
     assert not (bench.flash / "main.py").exists()
+
+
+KEY = bytes(range(32))
+LOOKS = b"print(H("
+"""How it asks for the hashes of files, before it changes any."""
+
+
+@pytest.fixture
+def ours(bench: Bench) -> Bench:
+    """Return a board that was flashed before, and has a key."""
+    bundle = own_bundle()
+    lay_out(bench.flash, bundle.manifest, bundle.files, KEY)
+    (bench.flash / "config.json").write_text(json.dumps(GREENHOUSE))
+    store_of(bench).put(DEVICE, KEY)
+    return bench
+
+
+def store_of(bench: Bench) -> KeyStore:
+    store = KeyStore(bench.folder / "keys")
+    store.load()
+    return store
+
+
+def test_a_board_that_is_pulled_out_before_it_has_its_new_key_can_still_be_commanded(
+    ours: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        with ours.board() as board:
+            board.unplugs_at = LOOKS
+            assert ours.command(str(ours.port), "--keep-config") == 1
+        # It was asked to leave, which takes the key it has.
+        assert "its key is kept" in (said := capsys.readouterr()).out
+        assert "sealed" not in said.out
+        assert "cannot read its files" in said.err
+
+    assert (ours.flash / "device.key").read_bytes() == KEY
+    assert (ours.flash / "main.py").exists()
+    store = store_of(ours)
+    assert store.find(DEVICE, key_id(KEY)) == KEY
+    assert len(store.ids(DEVICE)) == 3, "nobody knows how far either attempt came"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (json.dumps({**GREENHOUSE, "note": "x" * 9000}), "more than 8192 bytes"),
+        ("[]", "are no JSON object"),
+        ('{"name": "gr', "are no JSON object"),
+    ],
+)
+def test_settings_that_cannot_be_kept_are_not_and_nothing_is_written(
+    ours: Bench, capsys: pytest.CaptureFixture[str], settings: str, said: str
+) -> None:
+    (ours.flash / "main.py").unlink()  # an attempt that broke off: at the prompt
+    (ours.flash / "config.json").write_text(settings)
+    before = files_of(ours.flash)
+    with ours.board():
+        assert ours.command(str(ours.port), "--keep-config") == 1
+
+    told = capsys.readouterr().err
+    assert said in told
+    assert "nothing was written" in told
+    assert files_of(ours.flash).items() >= before.items()
+    assert store_of(ours).ids(DEVICE) == (key_id(KEY),)
+
+
+def test_a_board_that_is_not_flashed_after_all_runs_what_it_had(ours: Bench) -> None:
+    """It was at its prompt already, where it says nothing."""
+    (ours.flash / "config.json").write_text("[]")
+    with ours.board():
+        assert ours.command(str(ours.port), "--keep-config") == 1
+        hello = await_hello(str(ours.port), 20.0)
+
+    assert (hello.slot, hello.key_id) == ("a", key_id(KEY))
+
+
+def test_a_question_that_nobody_answers_ends_it_in_words(bench: Bench) -> None:
+    ports = [PtyPort(bench.folder / "port1"), PtyPort(bench.folder / "port2")]
+    for port in ports:
+        port.plug()
+    terminal, inner = os.openpty()
+    command = [sys.executable, "-m", "gateway", "flash", "--gateway-config", str(bench.gateway)]
+    process = nursery.Popen(command, stdin=inner, stdout=inner, stderr=inner)
+    try:
+        os.close(inner)
+        said = b""
+        while b"which port?" not in said:
+            said += os.read(terminal, 4096)
+        os.write(terminal, b"port3\n\x04")
+        said += read_to_the_end(terminal)
+        assert process.wait(20) == 1
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+        for port in ports:
+            port.unplug()
+
+    assert said.count(b"which port?") == 2
+    assert b"no answer to a question" in said
+    assert b"Traceback" not in said

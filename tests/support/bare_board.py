@@ -93,6 +93,9 @@ class BareBoard:
         self.resets = 0
         self.corrupts = b""
         """A word of the PC that arrives with its letters in another case."""
+        self.unplugs_at = b""
+        """A word of the PC at which somebody pulls it out."""
+        self._heard = b""
         self._is_in_rom = rom is not None and not rom.can_boot
         self._child: subprocess.Popen[bytes] | None = None
         self._is_program = False
@@ -116,7 +119,7 @@ class BareBoard:
         self.port.unplug()
 
     def _run(self) -> None:
-        while True:
+        while self.port.is_plugged:
             waiting = [self.port.fileno(), self._wake_reader]
             waiting += [self._line] if self._line >= 0 else []
             ready, _, _ = select.select(waiting, [], [])
@@ -157,6 +160,11 @@ class BareBoard:
                     return
                 self._say(self.rom.feed(data))
                 return
+        self._heard = self._heard[-64:] + data
+        if self.unplugs_at and self.unplugs_at in self._heard:
+            self._stop()
+            self.port.unplug()
+            return
         if self.corrupts:
             data = data.replace(self.corrupts, self.corrupts.swapcase())
         with contextlib.suppress(BlockingIOError):

@@ -1,6 +1,7 @@
 """Which MicroPython is taken, what is laid out, and which HELLO counts."""
 
 import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -10,13 +11,15 @@ import pytest
 from gateway.bundle.bundle import Bundle
 from gateway.errors import FlashError
 from gateway.flash.layout import Layout, layout_of
-from gateway.flash.line import await_hello
-from gateway.flash.provision import check_facts, restart
-from gateway.flash.repl import Facts
-from gateway.protocol.frames import encode_frame
-from gateway.protocol.message_values import Hello
-from gateway.protocol.messages import encode
+from gateway.flash.line import BoardLine, await_hello
+from gateway.flash.provision import check_facts, install, restart
+from gateway.flash.repl import Facts, Repl
+from gateway.protocol.frames import Frame, encode_frame, open_frame
+from gateway.protocol.guard import NoKeys
+from gateway.protocol.message_values import Command, Hello, Response, Welcome
+from gateway.protocol.messages import decode, encode
 from gateway.simulate.pty_port import PtyPort
+from tests.support.terminals import gather
 
 FACTS = Facts("micropython", (1, 23, 0), 0x0B06, "ESP32", "esp32", b"\xa1\xb2\xc3", 1 << 20)
 
@@ -62,6 +65,73 @@ def test_main_py_is_written_last_and_the_slot_is_what_the_hello_will_say(tmp_pat
     assert layout.key_id == sha256(key).hexdigest()[:8]
     without = layout_of(bundle, b"{}", None, tmp_path)
     assert ("device.key" in without.files, without.key_id) == (False, "")
+
+
+def test_what_a_board_has_measured_is_left_to_the_gateway(tmp_path: Path) -> None:
+    """It is welcomed without credit, and nothing it has counts as delivered."""
+    port = PtyPort(tmp_path / "port")
+    port.plug()
+    hello = replace(HELLO, epoch=7, next_seq=100, unacked=40)
+
+    with BoardLine(str(port.link_path)) as line:
+        port.write(encode_frame(encode(Response("flash", None))))  # it is quick
+        line.leave_for_repl(hello, NoKeys())
+        sent = b""
+        while sent.count(b"\n") < 4:  # each line has one before it, too
+            sent += gather(port.read, port.fileno(), 1)
+    port.unplug()
+
+    frames = [open_frame(each) for each in sent.splitlines() if each]
+    welcome, command = (decode(each) for each in frames if isinstance(each, Frame))
+    assert isinstance(welcome, Welcome)
+    assert (welcome.epoch, welcome.next_seq, welcome.credit) == (7, 60, 0)
+    assert isinstance(command, Command)
+    assert command.name == "repl"
+
+
+class Full(Repl):
+    """A board whose file system has so much room, and none of the files."""
+
+    def __init__(self, free_bytes: int) -> None:
+        self._free_bytes = free_bytes
+        self.written: list[str] = []
+
+    def facts(self) -> Facts:
+        return replace(FACTS, free_bytes=self._free_bytes, block_bytes=4096)
+
+    def wrong_files(
+        self, files: Mapping[str, bytes], progress: Callable[[int], None]
+    ) -> dict[str, bytes]:
+        progress(len(files))
+        return {} if self.written else dict(files)
+
+    def remove(self, path: str) -> None:
+        pass
+
+    def list_files(self, _path: str) -> list[str]:
+        return []
+
+    def make_folders(self, names: Iterable[str]) -> None:
+        pass
+
+    def write(self, name: str, data: bytes, progress: Callable[[int], None]) -> None:
+        progress(len(data))
+        self.written.append(name)
+
+
+def test_files_need_room_in_blocks_and_nothing_is_written_without_it() -> None:
+    """Four small ones and one of 4,096 bytes take six blocks; 16 KB stay free."""
+    files = {"a": b"", "b": b"x" * 100, "c": b"x" * 4095, "d": b"x" * 4096, "main.py": b"x"}
+    layout = Layout(files, "", "")
+    needed = 6 * 4096 + 16 * 1024
+    full, roomy = Full(needed - 1), Full(needed)
+
+    with pytest.raises(FlashError, match="ttyA: its file system has 39 KB free, and 40 KB are nee"):
+        install("ttyA", full, layout, lambda _step: None)
+    install("ttyA", roomy, layout, lambda _step: None)
+
+    assert full.written == []
+    assert roomy.written == [*files]
 
 
 def test_only_the_right_hello_counts(tmp_path: Path) -> None:
