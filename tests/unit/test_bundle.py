@@ -1,6 +1,7 @@
 """What goes onto boards: manifests, bundles and their files, and what is refused."""
 
 import json
+import zipfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -164,6 +165,17 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
         read_bundle(path)
 
 
+def test_a_packed_file_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    """What it becomes may be of any size."""
+    path = tmp_path / "x.egb"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest", TEXT)
+        archive.writestr("board/app.mpy", bytes(1000))
+
+    with pytest.raises(BundleError, match="'manifest': packed or too large for a bundle"):
+        read_bundle(path)
+
+
 def test_a_signature_is_good_for_one_key_and_one_bundle(bundle: Bundle) -> None:
     key, other = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
     release = from_archive(to_archive(signed(bundle, key)), "release.egb")
@@ -203,6 +215,7 @@ def test_settings_are_a_bundle_of_config_json() -> None:
         ({"actuators": [{"kind": "relais"}]}, "no kind 'relais'; there are .*relay"),
         ({"sensors": [{"kind": "heap"}, {"kind": "heap"}]}, "the name heap is taken"),
         ({"ble_key": "12"}, "ble_key must have 32 hex digits"),
+        ({"name": "\ud800"}, r"half of a character, '\\ud800'"),
         ({"name": "x", "sensors": [{"kind": "heap", "x": "y" * 9000}]}, "reads at most 8192"),
     ],
 )
