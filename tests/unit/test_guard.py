@@ -147,6 +147,27 @@ def test_what_another_may_have_said_is_not_believed(frame: Frame, reason: str) -
     assert sealed.open(answer(1)) == ANSWER  # and costs the board nothing
 
 
+@pytest.mark.parametrize("kind", [0x21, 0x41, 0x43, 0x45, 0x46])
+def test_nothing_a_board_answers_is_believed_without_its_seal(kind: int) -> None:
+    """RSP and what is said of updates: the table of README.md."""
+    said = Frame(kind, 7, b"{}")
+    sealed = seal(said, KEY, bytes.fromhex(SESSION), Direction.TO_GATEWAY, 1)
+
+    assert guard(KEY).open(said) == f"type {kind:#04x} without its seal"
+    assert guard(KEY).open(sealed) == said
+    assert guard(OTHER_KEY).open(said) == f"type {kind:#04x} without its seal"
+    assert guard(hello=KEYLESS).open(said) == said
+
+
+@pytest.mark.parametrize("kind", [0x20, 0x40, 0x42, 0x44, 0x45])
+def test_nothing_a_board_is_to_do_is_said_without_a_seal(kind: int) -> None:
+    """CMD and all of an update: the table of README.md."""
+    line = guard(KEY).line(Frame(kind, 7, b"{}"))
+
+    assert opened_by_board(line).frame == Frame(kind, 7, b"{}")
+    assert guard(OTHER_KEY).line(Frame(kind, 7, b"{}")) == b""
+
+
 @pytest.mark.parametrize(
     ("keys", "hello", "words"),
     [
