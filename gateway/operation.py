@@ -33,7 +33,7 @@ from gateway.links.threads import Call
 from gateway.log_fields import BLUETOOTH
 from gateway.processing.processor import Processor
 from gateway.progress import Progress
-from gateway.reload import Act, Configuration, Reloaded, Reloader
+from gateway.reload import Act, Configuration, Reloaded, Reloader, Turns
 from gateway.status import ConfigurationStatus, Status
 from gateway.store import database, versions
 from gateway.store.keys import KeyStore
@@ -88,7 +88,7 @@ class Operation:
         self._recent_log = RecentLog()
         self._rules = wiring.processing_rules(settings)
         parts.devices.on_succession = self._follow_succession
-        self._tasks: asyncio.TaskGroup | None = None
+        self._reloads: Turns[Reloaded | GatewayError] | None = None
         self._reloader = Reloader(
             settings,
             password,
@@ -118,7 +118,7 @@ class Operation:
         """Have the tasks that requests begin, for ever."""
         stage = self._stage
         async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
+            self._reloads = Turns(tasks, self._reload, "reload")
             try:
                 stage.works("keeping the configuration")
                 await self._keep_configuration()
@@ -127,7 +127,7 @@ class Operation:
                 await self._trust_migrations()
                 await stage.rest_for_ever(asyncio.sleep)
             finally:
-                self._tasks = None  # a group that ends takes no tasks
+                self._reloads = None  # a group that ends takes no tasks
 
     def permit_join(self, for_s: float | None = None) -> float:
         """Let devices that are heard join for so long, and return for how long; 0 ends it.
@@ -164,21 +164,22 @@ class Operation:
         """Read the configuration again, and bring to it what can be changed while it runs.
 
         Raises:
+            RequestError: there is none.
             ConfigError: it cannot be used; everything is as it was.
             GatewayError: a part could not follow; the next reload tries it again.
         """
-        assert self._tasks is not None  # noqa: S101 - whoever asks runs in it
-        # In a task of its own: who asked may lose patience, and half a reload is none.
-        reloading = self._tasks.create_task(self._reload(), name="reload")
-        done = await asyncio.shield(reloading)
+        if self._configuration is None or self._configuration.path is None:
+            raise RequestError("the gateway was started without a configuration: nothing to reload")
+        assert self._reloads is not None  # noqa: S101 - whoever asks runs meanwhile
+        done = await self._reloads.done()
         if isinstance(done, GatewayError):
             raise done
         return done
 
     def request_reload(self) -> None:
         """Do as `reload`, by and by, and log what came of it."""
-        if self._tasks is not None:
-            self._tasks.create_task(self._reload(), name="reload")
+        if self._reloads is not None:
+            self._reloads.ask()
 
     async def _reload(self) -> Reloaded | GatewayError:
         """Do as `reload`, but return the error: raised in a task it would end the gateway."""

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from gateway.config.models import Settings
 from gateway.errors import ConfigError
 from gateway.links.threads import Call
+
+T = TypeVar("T")
 
 
 class Configuration(Protocol):
@@ -101,6 +103,36 @@ class Reloader:
         fresh, password = self._configuration.reread()
         looked = {section: prepare(fresh) for section, prepare in self._parts.items()}
         return fresh, password, {section: act for section, act in looked.items() if act}
+
+
+class Turns(Generic[T]):
+    """Has one thing done at a time; all who ask while it is under way share the next time.
+
+    So whoever asks has it done once from then on, and asking a thousand times costs no more.
+    """
+
+    def __init__(self, tasks: asyncio.TaskGroup, do: Callable[[], Awaitable[T]], name: str) -> None:
+        self._tasks = tasks
+        self._do = do
+        self._name = name
+        self._turn = asyncio.Lock()
+        self._waiting: asyncio.Task[T] | None = None
+
+    def ask(self) -> None:
+        """Have it done once more, by and by."""
+        if self._waiting is None:
+            self._waiting = self._tasks.create_task(self._take_turn(), name=self._name)
+
+    async def done(self) -> T:
+        """Return what came of it; who loses patience does not end it, for half of it is nothing."""
+        self.ask()
+        assert self._waiting is not None  # noqa: S101 - it has not had a turn yet
+        return await asyncio.shield(self._waiting)
+
+    async def _take_turn(self) -> T:
+        async with self._turn:
+            self._waiting = None
+            return await self._do()
 
 
 def changed_keys(before: Settings, after: Settings) -> list[str]:

@@ -15,6 +15,8 @@ _log = logging.getLogger(__name__)
 BEGIN_LOOK_S: Final = 0.02
 LATE_LOOK_S: Final = 1.0
 """A stage that is late is looked at again so soon: maybe the whole machine stood still."""
+MAX_NAMED: Final = 10
+"""Stages that are named in `STATUS=`: systemd takes no message of more than 4 KB."""
 
 
 class Watchdog:
@@ -37,7 +39,9 @@ class Watchdog:
             late = self._progress.late()
             self._log_changes(late)
             if late:
-                self._notifier.status(f"stands still: {', '.join(map(_words, late))}")
+                more = f" and {len(late) - MAX_NAMED} more" if len(late) > MAX_NAMED else ""
+                named = ", ".join(map(_words, late[:MAX_NAMED]))
+                self._notifier.status(f"stands still: {named}{more}")
                 await asyncio.sleep(min(LATE_LOOK_S, self._progress.tick_s))
             else:
                 self._notifier.alive(self._status())

@@ -5,11 +5,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
 from typing import Final
 
 from gateway import journald
 from gateway.cli.log_limit import Limit
 from gateway.log_fields import fields_of
+
+_log = logging.getLogger(__name__)
 
 _PLAIN = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
 _JOURNAL = "%(levelname)s %(name)s: %(message)s"
@@ -135,8 +138,10 @@ def serve(
 ) -> Callable[[], None]:
     """Write records of `level` and above as a service does: to journald if it is there, limited.
 
-    Return what is to be called once a second for as long as it runs.
+    What ends the process for a fault of its own is a line of the log, too. Return what is to be
+    called once a second for as long as it runs.
     """
+    sys.excepthook = _tell_end
     limit = Limit(now_s)
     if goes_to_journal(environment):
         journal = journald.Journal(environment.get(SOCKET_VARIABLE) or journald.SOCKET)
@@ -162,6 +167,14 @@ def goes_to_journal(environment: Mapping[str, str]) -> bool:
     except (OSError, ValueError):  # closed, or no file at all
         return False
     return named == f"{stderr.st_dev}:{stderr.st_ino}"
+
+
+def _tell_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log what nobody caught: on stderr alone it would have no priority in the journal."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        _log.critical("ended by a fault of its own", exc_info=(kind, error, trace))
 
 
 def _lines(environment: Mapping[str, str]) -> logging.Handler:

@@ -18,6 +18,7 @@ try:
     1 / 0
 except ZeroDivisionError:
     log.exception("broken")
+assert int(sys.argv[1]) >= 0, f"a flood of {sys.argv[1]}"
 for number in range(int(sys.argv[1])):
     log.info("flood %d", number)
 """
@@ -32,7 +33,7 @@ def stderr_of(socket: Path, *, journal: bool, flood: int = 60) -> list[str]:
             [sys.executable, "-c", PROGRAM, str(flood)],
             stderr=writer,
             env={**os.environ, "JOURNAL_STREAM": stream, "EDGE_GATEWAY_JOURNAL": str(socket)},
-            check=True,
+            check=flood >= 0,
             timeout=60,
         )
     finally:
@@ -71,6 +72,19 @@ def test_where_only_the_stream_of_journald_is_there_lines_have_priorities_instea
         line.startswith("<3>") for line in lines[1 : lines.index("<6>INFO gateway.test: flood 0")]
     )
     assert lines[-1].startswith("<6>INFO gateway.test: 10 more like this were suppressed")
+
+
+def test_what_ends_the_process_for_a_fault_of_its_own_is_an_error_in_the_journal(
+    tmp_path: Path,
+) -> None:
+    with FakeJournal(tmp_path / "journal") as fake:
+        on_stderr = stderr_of(fake.path, journal=True, flood=-1)
+        *_, last = fake.waiting()
+
+    assert on_stderr == []
+    assert last["PRIORITY"] == ["2"]
+    assert last["MESSAGE"][0].startswith("ended by a fault of its own\nTraceback (most recent")
+    assert last["MESSAGE"][0].endswith("AssertionError: a flood of -1")
 
 
 def test_journald_gets_entries_and_nothing_comes_on_its_stream(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from gateway.config.loader import load
 from gateway.config.models import Settings
 from gateway.errors import ConfigError, LinkError
-from gateway.reload import Act, Reloader, changed_keys
+from gateway.reload import Act, Reloader, Turns, changed_keys
 from gateway.wiring import backup_files, ble_options, ports_options, public_settings, secrets_of
 
 
@@ -145,6 +145,62 @@ async def test_two_reloads_come_one_after_the_other(site: Site) -> None:
 
     assert first.result().changed == ["serial.baudrate"]
     assert second.result().changed == []
+
+
+class Work:
+    """Something that takes until it is let go on."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.at_a_time = 0
+        self.may_end = asyncio.Event()
+
+    async def do(self) -> int:
+        self.begun += 1
+        self.at_a_time += 1
+        assert self.at_a_time == 1
+        number = self.begun
+        await self.may_end.wait()
+        self.at_a_time -= 1
+        return number
+
+
+async def turns_of_the_loop() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_asks_while_it_is_under_way_shares_the_next_time_and_no_more_is_done() -> None:
+    work = Work()
+    async with asyncio.TaskGroup() as tasks:
+        turns = Turns(tasks, work.do, "reload")
+        first = [tasks.create_task(turns.done()) for _ in range(3)]
+        await turns_of_the_loop()
+        for _ in range(1000):
+            turns.ask()
+        later = [tasks.create_task(turns.done()) for _ in range(3)]
+        await turns_of_the_loop()
+        begun = work.begun
+        work.may_end.set()
+
+    assert begun == 1
+    assert [each.result() for each in first] == [1, 1, 1]
+    assert [each.result() for each in later] == [2, 2, 2]
+    assert work.begun == 2
+
+
+async def test_who_loses_patience_does_not_end_it_for_others() -> None:
+    work = Work()
+    async with asyncio.TaskGroup() as tasks:
+        turns = Turns(tasks, work.do, "reload")
+        impatient = tasks.create_task(turns.done())
+        patient = tasks.create_task(turns.done())
+        await turns_of_the_loop()
+        impatient.cancel()
+        await turns_of_the_loop()
+        work.may_end.set()
+
+    assert patient.result() == 1
 
 
 def test_changes_are_told_by_key_and_lists_by_their_section() -> None:

@@ -139,6 +139,27 @@ def test_a_stage_that_stands_still_is_named_and_so_is_that_it_moves_again(
     ]
 
 
+def test_of_many_that_stand_still_ten_are_named(tmp_path: Path) -> None:
+    async def watch(_: object) -> None:
+        loop = asyncio.get_running_loop()
+        progress = Progress(loop.time, 60.0)
+        notifier = Notifier(listening.environment())
+        for number in range(500):
+            progress.stage(f"intervals of {'x' * 60}-{number}").works("telling them")
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(Watchdog(progress, notifier, lambda: "fine").run())
+            await asyncio.sleep(60.0)
+            running.cancel()
+        notifier.close()
+
+    with NotifySocket(tmp_path / "notify") as listening:
+        run_skipping(watch)
+        status = listening.read()[-1]["STATUS"]
+
+    assert status.endswith("-9 (telling them) and 490 more")
+    assert len(status) < 4096 / 2  # NOTIFY_BUFFER_MAX of systemd
+
+
 def test_a_reload_is_told_from_its_begin_to_its_end_however_it_ends(tmp_path: Path) -> None:
     progress = Progress()
     with NotifySocket(tmp_path / "notify") as listening:
