@@ -104,7 +104,7 @@ def _remarks(path: Path, settings: Settings) -> Iterator[str]:
             yield (
                 f"mqtt.{key} is not checked: systemd gives credentials to a running service only"
             )
-    yield from exposed_secrets(settings)
+    yield from exposed_secrets(settings, path)
     if _sends_password_in_the_clear(settings.mqtt):
         yield "mqtt.tls is off: whoever is on the way to the broker can read the password"
     if not settings.mqtt.is_configured:

@@ -108,10 +108,15 @@ def with_credentials(settings: Settings) -> Settings:
     return settings.model_copy(update={"mqtt": mqtt.model_copy(update=told)})
 
 
-def exposed_secrets(settings: Settings) -> Iterator[str]:
-    """Yield what is wrong with the rights of files that hold secrets, and what would mend it."""
+def exposed_secrets(settings: Settings, config: Path | None = None) -> Iterator[str]:
+    """Yield what is wrong with the rights of files that hold secrets, and what would mend it.
+
+    `config` is the file of the settings, in which keys of adverts may stand.
+    """
     mqtt = settings.mqtt
+    has_keys = any(device.bind_key for device in settings.ble.device)
     for key, path in (
+        ("ble.device.bind_key", config if has_keys else None),
         ("mqtt.key_file", mqtt.key_file),
         ("mqtt.cert_file", None if mqtt.key_file or mqtt.key_credential else mqtt.cert_file),
         ("mqtt.password_file", mqtt.password_file),
@@ -164,7 +169,7 @@ def _decoded(content: bytes, path: Path) -> str:
 def _parse(text: str, path: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except ValueError as exc:  # a number of thousands of digits is no TOMLDecodeError
         raise ConfigError(_syntax_report(str(exc), text, path)) from exc
     except RecursionError as exc:
         raise ConfigError(f"{path}: nested too deep to be a configuration") from exc

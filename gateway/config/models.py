@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from gateway.config.ble_models import BleSettings
 from gateway.config.device_models import DeviceSettings, check_devices
-from gateway.config.fields import SECTION, Seconds, Text, Whole
+from gateway.config.fields import SECTION, FileName, Seconds, Whole
 from gateway.config.homeassistant_models import HomeAssistantSettings
 from gateway.config.mqtt_models import MqttSettings
 from gateway.config.serial_models import SerialSettings
@@ -38,7 +38,7 @@ class GatewaySettings(BaseModel):
         default=60.0, ge=1, le=3600, description="Seconds between two health documents."
     )
 
-    control_socket: Text | None = Field(
+    control_socket: FileName | None = Field(
         default=None,
         description=(
             "Socket on which `edge-gateway keys`, `flash`, `update` and `replace` reach the "
@@ -60,7 +60,7 @@ class OutboxSettings(BaseModel):
 
     model_config = SECTION
 
-    path: Text | None = Field(
+    path: FileName | None = Field(
         default=None,
         description=(
             "File for samples the broker does not have yet; others belonging to it get longer "

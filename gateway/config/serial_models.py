@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
-from gateway.config.fields import SECTION, Seconds, Switch, Text, Whole
+from gateway.config.fields import SECTION, FileName, Seconds, Switch, Text, Whole
 from gateway.model import slug
 
 _WILDCARDS = frozenset("*?[")
@@ -122,7 +122,7 @@ class SerialSettings(BaseModel):
     model_config = SECTION
 
     enabled: Switch = Field(default=True, description="Whether serial ports are read at all.")
-    patterns: tuple[Text, ...] = Field(
+    patterns: tuple[FileName, ...] = Field(
         default=("/dev/edge-gateway/*", "/dev/serial/by-id/*", "/dev/ttyACM*", "/dev/ttyUSB*"),
         max_length=64,
         description=(
@@ -130,7 +130,7 @@ class SerialSettings(BaseModel):
             "many of its names match, and is called by the first stable one."
         ),
     )
-    exclude: tuple[Text, ...] = Field(
+    exclude: tuple[FileName, ...] = Field(
         default=(),
         max_length=64,
         description="Globs over path or stable name of ports to leave alone, such as a modem's.",

@@ -154,6 +154,29 @@ def test_a_syntax_error_says_where_it_is(tmp_path: Path, text: str, problem: str
     assert problem in problems(tmp_path, text)[0]
 
 
+def test_a_number_of_thousands_of_digits_is_a_problem_as_well(tmp_path: Path) -> None:
+    """Python refuses to read it, and not with the parser's own error."""
+    (problem,) = problems(tmp_path, f"[mqtt]\nport = {'9' * 5000}\n")
+
+    assert "not valid TOML: Exceeds the limit" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[outbox]\npath = "a\\u0000b"\n', "outbox.path"),
+        ('[gateway]\ncontrol_socket = "a\\u0000b"\n', "gateway.control_socket"),
+        ('[serial]\npatterns = ["/dev/tty*", "\\u0000"]\n', "serial.patterns[1]"),
+        ('[serial]\nexclude = ["\\u0000"]\n', "serial.exclude[0]"),
+    ],
+)
+def test_what_no_file_can_be_called_is_a_problem(tmp_path: Path, text: str, key: str) -> None:
+    (problem,) = problems(tmp_path, text)
+
+    assert f": {key}: " in problem
+    assert "no name of a file has a NUL in it" in problem
+
+
 def test_a_syntax_error_shows_the_line_it_means(tmp_path: Path) -> None:
     assert problems(tmp_path, "[mqtt]\nhost = broker.local\n")[1:] == [
         "  host = broker.local",
@@ -358,6 +381,26 @@ def test_a_secret_that_everybody_gets_at_is_remarked_upon(
 
     assert len(remarks) == bool(remark)
     assert all(remark in each for each in remarks)
+
+
+@pytest.mark.parametrize(
+    ("key", "mode", "count"),
+    [
+        ('bind_key = "231d39c1d7cc1ab1aee224cd096db932"', 0o644, 1),
+        ('bind_key = "231d39c1d7cc1ab1aee224cd096db932"', 0o640, 0),
+        ("", 0o644, 0),
+    ],
+)
+def test_a_configuration_with_keys_of_adverts_is_a_secret(
+    tmp_path: Path, key: str, mode: int, count: int
+) -> None:
+    path = written(tmp_path, f'[[ble.device]]\naddress = "A4:C1:38:12:34:56"\n{key}\n')
+    path.chmod(mode)
+
+    remarks = list(exposed_secrets(load(path), path))
+
+    assert len(remarks) == count
+    assert all(each.endswith(f"can read {path}: chmod o= {path}") for each in remarks)
 
 
 def test_a_certificate_is_a_secret_only_where_its_key_is_in_the_same_file(tmp_path: Path) -> None:
