@@ -95,11 +95,7 @@ def put_in_place(draft: Path, path: Path, mode: int = PRIVATE) -> None:
 
 def sync_file(path: Path) -> None:
     """Have a file that somebody else has written, and its name, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(path, os.O_RDONLY | os.O_CLOEXEC)
     sync_folder(path.parent)
 
 
@@ -153,11 +149,16 @@ def make_private(path: Path, *, is_made: bool = True) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     except OSError as exc:
-        if exc.errno != errno.EINVAL:  # some network file systems sync no folders
+        # Some network file systems sync no folders, and some that are read only nothing.
+        if exc.errno != errno.EINVAL:
             raise
     finally:
         os.close(descriptor)

@@ -208,6 +208,15 @@ def test_folders_are_made_with_those_above_them(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
 
 
+def test_a_file_system_that_cannot_sync_is_no_error() -> None:
+    """squashfs, with a configuration on it, is as /proc here; source: fsync(2), EINVAL."""
+    path = Path("/proc/version")
+    with path.open("rb") as file, pytest.raises(OSError, match="Invalid argument"):
+        os.fsync(file.fileno())
+
+    files.sync_file(path)
+
+
 def test_a_renamed_file_takes_the_place_of_another(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a")
     (tmp_path / "b").write_bytes(b"b")
