@@ -9,10 +9,10 @@ taken back needs no hand, nor does one that a power cut interrupts. Later it is 
 import logging
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway import files
 from gateway.errors import StoreBusyError, StoreError
@@ -24,6 +24,14 @@ TRUSTED_S: Final = 600.0
 
 _COPY: Final = re.compile(r"(?P<name>.+)\.version-(?P<version>\d+)")
 _KEPT: Final = ".kept"
+
+
+class Copy(NamedTuple):
+    """Tells a copy from a later one of the same name."""
+
+    name: str
+    inode: int
+    changed_ns: int
 
 
 @contextmanager
@@ -80,22 +88,39 @@ def admit(path: Path, known: int) -> None:
     _log.error("%s; what was stored since then is in the other one", line)
 
 
-def give_back(folder: Path) -> list[str]:
+def copies_in(folder: Path) -> frozenset[Copy]:
+    """Return which copies there are, for `give_back` to leave alone; none if nobody may look."""
+    try:
+        return frozenset(_identity(each) for each in _all_copies(folder))
+    except OSError:
+        return frozenset()
+
+
+def give_back(folder: Path, spared: Collection[Copy] = ()) -> list[str]:
     """Undo the migrations of an update that is taken back; nobody has the databases open.
+
+    Args:
+        folder: Where they are; it need not be there.
+        spared: Copies that were there before the update: an earlier one made them, and the version
+            that comes back knows what it did.
 
     Returns:
         What was done, a line each; nothing where no database was migrated.
 
     Raises:
-        StoreError: a file cannot be renamed.
+        StoreError: a file cannot be read or renamed.
     """
     lines = []
-    for copy in sorted(folder.iterdir()):
-        if found := _COPY.fullmatch(copy.name):
-            path = folder / found["name"]
-            version = _version_of(path)
-            if version is not None and version > int(found["version"]):
-                lines.append(_put_back(path, copy, version))
+    try:
+        made = [each for each in _all_copies(folder) if _identity(each) not in spared]
+    except OSError as exc:
+        raise StoreError(f"{folder}: {exc.strerror or exc}") from exc
+    for copy in made:
+        name, _, number = copy.name.rpartition(".version-")
+        path = folder / name
+        version = _version_of(path)
+        if version is not None and version > int(number):
+            lines.append(_put_back(path, copy, version))
     return lines
 
 
@@ -175,6 +200,18 @@ def _copies(path: Path) -> Iterator[tuple[int, Path]]:
         found = _COPY.fullmatch(copy.name)
         if found is not None and found["name"] == path.name:
             yield int(found["version"]), copy
+
+
+def _all_copies(folder: Path) -> list[Path]:
+    """Return the copies of all databases in a folder."""
+    if not folder.exists():
+        return []
+    return sorted(each for each in folder.iterdir() if _COPY.fullmatch(each.name))
+
+
+def _identity(copy: Path) -> Copy:
+    found = copy.stat()
+    return Copy(copy.name, found.st_ino, found.st_mtime_ns)
 
 
 def _copy_path(path: Path, version: int) -> Path:

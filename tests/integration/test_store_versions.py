@@ -21,7 +21,7 @@ from gateway.store.rows import Moment
 from gateway.store.state_database import MIGRATIONS as STATE
 from gateway.store.state_database import StateDatabase
 from gateway.store.store import Store
-from gateway.store.versions import give_back, migrate, trust
+from gateway.store.versions import copies_in, give_back, migrate, trust
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "store"
 """What older programs wrote, as SQL."""
@@ -253,6 +253,29 @@ def test_a_folder_of_databases_is_given_back_and_what_was_not_migrated_is_left(
     assert again == []
     assert (dump(path), dump(other)) == (before, untouched)
     assert (tmp_path / f"gateway.db.version-{newer}").exists()
+
+
+def test_what_an_update_before_did_is_not_taken_back_with_a_later_one(tmp_path: Path) -> None:
+    """Its copy is there for ten minutes, and the version that comes back knows what it did."""
+    path = of_today(tmp_path)
+    brought_forward(path, STATE)
+    spared = copies_in(tmp_path)
+    before = dump(path)
+
+    assert give_back(tmp_path, spared) == []
+    assert dump(path) == before
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, path, [*STATE, NEWER, ("CREATE TABLE newest (n INTEGER)",)])
+    lines = give_back(tmp_path, spared)
+
+    assert len(lines) == 1
+    assert dump(path) == before
+
+
+def test_a_state_that_is_not_there_needs_no_giving_back(tmp_path: Path) -> None:
+    assert copies_in(tmp_path / "none") == frozenset()
+    assert give_back(tmp_path / "none") == []
 
 
 def test_nothing_is_given_back_while_somebody_has_it_open(tmp_path: Path) -> None:
