@@ -7,36 +7,21 @@ somebody reads is left alone, the gateway's connection and its store are not tou
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 
-from gateway import wiring
 from gateway.cli import logs
 from gateway.cli.commands import FAILED, INTERRUPTED, OK
+from gateway.cli.examined import described_in_time
 from gateway.cli.stopping import run_until_stopped
-from gateway.config.bind_keys import read_bind_keys
 from gateway.config.broker_url import parse_broker
-from gateway.config.last_good import cut_off, last_good_path, read_last_good
-from gateway.config.loader import (
-    exposed_secrets,
-    load,
-    read_file,
-    read_password,
-    with_credentials,
-)
-from gateway.config.models import Settings
 from gateway.doctor import service
-from gateway.doctor.case import Case, Machine, Who
+from gateway.doctor.case import Case, Machine
 from gateway.doctor.examine import examine
 from gateway.doctor.finding import Finding, Severity, worst
-from gateway.doctor.processes import gateway_of, rights_of
-from gateway.errors import ConfigError
-from gateway.links.threads import Call
 
 EPILOG = """\
 examples:
@@ -54,8 +39,6 @@ Exit codes: 0 nothing is wrong (there may be warnings), 1 something is, 2 wrong 
 
 _SIGNS = {Severity.OK: "ok", Severity.WARNING: "warning", Severity.ERROR: "ERROR"}
 _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "bold red"}
-_STATE_FOLDER = Path("/var/lib")
-"""Where systemd makes StateDirectory=. Source: systemd.exec(5)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,83 +82,7 @@ async def _examine(
         has_systemd=has_systemd,
         machine=machine,
     )
-    described = await Call(partial(describe, case, overrides, its_config)).result()
-    findings += await examine(described)
-
-
-def describe(
-    case: Case, overrides: dict[str, dict[str, object]], services_config: Path | None = None
-) -> Case:
-    """Return the case with what its configuration tells.
-
-    With the service's configuration it is the service that is examined: its rights, its folder.
-    """
-    is_services = case.unit is not None and case.config == services_config
-    folder = None
-    if is_services and case.unit and case.unit.state_folder:
-        folder = _STATE_FOLDER / case.unit.state_folder
-    kept_at = None if case.config is None else last_good_path(case.config, folder)
-    kept = None if kept_at is None else read_last_good(kept_at)
-    try:
-        settings = load(case.config, overrides)
-        read_bind_keys(settings.ble.bind_keys_file)
-        if case.config is not None and (why := cut_off(read_file(case.config), kept)):
-            raise ConfigError(f"{case.config}: {why}: a power cut leaves such a file")  # noqa: TRY301 - told as others
-    except ConfigError as exc:
-        problems = tuple(_lines(str(exc)))
-        if os.geteuid() and all(each.lower().endswith("permission denied") for each in problems):
-            return replace(case, is_hidden=True)
-        last_good = None if kept is None else kept_at
-        return replace(case, problems=problems, last_good=last_good)
-    outbox, state = settings.outbox_path, settings.state_path
-    if folder is not None and settings.outbox.path is None:
-        outbox, state = folder / outbox.name, folder / state.name
-    password, trouble = None, ""
-    try:
-        settings = with_credentials(settings)
-        password = read_password(settings.mqtt)
-    except ConfigError as exc:
-        trouble = str(exc)
-    return replace(
-        case,
-        remarks=tuple(exposed_secrets(settings)),
-        ports=wiring.ports_options(settings),
-        broker=wiring.broker_settings(settings, password),
-        no_password=trouble,
-        is_radio_wanted=settings.ble.enabled,
-        adapter=settings.ble.adapter,
-        outbox=outbox,
-        state=state,
-        max_bytes=_max_bytes(settings),
-        who=_whose_rights(case, is_services=is_services),
-    )
-
-
-def _whose_rights(case: Case, *, is_services: bool) -> Who | None:
-    """Return whose rights count: the running gateway's, or the service's; None for our own."""
-    proc = case.machine.proc
-    running = gateway_of(proc, case.config)
-    who = rights_of(proc, running) if running else None
-    if who is None and is_services:
-        who = service.who_of(case.unit)
-    return None if who is None or who.user == os.geteuid() else who
-
-
-def _max_bytes(settings: Settings) -> int:
-    return wiring.store_limits(settings).max_bytes
-
-
-def _lines(text: str) -> Iterator[str]:
-    """Yield problems; what a TOML parser points at below belongs to the line before."""
-    problem = ""
-    for line in text.splitlines():
-        if line.startswith("  "):
-            problem = f"{problem} {line.strip()}" if line.strip() != "^" else problem
-            continue
-        if problem:
-            yield problem
-        problem = line
-    yield problem
+    findings += await examine(await described_in_time(case, overrides, its_config))
 
 
 def plain(findings: Sequence[Finding]) -> Iterator[str]:

@@ -65,6 +65,8 @@ class Unit:
     """The systemd service, as `systemctl show` tells it."""
 
     name: str
+    load: str = "loaded"
+    """loaded, or why it cannot be: masked, bad-setting, error."""
     active: str
     """active, activating, inactive, failed ..."""
     sub: str = ""
@@ -96,7 +98,11 @@ class Case:
     problems: tuple[str, ...] = ()
     """What is wrong with the configuration, a line each."""
     last_good: Path | None = None
-    """The configuration a start uses while this one is broken, if there is one."""
+    """The configuration a start uses while this one is broken, if there is one; what is told of
+    ports, broker and so on then goes by it."""
+    reload: str = ""
+    """What has the running gateway read its configuration, which is not the one it goes by; empty
+    if it is."""
     is_hidden: bool = False
     """Whether we may not read the configuration, or a file it names."""
     remarks: tuple[str, ...] = ()
@@ -110,6 +116,8 @@ class Case:
     adapter: str = ""
     outbox: Path | None = None
     state: Path | None = None
+    own_files: tuple[Path, ...] = ()
+    """What the gateway must be able to write, if it is there."""
     max_bytes: int = 0
     """How large the outbox may become."""
     unit: Unit | None = None

@@ -22,12 +22,15 @@ def look(case: Case, tell: Tell) -> None:
         kept = shlex.quote(str(case.last_good))
         what = "until that is mended, the last good one is used at a start"
         tell(warning(WHERE, f"{what}: {case.last_good}", f"sudo diff {kept} {case.file}"))
+    elif case.reload:
+        what = f"the running gateway goes by another one than {case.config} is now"
+        tell(warning(WHERE, what, case.reload))
     for remark in case.remarks:
         what, _, mend = remark.rpartition(": ")
         tell(error(WHERE, what, f"sudo {mend}"))
     if case.no_password:
         tell(warning(WHERE, case.no_password, _as_the_service(case)))
-    if case.problems or case.remarks:
+    if case.problems or case.remarks or case.reload:
         return
     tell(ok(WHERE, f"{case.config} has no problems" if case.config else "none: all defaults"))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from gateway.doctor.case import Case, Space
 from gateway.doctor.finding import Tell, error, ok, warning
 from gateway.doctor.processes import gateway_of
+from gateway.doctor.rights import may
 from gateway.store.obstacles import obstacle
 
 WHERE = "disk"
@@ -47,7 +48,7 @@ def _look_at_store(case: Case, tell: Tell, path: Path) -> None:
     _look_at_space(case, tell, folder, space, max(0, case.max_bytes - sum(sizes)))
     is_ours = case.who is None or os.geteuid() == 0
     trouble = obstacle(path, path.with_suffix(".ledger")) if is_ours else ""
-    if trouble:
+    if trouble := trouble or _forbidden(case):
         tell(error(STORE, trouble, clear_the_way(case, path, trouble)))
         return
     put_aside = sorted(path.parent.glob(f"{path.name}*damaged*")) if path.parent.exists() else []
@@ -57,6 +58,16 @@ def _look_at_store(case: Case, tell: Tell, path: Path) -> None:
     tell(ok(STORE, f"{_mega(sum(sizes))} of at most {_mega(case.max_bytes)} in {path.parent}"))
 
 
+def _forbidden(case: Case) -> str:
+    """Return which of its files the gateway may not write: root, who looks, may write them all."""
+    whom = case.who.name if case.who else "us"
+    for each in case.own_files:
+        wanted = os.R_OK | os.W_OK | (os.X_OK if each.is_dir() else 0)
+        if each.exists() and not may(each, case.who, wanted):
+            return f"{each} may not be read and written by {whom}, and must"
+    return ""
+
+
 def clear_the_way(case: Case, path: Path, trouble: str) -> str:
     """Return what removes an obstacle; what it is stands first in the words for it."""
     for words in (" is a folder, ", " is a file, "):
@@ -64,8 +75,10 @@ def clear_the_way(case: Case, path: Path, trouble: str) -> str:
             return f"mv {trouble.partition(words)[0]} ~/"
     owner = case.unit.user if case.unit and case.unit.user else "$(id -un)"
     inside = trouble.partition(" may not be ")[0]
-    if Path(inside).is_dir():
+    if Path(inside) in path.parents:
         return f"sudo install -d -o {owner} {path.parent}"
+    if Path(inside).is_dir():
+        return f"sudo chown -R {owner} {inside}"
     return f"sudo chown {owner} {inside}"
 
 

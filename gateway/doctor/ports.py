@@ -12,6 +12,7 @@ from gateway.doctor.case import Case, Who
 from gateway.doctor.finding import Tell, error, ok, warning
 from gateway.doctor.hearing import Kind, listen
 from gateway.doctor.processes import Running, process, running
+from gateway.doctor.rights import may
 from gateway.errors import LinkError
 from gateway.links.port_holders import Holder, holders, locker
 from gateway.links.serial_ports import FoundPort, find_ports
@@ -25,7 +26,6 @@ _PTS = "/dev/pts/"
 _WILDCARDS = frozenset("*?[")
 _RATES = (9_600, 115_200, 57_600, 38_400, 19_200, 230_400, 460_800, 921_600)
 """Tried in turn where noise is heard, the most frequent ones of boards first."""
-_READ_AND_WRITE = 0o6
 _LEAST_TEXT = 8
 """Bytes: fewer may be text by chance."""
 _CULPRITS = {
@@ -104,14 +104,17 @@ def _see(case: Case, options: PortsOptions) -> list[_Seen]:
     }
     seen = []
     for port in found:
-        is_allowed, group = _rights(port.device, case.who)
+        try:
+            is_allowed, group = _rights(port.device, case.who)
+        except OSError:  # it was pulled out a moment ago
+            continue
         holder = locker(port.device, proc) or open_in.get(port.device)
         name = port.device.rpartition("/")[2]
         seen.append(
             _Seen(
                 port,
                 is_allowed,
-                _rights(port.device, None)[0],
+                may(port.device, None, os.R_OK | os.W_OK),
                 group,
                 holder,
                 process(proc, holder.pid) if holder else None,
@@ -132,12 +135,7 @@ def _rights(device: str, who: Who | None) -> tuple[bool, str]:
             group = grp.getgrgid(found.st_gid).gr_name
         except KeyError:
             group = str(found.st_gid)
-    if who is None:
-        return os.access(device, os.R_OK | os.W_OK, effective_ids=True), group
-    if who.user == 0:
-        return True, group
-    shift = 6 if who.user == found.st_uid else 3 if found.st_gid in who.groups else 0
-    return found.st_mode >> shift & _READ_AND_WRITE == _READ_AND_WRITE, group
+    return may(device, who, os.R_OK | os.W_OK), group
 
 
 def _may_take(program: Running, name: str) -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.doctor.case import Case, Machine, Unit, Who
-from gateway.doctor.finding import Tell, error, ok, warning
+from gateway.doctor.finding import Finding, Tell, error, ok, warning
 from gateway.doctor.tools import answer
 
 UNIT = "edge-gateway"
@@ -25,7 +25,7 @@ _MOST_RESTARTS = 3
 _LAST_LINES = 3
 _USAGE = 2
 """Exit status of a gateway whose configuration cannot be used."""
-_NO_GROUP, _NO_USER = 216, 217
+_NO_PROGRAM, _NO_GROUP, _NO_USER, _NO_CREDENTIAL = 203, 216, 217, 243
 """Exit statuses of systemd itself. Source: systemd.exec(5)."""
 _STUCK = "stands still"
 """How the status of a gateway begins that does not tell systemd that all is well."""
@@ -39,17 +39,21 @@ async def find(machine: Machine, name: str = UNIT) -> tuple[bool, Unit | None]:
 
 
 def parse(name: str, text: str) -> Unit | None:
-    """Return the service that `systemctl show` tells of; None if it is not installed."""
+    """Return the service that `systemctl show` tells of; None if it is not installed.
+
+    One that systemd cannot load, or is forbidden to, is installed. Source: systemd(1), LoadState.
+    """
     told: dict[str, list[str]] = {}
     for line in text.splitlines():
         key, _, value = line.partition("=")
         told.setdefault(key, []).append(value)
     one = {key: values[-1] for key, values in told.items()}
-    if one.get("LoadState") != "loaded":
+    if one.get("LoadState", "not-found") == "not-found":
         return None
     groups = (*one.get("SupplementaryGroups", "").split(), one.get("Group", ""))
     return Unit(
         name=name,
+        load=one["LoadState"],
         active=one.get("ActiveState", ""),
         sub=one.get("SubState", ""),
         enabled=one.get("UnitFileState", ""),
@@ -104,7 +108,9 @@ async def look(case: Case, tell: Tell) -> None:
         tell(ok(WHERE, f"not looked at: {why}"))
         return
     start = f"sudo systemctl enable --now {unit.name}"
-    if unit.active == "failed":
+    if unit.load != "loaded":
+        tell(_cannot_be_loaded(unit, start))
+    elif unit.active == "failed":
         tell(
             error(
                 WHERE,
@@ -116,7 +122,9 @@ async def look(case: Case, tell: Tell) -> None:
         )
     elif unit.active in {"active", "reloading"}:
         _tell_status(unit, tell)
-    elif unit.active == "activating" and unit.sub == "auto-restart":
+    elif unit.active == "activating" and (
+        unit.sub.startswith("auto-restart") or unit.restarts >= _MOST_RESTARTS
+    ):
         tell(
             error(
                 WHERE,
@@ -151,6 +159,17 @@ async def look(case: Case, tell: Tell) -> None:
         )
 
 
+def _cannot_be_loaded(unit: Unit, start: str) -> Finding:
+    if unit.load == "masked":
+        return error(
+            WHERE,
+            "it is masked: nothing starts it",
+            f"sudo systemctl unmask {unit.name} && {start}",
+        )
+    verify = f"systemd-analyze verify {unit.name}.service    # what is wrong with it, and where"
+    return error(WHERE, "systemd cannot load it", verify, expected="loaded", got=unit.load)
+
+
 def _tell_status(unit: Unit, tell: Tell) -> None:
     if unit.status.startswith(_STUCK):
         tell(
@@ -178,21 +197,29 @@ def _mend_failure(case: Case, unit: Unit) -> str:
         return f"journalctl -u {unit.name} -g '{_STUCK}' -n 5    # it says which part, and why"
     if unit.result == "start-limit-hit":
         return f"sudo systemctl reset-failed {unit.name} && {restart}"
-    if unit.exit_status in {_NO_USER, _NO_GROUP}:
-        return f"sudo systemd-sysusers && {restart}    # its account is not there"
-    return f"journalctl -u {unit.name} -n 50    # then: {restart}"
+    account = f"sudo systemd-sysusers && {restart}    # its account is not there"
+    mends = {
+        _NO_PROGRAM: f"systemctl cat {unit.name} | grep ^ExecStart    # it, or its Python, is gone",
+        _NO_CREDENTIAL: f"systemctl cat {unit.name} | grep Credential    # is that file there?",
+        _NO_USER: account,
+        _NO_GROUP: account,
+    }
+    return mends.get(unit.exit_status, f"journalctl -u {unit.name} -n 50    # then: {restart}")
 
 
 async def _last_words(case: Case, unit: Unit) -> str:
-    """Return what the journal has of it, if it can be read."""
-    text = await answer(
-        [
-            *(case.machine.journalctl, "-u", unit.name, "-p", "err", "-o", "cat", "--no-pager"),
-            *("-q", "-n", str(_LAST_LINES), "--since", "-1d"),
-        ]
-    )
-    lines = [line for line in (text or "").splitlines() if line.strip()][-_LAST_LINES:]
-    return f"; its last words: {' / '.join(line[:200] for line in lines)}" if lines else ""
+    """Return what the journal has of it, if it can be read: its errors, or else what it said.
+
+    A traceback of Python's own, and what the kernel kills, is no error there.
+    """
+    its = f"_SYSTEMD_UNIT={unit.name}.service"  # not -u, which has what systemd says of it, too
+    ask = (case.machine.journalctl, its, "-o", "cat", "--no-pager", "-q", "--since", "-1d")
+    for errors in (("-p", "err"), ()):
+        text = await answer([*ask, *errors, "-n", str(_LAST_LINES)])
+        lines = [line for line in (text or "").splitlines() if line.strip()][-_LAST_LINES:]
+        if lines:
+            return f"; its last words: {' / '.join(line[:200] for line in lines)}"
+    return ""
 
 
 def _number(text: str) -> int:

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from gateway.cli.doctor import describe, draw, plain
+from gateway.cli.doctor import draw, plain
+from gateway.cli.examined import describe, described_in_time
 from gateway.clock import Clock
 from gateway.config.source import Source
 from gateway.doctor import clock, configuration, disk, limits, service
@@ -165,6 +166,32 @@ def test_no_obstacle_is_mended_with_more_than_it_needs(
     told = disk.clear_the_way(Case(), path, trouble.format(tmp_path))
 
     assert told == mend.format(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["outbox.db", "gateway.db", "outbox.ledger", "keys"])
+def test_a_file_that_the_service_may_not_write_is_told_whoever_looks(
+    tmp_path: Path, proc: Path, name: str
+) -> None:
+    """As `sudo edge-gateway run` leaves it; root, who looks, may write everything."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    folder.chmod(0o777)
+    mine = folder / name
+    mine.mkdir(0o700) if name == "keys" else mine.touch(0o600)
+    case = stored(
+        *(tmp_path, proc),
+        own_files=(folder, folder / "outbox.db-wal", mine),
+        unit=Unit(name="edge-gateway", active="active", user="edge-gateway"),
+        who=Who("the service edge-gateway", os.geteuid() + 1, frozenset({os.getegid() + 1})),
+    )
+
+    accused = the_only(Severity.ERROR, found(disk.look, case))
+    mine.chmod(0o777)
+
+    assert f"{mine} may not be read and written by the service edge-gateway" in accused.what
+    assert accused.mend.startswith("sudo chown ")
+    assert accused.mend.endswith(f"edge-gateway {mine}")
+    no_complaint(found(disk.look, case))
 
 
 def test_what_was_damaged_once_is_worth_a_look(tmp_path: Path, proc: Path) -> None:
@@ -329,6 +356,12 @@ def program(path: Path, prints: str, code: int = 0) -> str:
     return str(path)
 
 
+def without_errors(journal: Path) -> None:
+    """Have a journalctl say nothing to who asks for errors alone."""
+    silent = '#!/bin/sh\ncase "$*" in *"-p err"*) exit 0 ;; esac\n'
+    journal.write_text(journal.read_text().replace("#!/bin/sh\n", silent))
+
+
 async def served(tmp_path: Path, journal: str = "", **changed: str) -> Case:
     """Return a case as the command makes it, with a systemd that tells of the service."""
     machine = Machine(
@@ -370,6 +403,18 @@ async def test_a_service_that_failed_is_told_with_its_last_words(tmp_path: Path)
     assert accused.mend.startswith("edge-gateway check-config /etc/edge-gateway/gateway.toml")
 
 
+async def test_a_service_that_ended_without_an_error_in_the_log_has_last_words(
+    tmp_path: Path,
+) -> None:
+    """The traceback of a bug comes over stderr, and has no priority."""
+    case = await served(tmp_path, "ZeroDivisionError\n", active="failed", sub="failed", status="1")
+    without_errors(Path(case.machine.journalctl))
+
+    accused = the_only(Severity.ERROR, await findings(service.look, case))
+
+    assert accused.what.endswith("its last words: ZeroDivisionError")
+
+
 @pytest.mark.parametrize(
     ("changed", "mend"),
     [
@@ -377,6 +422,8 @@ async def test_a_service_that_failed_is_told_with_its_last_words(tmp_path: Path)
         ({"result": "start-limit-hit"}, "sudo systemctl reset-failed edge-gateway && "),
         ({"result": "exit-code", "status": "217"}, "sudo systemd-sysusers && "),
         ({"result": "exit-code", "status": "216"}, "sudo systemd-sysusers && "),
+        ({"result": "exit-code", "status": "203"}, "systemctl cat edge-gateway | grep ^ExecStart"),
+        ({"result": "exit-code", "status": "243"}, "systemctl cat edge-gateway | grep Credential"),
     ],
 )
 async def test_what_mends_a_service_depends_on_how_it_failed(
@@ -417,11 +464,30 @@ def test_a_service_with_an_account_has_its_rights() -> None:
     assert account.pw_gid in who.groups
 
 
-async def test_a_service_that_ends_again_and_again_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("load", "mend"),
+    [
+        ("masked", "sudo systemctl unmask edge-gateway && sudo systemctl enable --now edge-gatew"),
+        ("bad-setting", "systemd-analyze verify edge-gateway.service"),
+        ("error", "systemd-analyze verify edge-gateway.service"),
+    ],
+)
+async def test_a_service_that_systemd_may_not_or_cannot_load_is_told(
+    tmp_path: Path, load: str, mend: str
+) -> None:
+    case = await served(tmp_path, load=load, active="inactive", sub="dead", enabled=load)
+
+    accused = the_only(Severity.ERROR, await findings(service.look, case))
+
+    assert accused.mend.startswith(mend)
+
+
+@pytest.mark.parametrize("sub", ["auto-restart", "auto-restart-queued", "start"])
+async def test_a_service_that_ends_again_and_again_is_told(tmp_path: Path, sub: str) -> None:
     case = await served(
         tmp_path,
         active="activating",
-        sub="auto-restart",
+        sub=sub,
         result="oom-kill",
         restarts="17",
     )
@@ -525,6 +591,82 @@ def test_a_broken_configuration_comes_with_what_a_start_uses_until_it_is_mended(
     assert broken.what.startswith(f"{path}:")
     assert used.what.endswith(f"the last good one is used at a start: {source.last_good()}")
     assert used.mend == f"sudo diff {source.last_good()} {path}"
+
+
+def kept(path: Path, text: str) -> None:
+    """Let a gateway have run with a configuration."""
+    path.write_text(text)
+    source = Source(path)
+    source.begin()
+    source.keep()
+
+
+def test_while_the_file_is_broken_the_one_that_is_used_is_examined(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    kept(path, '[mqtt]\nhost = "broker"\n')
+    path.write_text("[mqtt]\nho")
+
+    broker = describe(Case(config=path), {}).broker
+
+    assert broker is not None
+    assert broker.host == "broker"
+
+
+def test_a_last_good_one_that_is_of_no_use_either_is_not_promised(tmp_path: Path) -> None:
+    """It names the same file for the password, which a power cut emptied."""
+    path, secret = tmp_path / "gateway.toml", tmp_path / "password"
+    secret.touch(0o600)
+    secret.write_text("hush\n")
+    kept(path, '[mqtt]\nusername = "g"\npassword_file = "password"\n')
+    secret.write_text("")
+
+    accused = the_only(Severity.ERROR, found(configuration.look, describe(Case(config=path), {})))
+
+    assert accused.what.endswith("password: the first line is empty")
+
+
+@pytest.mark.parametrize(
+    ("unit", "mend"),
+    [
+        (None, "kill -HUP 7"),
+        ("/etc/other.toml", "kill -HUP 7"),
+        ("{path}", "sudo systemctl reload edge-gateway"),
+    ],
+)
+def test_a_configuration_that_the_running_gateway_has_not_read_is_told(
+    tmp_path: Path, proc: Path, unit: str | None, mend: str
+) -> None:
+    """It may be that the last good one is in force, and the file was mended since."""
+    path = tmp_path / "gateway.toml"
+    kept(path, '[mqtt]\nhost = "broker"\n')
+    served = unit and Unit(
+        name="edge-gateway", active="active", command=f"run --config {unit.format(path=path)} ;"
+    )
+    case = Case(config=path, unit=served or None, machine=Machine(proc=proc))
+    process(proc, 7, "python3", "python3", "-m", "gateway", "run", "--config", str(path))
+
+    no_complaint(found(configuration.look, describe(case, {})))
+    path.write_text('[mqtt]\nhost = "another"\n')
+    accused = the_only(Severity.WARNING, found(configuration.look, describe(case, {})))
+
+    assert accused.what == f"the running gateway goes by another one than {path} is now"
+    assert accused.mend == mend
+    (proc / "7" / "cmdline").write_bytes(b"")
+    no_complaint(found(configuration.look, describe(case, {})))
+
+
+async def test_a_configuration_on_a_disk_that_hangs_is_told_and_nothing_waits_for_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "gateway.toml"
+    os.mkfifo(path)  # nobody writes to it, so who opens it to read hangs
+
+    case = await described_in_time(Case(config=path), {}, within_s=0.05)
+    os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))  # lets the thread go on
+
+    accused = the_only(Severity.ERROR, found(configuration.look, case))
+    assert accused.what.startswith(f"{path}: no answer within 0.05 s")
+    assert the_only(Severity.WARNING, found(disk.look, case)).where == "store"
 
 
 def test_a_secret_that_everybody_can_read_is_told_with_the_command_that_hides_it(
