@@ -147,6 +147,26 @@ def test_what_never_reaches_the_gateway_is_taken_back(slotted: Bench) -> None:
     assert first["rb"] == second["rb"] == "no gateway answered in 0 s"
 
 
+def test_only_who_is_acknowledged_and_lives_long_enough_has_proven_itself(slotted: Bench) -> None:
+    new = bundles.altered(sensors__heap=bundles.text_of("sensors/heap.py") + "# new\n")
+    gateway = ModelGateway()
+    bring(slotted, new, gateway)
+
+    with slotted.board({"BOARD_TRIAL_ALIVE_MS": "3600000"}, gateway=gateway) as young:
+        young.await_records(len(gateway.records) + 50)  # a second, in which it looks five times
+        early = stated(young)
+    unheard = {"BOARD_TRIAL_ALIVE_MS": "0", "BOARD_TRIAL_GATEWAY_MS": "1000"}
+    with slotted.board(unheard, gateway=gateway) as trial:
+        trial.answers_acks = False
+        assert trial.exit_code() == 75
+    with slotted.board(SOON, gateway=gateway) as back:
+        back.until(lambda: stated(back))
+
+    assert hello_of(young)["trial"] is True
+    assert early == stated(trial) == []
+    assert hello_of(back)["rb"] == "no gateway took a reading in 1 s"
+
+
 def test_settings_are_kept_if_they_work_and_taken_back_if_not(slotted: Bench) -> None:
     gateway = ModelGateway()
     named = bundles.settings(sensors=[COUNTER], name="attic", watchdog_s=0)
