@@ -119,6 +119,8 @@ class KeyRequests:
             RequestError: there is none, or the board has it still, and nobody could command it.
         """
         device = self._named(request.device)
+        if self._devices.heir(request.device) is not None and self._store.ids(request.device):
+            device = request.device  # it may be its heir's name in topics: a good key is in use
         known = self._devices.get(device)
         used = "" if known is None else known.said.key_id
         if used in self._store.ids(device) and not request.anyway:
@@ -208,6 +210,7 @@ class KeyRequests:
         ids = self._store.ids(name)
         known = self._devices.get(name)
         kept = self._store.get(name)
+        heir = self._devices.heir(name)
         return {
             "device": name,
             "level": name if known is None else known.level,
@@ -215,6 +218,7 @@ class KeyRequests:
             "from": "file" if kept is not None else "credential" if ids else None,
             "rotating": kept is not None and len(kept.all) > 1,
             "board": None if known is None else known.said.key_id or "none",
+            **({} if heir is None else {"replaced_by": heir.key}),
             "commanded": known is not None and _is_commanded(known.said.key_id, ids),
         }
 

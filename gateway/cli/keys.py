@@ -96,7 +96,8 @@ def _state(row: dict[str, Any]) -> str:
     """Return how a board and its key here go together, in words."""
     board = row["board"]
     if board is None:
-        return "the board was never seen"
+        heir = row.get("replaced_by")
+        return f"the board was replaced by {heir}" if heir else "the board was never seen"
     if row["rotating"]:
         return f"changing: the board uses {board} until it is seen with the other one"
     if row["commanded"]:

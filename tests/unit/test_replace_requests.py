@@ -1,12 +1,14 @@
 """What is answered when a board is replaced, what the new one is told, and how it is put."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.intervals import Intervals
+from gateway.admin.key_requests import KeyRequests
 from gateway.admin.replace_requests import ReplaceRequests
 from gateway.cli.replace import told
 from gateway.clock import Clock
@@ -17,15 +19,19 @@ from gateway.errors import RequestError
 from gateway.model import Actuator, Description, Gone, Sensor
 from gateway.mqtt.names import Names
 from gateway.protocol.fields import Json
+from gateway.protocol.sealed import key_id
 from gateway.protocol.session_events import Outcome
 from gateway.requests.admin import DevicesRequest, ReplaceRequest
+from gateway.requests.local import KeysRequest, RemoveKeyRequest
 from gateway.status import Status
+from gateway.store.keys import KeyStore
 from gateway.timekeeper import TimeKeeper
 from gateway.updates.service import Updates
 from tests.support.shelf import Shelf
 from tests.support.updates import Disk, Others, Road, firmware
 
 AIR, SOIL, LIGHT = Sensor("air"), Sensor("soil"), Sensor("light")
+KEY, OTHER_KEY = bytes(range(32)), b"\xb2" * 32
 PUMP = Actuator("pump", "Pump", "switch")
 CLIMATE = {"interval_ms": {"climate": 5000}}
 
@@ -174,6 +180,28 @@ async def test_who_is_not_known_is_told_by_the_name_that_was_given(bench: Bench)
         await bench.replace(by="shed")
     with pytest.raises(RequestError, match='there is no device "shed"'):
         await bench.replace(device="shed")
+
+
+async def test_each_board_keeps_its_own_key(bench: Bench, tmp_path: Path) -> None:
+    store = KeyStore(tmp_path / "keys")
+    store.load()
+    store.put("old", KEY)
+    store.put("new", OTHER_KEY)
+    keys = KeyRequests(store, bench.devices, bench)
+    bench.seen("new", key_id=key_id(OTHER_KEY))
+    await bench.replace()
+
+    rows = {each["device"]: each for each in (await keys.list_all(KeysRequest()))["keys"]}
+    assert rows["old"]["replaced_by"] == "new"
+    assert (rows["new"]["level"], rows["new"]["commanded"]) == ("old", True)
+    assert "replaced_by" not in rows["new"]
+
+    with pytest.raises(RequestError, match="new has that key"):
+        await keys.remove(RemoveKeyRequest(device="new"))
+    assert await keys.remove(RemoveKeyRequest(device="old")) == {"device": "old"}
+    assert store.devices() == ["new"]
+    with pytest.raises(RequestError, match="new has that key"):  # it is a name in topics now
+        await keys.remove(RemoveKeyRequest(device="old"))
 
 
 ANSWER: dict[str, Any] = {
