@@ -326,6 +326,7 @@ class Devices:
     def _follow_succession(self) -> None:
         self.on_succession()
         self._naming.reconfigure(self.by_key(self._configured))
+        self._succession.look_for_mistakes(self._configured)
         for device in self._book:
             self._sayings.again(device)
 

@@ -54,6 +54,7 @@ class Succession:
         self._naming = naming
         self._presence = presence
         self._status = status
+        self._told: set[str] = set()
 
     def refuse(self, old: Device, new: Device, *, is_declared: bool) -> None:
         """Look whether a device can take another's place.
@@ -136,6 +137,20 @@ class Succession:
                 self._know(device)
                 is_any = True
         return is_any
+
+    def look_for_mistakes(self, configured: Iterable[str]) -> None:
+        """Say once of whom the configuration speaks by a key that he is not known by."""
+        for each in configured:
+            identity = self._names.identity(each)
+            if each not in self._told and not self._names.by_key({each: None}):
+                self._told.add(each)
+                _log.warning(
+                    '%s: [[device]] id = "%s" says nothing: this board is known as %s, id = "%s"',
+                    of_device(each),
+                    each,
+                    identity,
+                    identity,
+                )
 
     def forget(self, device: Device) -> None:
         """Forget a device of which nothing is published any more."""

@@ -508,6 +508,18 @@ def test_the_configuration_is_of_who_has_the_place(house: House) -> None:
     assert house.broker.below("old_2")
 
 
+def test_a_section_that_says_nothing_is_told_once(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.replace("old", "new")
+    house.configure(old=Declared("Shed"), new=Declared("Roof"))
+    house.configure(old=Declared("Shed"), new=Declared("Cellar"))
+
+    assert [each.getMessage() for each in caplog.records if each.levelname == "WARNING"] == [
+        'new: [[device]] id = "new" says nothing: this board is known as old, id = "old"'
+    ]
+
+
 def test_who_made_way_for_the_old_board_does_so_for_the_new_one(house: House) -> None:
     house.comes("other")
     house.devices.rename("other", "Attic")
