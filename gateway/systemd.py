@@ -5,12 +5,18 @@ sd_watchdog_enabled(3), systemd.service(5).
 """
 
 import os
+import re
 import socket
 import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
+
+STANDS_STILL: Final = "stands still"
+OPENING: Final = "being opened"
+FAILING: Final = "failing"
+"""Words of `STATUS=` by which others know how a gateway is."""
 
 _MAX_UNSENT: Final = 16
 
@@ -76,6 +82,17 @@ class Notifier:
                 self._unsent.popleft()
             if not is_precious:
                 self._socket.sendto(text.encode(), self._address)
+
+
+def failures_in(status: str) -> str:
+    """Return what fails, by a status that the gateway gave; empty if nothing does."""
+    found = re.search(rf"(?:^|, )([a-z ]+ {FAILING}: .*)", status)
+    return found[1] if found else ""
+
+
+def is_opening(status: str) -> bool:
+    """Tell whether a file is still being opened, by a status that the gateway gave."""
+    return f" {OPENING}" in status
 
 
 def _address(name: str) -> bytes:

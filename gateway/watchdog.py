@@ -8,15 +8,20 @@ from typing import Final, NoReturn
 
 from gateway.progress import Progress, Stage
 from gateway.status import Status
-from gateway.systemd import Notifier
+from gateway.systemd import FAILING, OPENING, STANDS_STILL, Notifier
 
 _log = logging.getLogger(__name__)
 
 BEGIN_LOOK_S: Final = 0.02
 LATE_LOOK_S: Final = 1.0
 """A stage that is late is looked at again so soon: maybe the whole machine stood still."""
+EARLY_S: Final = 60.0
+EARLY_LOOK_S: Final = 2.0
+"""For so long after the start it is told so often how things are: who tries a new version looks."""
 MAX_NAMED: Final = 10
 """Stages that are named in `STATUS=`: systemd takes no message of more than 4 KB."""
+_MAX_REASON: Final = 200
+"""Characters of why something fails that are told."""
 
 
 class Watchdog:
@@ -35,17 +40,20 @@ class Watchdog:
         while self._progress.silent():  # noqa: ASYNC110 - stages speak in a hundred places
             await asyncio.sleep(BEGIN_LOOK_S)
         self._notifier.ready(self._status())
+        early_until_s = self._progress.now_s() + EARLY_S
         while True:
             late = self._progress.late()
             self._log_changes(late)
             if late:
                 more = f" and {len(late) - MAX_NAMED} more" if len(late) > MAX_NAMED else ""
                 named = ", ".join(map(_words, late[:MAX_NAMED]))
-                self._notifier.status(f"stands still: {named}{more}")
+                self._notifier.status(f"{STANDS_STILL}: {named}{more}")
                 await asyncio.sleep(min(LATE_LOOK_S, self._progress.tick_s))
             else:
                 self._notifier.alive(self._status())
-                await asyncio.sleep(self._progress.tick_s)
+                is_early = self._progress.now_s() < early_until_s
+                look_s = EARLY_LOOK_S if is_early else self._progress.tick_s
+                await asyncio.sleep(min(look_s, self._progress.tick_s))
 
     @contextmanager
     def reload(self) -> Iterator[None]:
@@ -84,10 +92,25 @@ def status_line(status: Status, waiting: int) -> str:
     broker = "connected" if status.broker.connected else "not connected"
     radio = "" if status.radio.state == "off" else f", radio {status.radio.state}"
     delivered = status.counts["samples_delivered"]
-    return (
+    line = (
         f"{online} of {len(status.devices)} devices online, {ports} links open{radio}, "
         f"broker {broker}, {delivered} samples delivered, {waiting} waiting"
     )
+    return ", ".join((line, *_troubles(status)))
+
+
+def _troubles(status: Status) -> Iterator[str]:
+    """Yield what is not to be overlooked; an upgrade reads it, and so does the doctor."""
+    if status.configuration.state == "last_good":
+        yield "last good configuration in force"
+    for name, state, error in (
+        ("outbox", status.store.state, status.store.error),
+        ("state database", status.state.state, status.state.error),
+    ):
+        if state == "opening":
+            yield f"{name} {OPENING}"
+        elif state == "failing":
+            yield f"{name} {FAILING}: {error[:_MAX_REASON]}"
 
 
 def _words(stage: Stage) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from gateway.doctor.case import Case, Machine, Unit, Who
 from gateway.doctor.finding import Finding, Tell, error, ok, warning
 from gateway.doctor.tools import answer
+from gateway.systemd import STANDS_STILL, failures_in
 
 UNIT = "edge-gateway"
 WHERE = "service"
@@ -27,8 +28,6 @@ _USAGE = 2
 """Exit status of a gateway whose configuration cannot be used."""
 _NO_PROGRAM, _NO_GROUP, _NO_USER, _NO_CREDENTIAL = 203, 216, 217, 243
 """Exit statuses of systemd itself. Source: systemd.exec(5)."""
-_STUCK = "stands still"
-"""How the status of a gateway begins that does not tell systemd that all is well."""
 
 
 async def find(machine: Machine, name: str = UNIT) -> tuple[bool, Unit | None]:
@@ -171,7 +170,7 @@ def _cannot_be_loaded(unit: Unit, start: str) -> Finding:
 
 
 def _tell_status(unit: Unit, tell: Tell) -> None:
-    if unit.status.startswith(_STUCK):
+    if unit.status.startswith(STANDS_STILL):
         tell(
             error(
                 WHERE,
@@ -182,6 +181,10 @@ def _tell_status(unit: Unit, tell: Tell) -> None:
                 got=unit.status,
             )
         )
+        return
+    if failing := failures_in(unit.status):
+        mend = f"journalctl -u {unit.name} -p err -n 20    # what it cannot use, and why"
+        tell(error(WHERE, f"it runs, and keeps nothing on the disk: {failing}", mend))
         return
     told = f": {unit.status}" if unit.status else ""
     tell(ok(WHERE, f"{unit.active} ({unit.sub}){told}"))
@@ -194,7 +197,7 @@ def _mend_failure(case: Case, unit: Unit) -> str:
     if unit.result == "oom-kill":
         return f"systemctl show -p MemoryMax {unit.name}    # it, or the machine, has too little"
     if unit.result == "watchdog":
-        return f"journalctl -u {unit.name} -g '{_STUCK}' -n 5    # it says which part, and why"
+        return f"journalctl -u {unit.name} -g '{STANDS_STILL}' -n 5    # which part, and why"
     if unit.result == "start-limit-hit":
         return f"sudo systemctl reset-failed {unit.name} && {restart}"
     account = f"sudo systemd-sysusers && {restart}    # its account is not there"

@@ -447,6 +447,16 @@ async def test_a_service_of_which_a_part_stands_still_is_told_with_that_part(
     assert accused.mend.startswith("journalctl -u edge-gateway -p err")
 
 
+async def test_a_service_that_runs_and_cannot_use_its_files_is_told(tmp_path: Path) -> None:
+    said = "0 of 0 devices online, 0 waiting, outbox failing: outbox.db was written by a newer one"
+
+    accused = the_only(
+        Severity.ERROR, await findings(service.look, await served(tmp_path, said=said))
+    )
+
+    assert accused.what.endswith(": outbox failing: outbox.db was written by a newer one")
+
+
 async def test_a_service_that_runs_says_how_it_is(tmp_path: Path) -> None:
     (told,) = await findings(service.look, await served(tmp_path))
 
