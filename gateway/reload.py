@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from gateway.config.models import Settings
 from gateway.errors import ConfigError
 from gateway.links.threads import Call
 
 T = TypeVar("T")
+
+LOOK_S: Final = 30.0
+"""How long reading may take; a disk that hangs must not take along a gateway that runs."""
 
 
 class Configuration(Protocol):
@@ -67,8 +70,10 @@ class Reloader:
         password: str | None,
         configuration: Configuration | None,
         parts: Mapping[str, Prepare],
+        look_s: float = LOOK_S,
     ) -> None:
         """`parts` follow a section of the settings each; all other sections need a restart."""
+        self._look_s = look_s
         self.settings = settings
         """Those in force."""
         self._password = password
@@ -84,7 +89,14 @@ class Reloader:
             GatewayError: a part failed on its way; it and those behind it are to be tried again.
         """
         async with self._lock:
-            fresh, password, acts = await Call(self._look).result()
+            try:
+                async with asyncio.timeout(self._look_s):
+                    fresh, password, acts = await Call(self._look).result()
+            except TimeoutError as exc:
+                raise ConfigError(
+                    f"the configuration, or a file it names, could not be read within "
+                    f"{self._look_s:g} s: the disk hangs"
+                ) from exc
             changed = changed_keys(self.settings, fresh)
             needs_restart = [key for key in changed if key.partition(".")[0] not in self._parts]
             if password != self._password:
