@@ -41,7 +41,7 @@ examples:
   DEMO_SECONDS=15 edge-gateway demo
 
 Ctrl-C ends it. Without a terminal it prints plain lines every two seconds. To see what others see:
-  mosquitto_sub -h 127.0.0.1 -p PORT -t 'edge/#' -v       with the port that it shows
+  mosquitto_sub -p PORT -t 'edge/#' -v                    with the port that it shows
 That broker speaks MQTT 3.1.1, not 5. Home Assistant on it shows all of it by itself.
 Exit codes: 0 done, 1 a board's samples did not arrive in a timed run, 2 wrong usage.
 """
@@ -50,13 +50,15 @@ SECONDS_VARIABLE = "DEMO_SECONDS"
 _PLAIN_INTERVAL_S = 2.0
 _LOOK_INTERVAL_S = 0.25
 """A sample holds the values of one sensor of a board; looking often, one sees those of all."""
+_NAME = "demo"
+_SWITCHED = "greenhouse"
 _TEXT_BOARD = "kitchen"
 _SENSOR = "terrace"
 _SENSOR_ADDRESS = "A4:C1:38:00:00:01"
 
 
-_View = Callable[[App, str], Coroutine[object, object, None]]
-"""Shows a gateway until cancelled, with a hint below."""
+_View = Callable[[App, Callable[[], str]], Coroutine[object, object, None]]
+"""Shows a gateway until cancelled, with a hint below, which may grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ _HEATING: Mapping[str, Json] = {
     "device_class": "temperature",
 }
 _BOARDS: Mapping[str, _Board] = {
-    "greenhouse": _Board(
+    _SWITCHED: _Board(
         ("bme280", "simulated"),
         500,
         (
@@ -126,7 +128,9 @@ def execute(arguments: argparse.Namespace) -> int:
     missing = demo.missing_boards()
     print(demo.summary())
     if missing and not was_stopped:
-        print(f"edge-gateway: nothing was delivered from {', '.join(missing)}", file=sys.stderr)
+        late = f" within {limit_s:g} s" if limit_s is not None else ""
+        complaint = f"nothing was delivered from {', '.join(missing)}{late}"
+        print(f"edge-gateway: {complaint}", file=sys.stderr)
         return FAILED
     return OK
 
@@ -218,7 +222,7 @@ class _Demo:
         settings = load(
             None,
             {
-                "gateway": {"name": "demo"},
+                "gateway": {"name": _NAME},
                 "mqtt": embedded_settings(broker),
                 "serial": {"patterns": [f"{house.ports}/*"], "rescan_s": 0.2},
                 "ble": {
@@ -229,16 +233,26 @@ class _Demo:
             },
         )
         app = self._app = App(settings)
-        hint = (
-            f"boards run {self._interpreter.label}; from outside:\n"
-            f"mosquitto_sub -h {broker.host} -p {broker.port} -t 'edge/#' -v"
-        )
+        hint = partial(_hint, app, self._interpreter.label, broker.port)
         try:
             async with asyncio.timeout(self._limit_s), asyncio.TaskGroup() as tasks:
                 tasks.create_task(run_with(app, broker), name="gateway")
                 await self._view(app, hint)  # first to end, so that it does not show the stop
         except TimeoutError:
             return
+
+
+def _hint(app: App, interpreter: str, port: int) -> str:
+    """Return what else there is to try; how to switch something, once that is there."""
+    lines = [
+        f"boards run {interpreter}; from outside:",
+        f"mosquitto_sub -p {port} -t 'edge/#' -v",
+    ]
+    devices = app.status.devices.values()
+    if board := next((each.device for each in devices if each.name == _SWITCHED), None):
+        topic = f"edge/{_NAME}/{board}/pump/set"
+        lines.append(f"mosquitto_pub -p {port} -t {topic} -m ON")
+    return "\n".join(lines)
 
 
 def _chosen_view() -> _View:
@@ -251,12 +265,15 @@ def _chosen_view() -> _View:
     return partial(_view_table, tail)
 
 
-async def _view_lines(app: App, hint: str) -> None:
-    print(hint, flush=True)
+async def _view_lines(app: App, hint: Callable[[], str]) -> None:
+    hinted = ""
     overview = Overview(app)
     loop = asyncio.get_running_loop()
     print_s = loop.time() + _PLAIN_INTERVAL_S
     while True:
+        if (known := hint()) != hinted:
+            print(known.removeprefix(hinted).strip("\n"), flush=True)
+            hinted = known
         await asyncio.sleep(_LOOK_INTERVAL_S)
         rows = overview.rows(loop.time())
         if loop.time() >= print_s:
@@ -264,10 +281,11 @@ async def _view_lines(app: App, hint: str) -> None:
             print("\n".join(plain_lines(rows, overview.totals())), flush=True)
 
 
-async def _view_table(tail: LogTail, app: App, hint: str) -> None:
+async def _view_table(tail: LogTail, app: App, hint: Callable[[], str]) -> None:
     overview = Overview(app)
     loop = asyncio.get_running_loop()
-    with live_table(f"{hint}\nCtrl-C ends it", tail) as table:
+    with live_table(tail) as table:
         while True:
-            table.show(overview.rows(loop.time()), overview.totals())
+            rows = overview.rows(loop.time())
+            table.show(rows, overview.totals(), f"{hint()}\nCtrl-C ends it")
             await asyncio.sleep(_LOOK_INTERVAL_S)

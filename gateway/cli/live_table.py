@@ -37,24 +37,26 @@ class LogTail(Handler):
 class LiveTable:
     """A table that is drawn in place."""
 
-    def __init__(self, live: Live, log: LogTail, hint: str) -> None:
+    def __init__(self, live: Live, log: LogTail) -> None:
         self._live = live
         self._log = log
-        self._hint = hint
 
-    def show(self, rows: list[DeviceRow], totals: Totals) -> None:
-        """Draw the present state."""
-        log = Text("\n".join(self._log.lines), style="dim", no_wrap=True, overflow="ellipsis")
-        hint = Text(self._hint, style="cyan")
-        self._live.update(Group(totals_text(totals), _table(rows), hint, log))
+    def show(self, rows: list[DeviceRow], totals: Totals, hint: str) -> None:
+        """Draw the present state, and of the log what there is room for."""
+        shown = Group(totals_text(totals), _table(rows), Text(hint, style="cyan"))
+        console = self._live.console
+        room = console.size.height - len(console.render_lines(shown))
+        lines = list(self._log.lines)[-room:] if room > 0 else []
+        log = Text("\n".join(lines), style="dim", no_wrap=True, overflow="ellipsis")
+        self._live.update(Group(shown, log) if lines else shown)
 
 
 @contextmanager
-def live_table(hint: str, log: LogTail) -> Iterator[LiveTable]:
+def live_table(log: LogTail) -> Iterator[LiveTable]:
     """Own the terminal for the length of a with block; the last table stays on it."""
     console = Console()
     with Live(console=console, refresh_per_second=_REFRESH_PER_S) as live:
-        yield LiveTable(live, log, hint)
+        yield LiveTable(live, log)
 
 
 def _table(rows: list[DeviceRow]) -> Table:
