@@ -24,7 +24,7 @@ def prepare(manifest, target, active, count):
     yield from _clean(target, manifest, names)
     names = None
     need = bytearray((count + 7) // 8)
-    missing = 0
+    more = peak = 0  # bytes: for good, and while a file is there beside the one it replaces
     for index, (path, size, digest) in enumerate(entries(manifest)):
         goal = target + "/" + path
         if (yield from is_right(goal, size, digest)):
@@ -34,14 +34,24 @@ def prepare(manifest, target, active, count):
             os.rename(target + "/part", goal)
             continue
         need[index >> 3] |= 1 << (index & 7)
-        missing += (size // _BLOCK + 1) * _BLOCK
+        taken = (size // _BLOCK + 1) * _BLOCK
+        peak = max(peak, more + taken)
+        more += taken - _taken(goal)
     size, _, blocks, free = os.statvfs(".")[:4]
     if not 0 <= free <= blocks:  # littlefs counts what files share more than once
         free = 0
-    lacking = missing + _SPARE - size * free
+    lacking = peak + _SPARE - size * free
     if lacking > 0:
         raise Refused("no room on the flash: %d KB are missing" % (lacking // 1024 + 1))
     return need
+
+
+# What a file has of the flash.
+def _taken(path):
+    try:
+        return (os.stat(path)[6] // _BLOCK + 1) * _BLOCK
+    except OSError:
+        return 0
 
 
 # The bitmap of the files that are not as the manifest says.

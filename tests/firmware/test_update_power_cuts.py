@@ -343,6 +343,39 @@ say([attempt(left) for left in (0, 1, 8)])
 """
 
 
+ROOM = """
+def firmware(version, size=4000):
+    files = [("board/m%02d.mpy" % index, bytes([version]) * size) for index in range(20)]
+    return manifest(files, '{"kind":"firmware","v":"0.%d.0","mpy":0,"n":%%d}' % version), files
+
+# Both slots have all of it, and as much again does not fit.
+unmount()
+flash = Flash(None, 96)
+vfs.VfsLfs2.mkfs(flash, progsize=32, readsize=32)
+mount(flash)
+for slot in ("a", "b"):
+    man, files = firmware(1)
+    os.mkdir(slot)
+    os.mkdir(slot + "/board")
+    for path, data in files:
+        write(slot + "/" + path, data)
+    write(slot + "/manifest", man)
+borrow("verdict").save({"a": "a", "t": None, "n": 0})
+
+slot = "a"
+free = []
+ends = []
+for version in (2, 3):
+    free.append(os.statvfs(".")[3])
+    ends.append(Board(slot).bring(0, firmware(version))[0] == STATE)
+    slot = boot_sel.select()[0]
+    sys.path[0] = slot
+    borrow("verdict").confirm(Board(slot))
+kind, larger = Board(slot).bring(0, firmware(4, 4200))
+say([free, ends, slot, larger.decode()])
+"""
+
+
 @pytest.fixture(params=["micropython", "micropython-i386"])
 def micropython(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
     """Each MicroPython, with memory for some flashes; CPython has no littlefs."""
@@ -398,3 +431,15 @@ def test_where_the_flash_is_full_an_update_is_refused_and_done_once_there_is_roo
 
     assert nothing_free == 1, "the manifest could not be written"
     assert all(end.startswith('{"e":"no room on the flash') for end in some_blocks)
+
+
+def test_an_update_writes_over_the_slot_it_goes_to_and_needs_no_room_for_a_third(
+    micropython: Host,
+) -> None:
+    """As on a Pico W, where two slots leave 80 KB of 848."""
+    free_blocks, ends, slot, larger = micropython.said(script(ROOM))
+
+    assert free_blocks[1] < 20 + 8, "each slot has 20 files of a block, and 8 blocks stay free"
+    assert ends == [True, True]
+    assert slot == "a"
+    assert larger.startswith('{"e":"no room on the flash: '), "what grows needs more"
