@@ -44,6 +44,8 @@ class UpdateRequests:
         self._find = find
         self._devices = devices
         self._updates = updates
+        self._checking = asyncio.Lock()
+        """The firmware's own rules are imported for that, by one thread at a time."""
 
     async def check(self, request: UpdateCheckRequest) -> dict[str, Any]:
         """Tell which boards run what, and whether there is something newer."""
@@ -115,7 +117,8 @@ class UpdateRequests:
         if packed and request.settings is not None:
             raise RequestError("firmware and settings are two updates: one after the other")
         if request.settings is not None:
-            return await Call(partial(settings_bundle, request.settings)).result()
+            async with self._checking:
+                return await Call(partial(settings_bundle, request.settings)).result()
         if not packed:
             return await self._updates.own_bundle()
         try:
