@@ -30,6 +30,8 @@ CONFIG: dict[str, Json] = {
 """Five samples a second."""
 LONGEST_S = 100.0
 """Only a test that hangs takes longer."""
+_LEVELS = BASE.count("/") + 2
+"""Of a device's own topics; what its actuators say is below them."""
 
 
 class Installation:
@@ -83,8 +85,12 @@ class Installation:
         return await asyncio.to_thread(run, environment=self.environment)
 
     def newest(self, suffix: str) -> dict[str, Received]:
-        """Return the newest message on each topic that ends so."""
-        return {each.topic: each for each in self.heard.messages if each.topic.endswith(suffix)}
+        """Return the newest message on each topic of a device, or the gateway, that ends so."""
+        return {
+            each.topic: each
+            for each in self.heard.messages
+            if each.topic.endswith(suffix) and each.topic.count("/") <= _LEVELS
+        }
 
     def rollout(self) -> Any:  # noqa: ANN401 - JSON
         found = self.newest("/rollout")
@@ -117,7 +123,8 @@ class Installation:
         """Return the numbers of samples, by device and boot, as they came; each once."""
         numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
         for message in self.heard.messages:
-            if message.topic.endswith(("/state", "/history")) and message.payload:
+            is_short = message.topic.count("/") <= _LEVELS
+            if is_short and message.topic.endswith(("/state", "/history")) and message.payload:
                 body = message.json()
                 for sample in body if isinstance(body, list) else [body]:
                     device, boot, number = sample["id"].split("/")
