@@ -214,6 +214,7 @@ class KeyRequests:
         return {
             "device": name,
             "level": name if known is None else known.level,
+            "name": "" if known is None else known.title,
             "keys": list(ids),
             "from": "file" if kept is not None else "credential" if ids else None,
             "rotating": kept is not None and len(kept.all) > 1,

@@ -138,6 +138,7 @@ async def bring_the_key(site: Site, client: Commander) -> None:
     assert brought == (0, f"{site.device}: kept with the running gateway\n")
     assert [each["status"] for each in done] == ["done", "done"], done
     assert "in use" in listed
+    assert f"{site.device} (shed)  " in listed, "as topics have it, and as people do"
     assert told == exported.read_text()
     assert stat.S_IMODE((site.keys / site.device).stat().st_mode) == 0o600
     await client.until_heard(f"{site.device}/pump/state", b"false")
