@@ -14,8 +14,6 @@ from gateway.admin.board_requests import BoardRequests
 from gateway.admin.desk import Verb
 from gateway.admin.device_requests import DeviceRequests
 from gateway.admin.diagnostics import Diagnostics, Sources
-from gateway.admin.intervals import Intervals
-from gateway.admin.key_requests import KeyRequests
 from gateway.admin.local_verbs import make_local_verbs
 from gateway.admin.port_requests import PortRequests
 from gateway.admin.recent_log import RecentLog
@@ -23,7 +21,6 @@ from gateway.admin.replace_requests import ReplaceRequests
 from gateway.admin.update_requests import UpdateRequests
 from gateway.admin.verbs import make_verbs
 from gateway.all_links import AllLinks
-from gateway.commands.service import Commands
 from gateway.config.models import Settings
 from gateway.devices.announcer import Announcer
 from gateway.devices.registry import Devices
@@ -34,12 +31,11 @@ from gateway.log_fields import BLUETOOTH
 from gateway.processing.processor import Processor
 from gateway.progress import Progress
 from gateway.reload import Act, Configuration, Reloaded, Reloader, Turns
+from gateway.staff import Staff
 from gateway.status import ConfigurationStatus, Status
+from gateway.storage import Storage
 from gateway.store import database, versions
-from gateway.store.keys import KeyStore
-from gateway.store.state import StateStore
 from gateway.timekeeper import TimeKeeper
-from gateway.updates.service import Updates
 from gateway.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
@@ -56,12 +52,8 @@ class Parts:
     devices: Devices
     processor: Processor
     announcer: Announcer
-    commands: Commands
-    intervals: Intervals
-    updates: Updates
-    key_requests: KeyRequests
-    keys: KeyStore
-    state: StateStore
+    staff: Staff
+    storage: Storage
     status: Status
     timekeeper: TimeKeeper
     health: HealthReport
@@ -103,7 +95,7 @@ class Operation:
         )
         self.verbs = self._make_verbs(settings, password)
         ports = PortRequests(parts.links.lend_port, parts.links.return_port)
-        self.local_verbs = make_local_verbs(self.verbs, parts.key_requests, ports)
+        self.local_verbs = make_local_verbs(self.verbs, parts.staff.keys, ports)
         """What may be asked for on this machine alone, too."""
 
     def begin(self) -> None:
@@ -279,7 +271,7 @@ class Operation:
         return act
 
     def _make_verbs(self, settings: Settings, password: str | None) -> Mapping[str, Verb]:
-        parts = self._parts
+        parts, staff = self._parts, self._parts.staff
         folder = settings.outbox_path.parent
         gateway = settings.gateway.name
         sources = Sources(
@@ -287,7 +279,7 @@ class Operation:
             settings=lambda: wiring.public_settings(self._reloader.settings),
             health=self._parts.health.document,
             log_lines=lambda: self._recent_log.lines(
-                wiring.secrets_of(self._reloader.settings, password, parts.keys.secrets())
+                wiring.secrets_of(self._reloader.settings, password, parts.storage.keys.secrets())
             ),
         )
         devices = DeviceRequests(parts.devices, parts.status, parts.timekeeper, parts.links.forget)
@@ -295,10 +287,14 @@ class Operation:
             status=parts.status,
             devices=devices,
             replacements=ReplaceRequests(
-                devices.find, parts.devices, parts.commands, parts.updates, parts.intervals
+                devices.find,
+                parts.devices,
+                staff.commands,
+                staff.updates,
+                staff.intervals,
             ),
-            boards=BoardRequests(devices.find, parts.commands, parts.intervals),
-            updates=UpdateRequests(devices.find, parts.devices, parts.updates),
+            boards=BoardRequests(devices.find, staff.commands, staff.intervals),
+            updates=UpdateRequests(devices.find, parts.devices, staff.updates),
             permit_join=self.permit_join,
             reload=self.reload,
             backups=Backups(folder / "backups", gateway, self._backup_parts),
@@ -308,7 +304,7 @@ class Operation:
     def _backup_parts(self) -> BackupParts:
         settings = self._reloader.settings
         config = None if self._configuration is None else self._configuration.path
-        files, credentials = wiring.backup_files(settings, config, self._parts.keys.filed())
+        files, credentials = wiring.backup_files(settings, config, self._parts.storage.keys.filed())
         outbox = settings.outbox_path
 
         async def copy_outbox(path: Path) -> None:
@@ -319,7 +315,7 @@ class Operation:
             credentials=credentials,
             databases={
                 "outbox.db": DatabasePart(outbox, copy_outbox),
-                "gateway.db": DatabasePart(settings.state_path, self._parts.state.copy_to),
+                "gateway.db": DatabasePart(settings.state_path, self._parts.storage.state.copy_to),
             },
             about={
                 "version": __version__,

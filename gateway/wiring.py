@@ -19,6 +19,8 @@ from gateway.mqtt.homeassistant.naming import Site
 from gateway.mqtt.settings import BrokerSettings
 from gateway.ports import PortRule, PortsOptions, PortUse
 from gateway.processing.rules import DeviceRule, SensorRule
+from gateway.staff import StaffOptions
+from gateway.storage import StorageOptions
 from gateway.store.jobs import Limits
 from gateway.store.keeper import KeeperOptions
 from gateway.store.outbox import OutboxOptions
@@ -41,6 +43,30 @@ def device_keys_credential() -> Path | None:
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     path = Path(folder) / "device-keys" if folder else None
     return path if path is not None and path.exists() else None
+
+
+def staff_options(settings: Settings) -> StaffOptions:
+    """Return where orders come in."""
+    return StaffOptions(
+        settings.gateway.name,
+        settings.base_topic,
+        settings.homeassistant.prefix,
+        settings.control_path,
+        is_in_runtime_folder(settings.control_path),
+    )
+
+
+def storage_options(settings: Settings) -> StorageOptions:
+    """Return where what outlives the process is, and how much of it."""
+    return StorageOptions(
+        outbox_options(settings),
+        keeper_options(settings),
+        store_limits(settings),
+        settings.outbox_path,
+        settings.state_path,
+        settings.keys_path,
+        device_keys_credential(),
+    )
 
 
 def outbox_options(settings: Settings) -> OutboxOptions:

@@ -45,6 +45,8 @@ HEIGHT = {
     "ports": 4,
     "all_links": 4,
     "operation": 4,
+    "staff": 4,
+    "storage": 4,
     "reload": 4,
     "wiring": 4,
     "health": 4,

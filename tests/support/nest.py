@@ -246,7 +246,7 @@ class Deeds:
             and not publisher._shipments.newest._due  # noqa: SLF001 - as above
             and not broker.in_flight
             and not app.outbox.size
-            and app._registry.is_idle  # noqa: SLF001 - as above
+            and app._storage.registry.is_idle  # noqa: SLF001 - as above
         )
 
     def connects(self) -> int:
