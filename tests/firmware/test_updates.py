@@ -17,16 +17,19 @@ from tests.firmware.updater import (
     ABORT,
     BEGIN,
     DATA,
+    DATA_ACK,
     DOWNGRADE,
     END,
     FILES,
     MANIFEST,
     NEED,
+    OK,
     SEALED,
     SIGNATURE_FILE,
     SIGNED,
     STATE,
     Need,
+    Seal,
     Updater,
     seal_of,
 )
@@ -426,8 +429,44 @@ def test_a_recorded_update_changes_nothing(locked: Bench) -> None:
         hello = hello_of(again)
 
     assert [frame.json for frame in answers(again, ABORT)] == [{"e": "needs the key"}]
+    assert [*answers(again, NEED), *answers(again, DATA_ACK)] == [], "in another session none opens"
     assert slots_of(locked.flash) == before
     assert hello["kc"] == 0
+
+
+def test_who_has_no_key_cannot_end_an_update(locked: Bench) -> None:
+    new = bundles.altered(sensors__heap=bundles.text_of("sensors/heap.py") + "# new\n")
+    with locked.board(SOON) as board:
+        board.await_records(3)
+        updater = Updater(board, new, seal_of(board, KEY))
+        first, *_ = Need.of(updater.begin()).files
+        strange = seal_of(board, KEY)
+        strange.key = bytes(32)
+        strange.said = 1000
+        board.send(line_of(ABORT, b'{"e":"stop"}', 1), strange.line(ABORT, b'{"e":"stop"}', 2))
+        status = updater.send(first, new.contents[first])
+
+    assert status == OK
+    assert answers(board, ABORT) == []
+
+
+@pytest.mark.parametrize("content", [b"", KEY[:31], KEY + b"\n"])
+def test_with_a_file_that_is_no_key_nobody_commands(slotted: Bench, content: bytes) -> None:
+    """As when its writing was cut off: such a board is read, until it is flashed anew."""
+    (slotted.flash / "device.key").write_bytes(content)
+    question = {"c": "interval", "a": {"count": 30}, "ttl_ms": 60000}
+    with slotted.board() as board:
+        board.await_records(3)
+        hello = hello_of(board)
+        seal = Seal(KEY, bytes.fromhex(str(hello["ks"])))
+        plain = json_line(CMD, {**question, "cid": "p"}, mid=1)
+        board.send(seal.line(CMD, json.dumps({**question, "cid": "s"}).encode(), 2), plain)
+        board.until(lambda: answers(board, RSP))
+        board.await_records(len(board.gateway.records) + 3)
+        told = b"".join(frame.payload for frame in board.of_kind(0x30))
+
+    assert [frame.json for frame in answers(board, RSP)] == [{"cid": "p", "err": "needs the key"}]
+    assert b"device.key must have 32 bytes: no commands are taken" in told
 
 
 def test_an_update_with_a_wrong_mac_is_refused(locked: Bench) -> None:
