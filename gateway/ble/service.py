@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from gateway.backoff import Backoff
 from gateway.drivers.base import OnCommandEnd
+from gateway.errors import LinkError
 from gateway.house import House
 from gateway.joining import JoinMode
 from gateway.links.threads import Call
@@ -144,18 +145,28 @@ class Ble:
             radio = self._radio = await self._make(house)
             radio.hold(paused=self._is_paused)
             await radio.run()
+        except LinkError as exc:
+            _log.error("%s: %s", BLUETOOTH, exc)
         except Exception as exc:  # noqa: BLE001  # logged, and told by the status
             _log.error("%s: failed", BLUETOOTH, exc_info=exc)
 
     async def _make(self, house: House) -> "Radio":
-        """Make the radio; its imports take a while, so they are done in a thread."""
+        """Make the radio; its imports take a while, so they are done in a thread.
+
+        Raises:
+            LinkError: a package is missing.
+        """
         self._stage.works_long("importing", IMPORT_S)
         names = ["gateway.ble.radio"]
         if self._backend is None and self._options.adapter.startswith(VIRTUAL):
             names.append("gateway.simulate.radio.bleak_backend")
-        modules: list[Any] = await Call(
-            lambda: [importlib.import_module(name) for name in names]
-        ).result()
+        try:
+            modules: list[Any] = await Call(
+                lambda: [importlib.import_module(name) for name in names]
+            ).result()
+        except ModuleNotFoundError as exc:
+            extra = "edge-gateway[demo]" if len(names) > 1 else "edge-gateway"
+            raise LinkError(f"{exc.name} is not installed: pip install '{extra}'") from exc
         made: Radio = modules[0].Radio(self._options, house, self._backend, self._stage)
         return made
 

@@ -35,6 +35,9 @@ Exit codes: 0 made, 1 cannot write, 2 wrong usage, or something is there already
 CA, SERVER = "ca", "server"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MAX_DAYS = 3650
+GATEWAYS = "edge-gateway-"
+"""What the names of gateways begin with, unless somebody has given them other ones."""
+HOST_UNKNOWN = "NAME-OF-THE-BROKER"
 MAX_PEM_BYTES = 1 << 16
 
 
@@ -111,14 +114,13 @@ def default_hosts() -> list[str]:
 
 def default_client() -> str:
     """Return what the gateway of this machine calls itself on the broker, by default."""
-    return f"edge-gateway-{slug(socket.gethostname())}"
+    return f"{GATEWAYS}{slug(socket.gethostname())}"
 
 
 def _days(text: str) -> int:
-    days = int(text)
-    if not 1 <= days <= MAX_DAYS:
-        raise argparse.ArgumentTypeError(f"from 1 to {MAX_DAYS} days")
-    return days
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_DAYS):
+        raise argparse.ArgumentTypeError(f"from 1 to {MAX_DAYS} days, not {text!r}")
+    return int(text)
 
 
 def _made_authority(now: datetime) -> Authority:
@@ -164,7 +166,7 @@ def _write(folder: Path, pairs: Sequence[Pair], *, is_forced: bool) -> None:
     except FileExistsError as exc:
         raise ConfigError(f"{exc.filename2 or exc.filename}: there already") from exc
     except OSError as exc:
-        raise GatewayError(f"{exc.filename}: {exc.strerror}") from exc
+        raise GatewayError(f"{exc.filename or folder}: {exc.strerror}") from exc
 
 
 def _report(
@@ -184,11 +186,13 @@ def _report(
         yield f"  install -D -m 640 -g mosquitto -t {FOLDER}/certs \\"
         yield f"    {where / 'ca.pem'} {where / 'server.pem'} {where / 'server.key'}"
         yield from (f"  {line}" for line in listener(FOLDER, uses_certificates=True))
-    for client in dict.fromkeys(clients):
+    if clients:
+        # One is enough as an example: most others are no gateways.
+        client = next((each for each in clients if each.startswith(GATEWAYS)), clients[0])
         yield ""
-        yield f"For {client!r}, if it is a gateway, in gateway.toml:"
+        yield f"For {client!r}, if it is a gateway, in gateway.toml (others get the like):"
         yield "  [mqtt]"
-        yield f'  host = "{hosts[0] if hosts else "the broker"}"'
+        yield f'  host = "{hosts[0] if hosts else HOST_UNKNOWN}"'
         yield f'  ca_file = "{where / "ca.pem"}"'
         yield f'  cert_file = "{where / f"{client}.pem"}"'
         yield f'  key_file = "{where / f"{client}.key"}"'

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from gateway.cli.commands import OK
+from gateway.cli.commands import INTERRUPTED, OK
 from gateway.cli.listening import ListenOnly
 from gateway.cli.stopping import run_until_stopped
 from gateway.cli.traffic import Entry, Kind, Origin, Traffic
@@ -77,7 +77,8 @@ def execute(arguments: argparse.Namespace) -> int:
     serial = load(arguments.config, overrides).serial
     found = find_ports(serial.patterns, serial.exclude)
     reports: list[Report] = []
-    run_until_stopped(_report(found, serial.baudrate, arguments.seconds, reports))
+    if run_until_stopped(_report(found, serial.baudrate, arguments.seconds, reports)):
+        return INTERRUPTED
     if arguments.json:
         for report in reports:
             print(json.dumps(asdict(report)))

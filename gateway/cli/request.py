@@ -15,7 +15,7 @@ from typing import Any
 from gateway import wiring
 from gateway.admin.backup import BACKUP_S
 from gateway.admin.verbs import RELOAD_S
-from gateway.cli.commands import FAILED, OK
+from gateway.cli.commands import FAILED, INTERRUPTED, OK
 from gateway.cli.stopping import run_until_stopped
 from gateway.config.broker_url import parse_broker
 from gateway.config.loader import load, read_password, with_credentials
@@ -103,9 +103,8 @@ def execute(arguments: argparse.Namespace) -> int:
         except LinkError as exc:
             raise LinkError(f"{broker.address}: {exc}") from exc
 
-    run_until_stopped(ask())
-    if not answers:
-        return FAILED  # stopped by a signal
+    if run_until_stopped(ask()) and not answers:
+        return INTERRUPTED
     return show(answers[0])
 
 
@@ -186,7 +185,9 @@ class _Question:
         """Take what is answered to somebody, perhaps to us."""
         message.done()
         answer = _answer_of(message.payload)
-        if answer.get("transaction") == self._transaction and not self.answer.done():
+        # Who asks as the gateway itself, with its session, hears the question, too.
+        is_answer = answer.get("transaction") == self._transaction and "status" in answer
+        if is_answer and not self.answer.done():
             self.answer.set_result(answer)
 
     def hear(self, acks: Sequence[Ack]) -> None:

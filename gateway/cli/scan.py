@@ -34,6 +34,7 @@ from gateway.drivers.advert import Advert
 from gateway.errors import LinkError
 from gateway.links.ble_backend import Connectable, RadioBackend
 from gateway.links.ble_scanner import BleScanner, ScanOptions
+from gateway.simulate import radio
 from gateway.status import RadioStatus
 
 EPILOG = """\
@@ -177,6 +178,8 @@ def _names(settings: BleSettings) -> Mapping[str, str]:
 def _backend(adapter: str) -> RadioBackend | None:
     if not adapter.startswith(VIRTUAL):
         return None
+    if not radio.available():
+        raise LinkError("a simulated adapter needs its packages: pip install 'edge-gateway[demo]'")
     logging.getLogger("bumble").setLevel(logging.CRITICAL)
     from gateway.simulate.radio.bleak_backend import virtual_backend  # noqa: PLC0415  # an extra
 

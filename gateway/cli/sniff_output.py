@@ -77,7 +77,8 @@ class PeoplePrinter:
     def closing_line(self) -> str:
         """Return what was seen, as a count of each kind."""
         kinds = ", ".join(f"{name} {count}" for name, count in self.counts.most_common())
-        return f"{self._number} lines: {kinds}" if kinds else "nothing was said"
+        lines = "line" if self._number == 1 else "lines"
+        return f"{self._number} {lines}: {kinds}" if kinds else "nothing was said"
 
 
 class JsonPrinter:

@@ -21,6 +21,7 @@ from gateway.cli.certificates import Authority
 from gateway.cli.commands import main
 from gateway.config.loader import load
 from gateway.errors import ConfigError
+from tests.support.file_size import no_file_may_grow_beyond
 from tests.support.pki import encrypted
 
 README = Path(__file__).parents[2] / "README.md"
@@ -267,3 +268,30 @@ def test_the_commands_of_the_readme_work(
     assert [name for name in taken if not (tmp_path / name).exists()] == []
     (tmp_path / "certs" / "gateway.toml").write_text("\n".join(["[mqtt]", *config]))
     assert load(tmp_path / "certs" / "gateway.toml").mqtt.uses_tls
+
+
+def test_on_a_full_disk_the_folder_is_named(tmp_path: Path) -> None:
+    with no_file_may_grow_beyond(10):
+        code, said = certs(tmp_path, "--host", "a", "--client", "b")
+
+    assert (code, said) == (1, f"edge-gateway: {tmp_path}: File too large\n")
+
+
+@pytest.mark.parametrize("days", ["x", "0", "-1", "3651", "²", "9" * 5000])
+def test_days_that_cannot_be_are_told(
+    tmp_path: Path, days: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["certs", "--dir", str(tmp_path), f"--days={days}"])
+
+    assert f"from 1 to 3650 days, not {days!r}" in capsys.readouterr().err
+
+
+def test_one_gateway_is_the_example_for_all_clients(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["certs", "--dir", str(tmp_path), "--client", "grafana", "--client", "edge-gateway-attic"])
+
+    said = capsys.readouterr().out
+    assert said.count("[mqtt]") == 1
+    assert f'key_file = "{tmp_path}/edge-gateway-attic.key"' in said

@@ -3,10 +3,12 @@
 import json
 import os
 import pty
+import signal
 import threading
+import time
 import tty
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from gateway.protocol import messages as m
 from gateway.protocol.frames import encode_frame
 from tests.support.commands import gateway, running
 
+TIMEOUT_S = 60.0
 HELLO = encode_frame(m.encode(m.Hello(1, "a1b2c3", 7, 0, 0, name="greenhouse")))
 PING = encode_frame(m.encode(m.Ping(5)))
 
@@ -121,3 +124,25 @@ def test_patterns_and_exceptions_come_from_the_configuration(tmp_path: Path) -> 
 
     told = [json.loads(line) for line in done.out.splitlines()]
     assert [(each["name"], each["speaks"]) for each in told] == [("port-a", "not listened to")]
+
+
+def test_ctrl_c_while_it_listens_tells_nothing_false(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    (tmp_path / "port").symlink_to(os.ttyname(theirs))
+    with running("ports", f"{tmp_path}/*", "--seconds", "60") as command:
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while not _is_open(command.pid, os.ttyname(theirs)):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        done = command.stop(signal.SIGINT)
+    os.close(theirs)
+    os.close(ours)
+
+    assert (done.code, done.out, done.err) == (130, "", "")
+
+
+def _is_open(pid: int, path: str) -> bool:
+    folder = Path(f"/proc/{pid}/fd")
+    with suppress(OSError):  # one that was closed meanwhile
+        return any(os.readlink(each) == path for each in folder.iterdir())
+    return False

@@ -221,3 +221,23 @@ def test_journald_gets_what_each_line_is_about(tmp_path: Path) -> None:
     assert reload["MESSAGE"] == ["reload: nothing has changed"]
     assert not {"DEVICE", "LINK"} & reload.keys()
     assert on_stderr == ""
+
+
+def test_without_the_packages_of_a_virtual_radio_it_says_which_in_a_line(tmp_path: Path) -> None:
+    words = ["run", "--broker", "127.0.0.1:1", "--port-pattern", f"{tmp_path}/*"]
+    words += ["--adapter", "virtual:127.0.0.1:1"]
+    script = (
+        f"import sys; sys.modules['bumble'] = None; from gateway.cli import main; main({words})"
+    )
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stderr=subprocess.PIPE, env=environment
+    ) as daemon:
+        assert daemon.stderr is not None
+        said = next(line for line in daemon.stderr if b" bluetooth: " in line)
+        daemon.terminate()
+        rest = daemon.stderr.read()
+
+    assert b"bumble is not installed: pip install 'edge-gateway[demo]'" in said
+    assert b"Traceback" not in said + rest

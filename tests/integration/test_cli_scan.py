@@ -245,3 +245,17 @@ def _read(descriptor: int) -> bytes:
         return os.read(descriptor, 65_536)
     except OSError:
         return b""
+
+
+def test_without_the_packages_of_the_virtual_radio_it_says_which_to_install() -> None:
+    script = (
+        "import sys; sys.modules['bumble'] = None; from gateway.cli import main; "
+        "sys.exit(main(['scan', '--adapter', 'virtual:127.0.0.1:1']))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == (
+        b"edge-gateway: a simulated adapter needs its packages: pip install 'edge-gateway[demo]'\n"
+    )
