@@ -15,8 +15,9 @@ from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.device import BLEDevice
 
 from gateway.clock import Clock
-from gateway.drivers.base import OnCommandEnd, OnUpdateEvent, StreamDriver
+from gateway.drivers.base import StreamDriver
 from gateway.errors import LinkError
+from gateway.links.asked import Asked
 from gateway.links.ble_backend import RadioBackend
 from gateway.links.ble_connecting import Connector
 from gateway.links.ble_gatt import Board, GattOptions, Writer
@@ -29,8 +30,6 @@ from gateway.progress import Progress, Stage
 from gateway.protocol.fragments import Joiner
 from gateway.protocol.frames import encode_frame
 from gateway.protocol.messages import HelloRequest, encode
-from gateway.protocol.requests import Order
-from gateway.protocol.update import Update
 from gateway.status import LinkStatus, RadioStatus
 
 _log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class _AtEaseError(Exception):
     """The session ends, and nothing is wrong: others wait for the slot, or the board said BYE."""
 
 
-class BleLink:
+class BleLink(Asked):
     """One board, with a driver on it, a new one for each connection.
 
     It is connected to when it is heard, because BlueZ can connect only to what it has heard, and
@@ -101,8 +100,6 @@ class BleLink:
         """Whether it sleeps, and is there for moments only."""
         self._heard = asyncio.Event()
         self._has_spoken = asyncio.Event()
-        self._is_paused = False
-        self._conversation: Conversation | None = None
         self._resting: list[Event] = []
         """Devices that went with a turn: they are back with the next one, or gone."""
         self._is_turn_over = False
@@ -129,37 +126,6 @@ class BleLink:
         if is_brief is not None:
             self._is_brief = is_brief
         self._heard.set()
-
-    def hold(self, *, paused: bool) -> None:
-        """Ask the board to keep its samples for now, or to go on; holds for later sessions too."""
-        self._is_paused = paused
-        if self._conversation is not None:
-            self._conversation.hold(paused=paused)
-
-    def command(self, order: Order, on_end: OnCommandEnd) -> bool:
-        """Have the board do something at most once; False if it is not connected.
-
-        `on_end` is called once, maybe before this returns.
-        """
-        if self._conversation is None:
-            return False
-        self._conversation.command(order, on_end)
-        return True
-
-    def update(self, device: str, update: Update, on_event: OnUpdateEvent) -> bool:
-        """Update the board here, if it is that device; False if it is not connected.
-
-        `on_event` is told its end once, maybe before this returns.
-        """
-        if self._conversation is None:
-            return False
-        self._conversation.update(device, update, on_event)
-        return True
-
-    def abort_update(self, device: str, why: str) -> None:
-        """End the update of that device, if one is under way here."""
-        if self._conversation is not None:
-            self._conversation.abort_update(device, why)
 
     async def run(self, progress: Callable[[], None]) -> NoReturn:
         """Connect to the board whenever it is heard, and serve its driver.

@@ -10,8 +10,9 @@ from typing import NoReturn
 import serial_asyncio
 
 from gateway.clock import Clock
-from gateway.drivers.base import OnCommandEnd, OnUpdateEvent, StreamDriver
+from gateway.drivers.base import StreamDriver
 from gateway.errors import LinkError
+from gateway.links.asked import Asked
 from gateway.links.conversation import Conversation
 from gateway.links.port_failures import explain
 from gateway.links.posix_serial import PosixSerial, close_descriptor
@@ -19,8 +20,6 @@ from gateway.links.threads import Call
 from gateway.log_fields import on_link
 from gateway.model import Event, Fault
 from gateway.progress import Progress, Stage
-from gateway.protocol.requests import Order
-from gateway.protocol.update import Update
 from gateway.status import LinkStatus
 
 _log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class SerialOptions:
     """Closing holds up the link no longer, whatever the peer does."""
 
 
-class SerialLink:
+class SerialLink(Asked):
     """One serial port with a driver on it, a new one at each opening."""
 
     def __init__(  # noqa: PLR0913, PLR0917  # the composition root has them all
@@ -65,8 +64,6 @@ class SerialLink:
         self._status = status
         self._clock = clock
         self._stage = stage or Progress().stage(path)
-        self._is_paused = False
-        self._conversation: Conversation | None = None
         self._told_driver_error = False
         self._stuck: Call[PosixSerial] | None = None
         """The opening that was given up last; its thread may live on."""
@@ -91,37 +88,6 @@ class SerialLink:
             raise
         finally:
             self._status.state = state
-
-    def hold(self, *, paused: bool) -> None:
-        """Ask the board to keep its samples for now, or to go on; holds for later openings too."""
-        self._is_paused = paused
-        if self._conversation is not None:
-            self._conversation.hold(paused=paused)
-
-    def command(self, order: Order, on_end: OnCommandEnd) -> bool:
-        """Have the board here do something at most once; False if the port is not open.
-
-        `on_end` is called once, maybe before this returns.
-        """
-        if self._conversation is None:
-            return False
-        self._conversation.command(order, on_end)
-        return True
-
-    def update(self, device: str, update: Update, on_event: OnUpdateEvent) -> bool:
-        """Update the board here, if it is that device; False if the port is not open.
-
-        `on_event` is told its end once, maybe before this returns.
-        """
-        if self._conversation is None:
-            return False
-        self._conversation.update(device, update, on_event)
-        return True
-
-    def abort_update(self, device: str, why: str) -> None:
-        """End the update of that device, if one is under way here."""
-        if self._conversation is not None:
-            self._conversation.abort_update(device, why)
 
     async def _open(self) -> PosixSerial:
         if self._stuck is not None and self._stuck.is_running:  # another would be a thread more
