@@ -2,13 +2,17 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from gateway.errors import ConfigError
 from gateway.install.actions import Action, lines
 from gateway.install.execute import Machine
 from gateway.install.source import Source, refuse_a_hidden_python, running
+
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ROOT_HELP = "make the service in this folder, which becomes a machine's file system; start nothing"
 
@@ -30,7 +34,35 @@ def machine_of(arguments: argparse.Namespace) -> Machine:
         raise ConfigError(f"--root {root}: there is no such folder")
     if root == Path("/") and os.geteuid() and not arguments.dry_run:
         raise ConfigError("only root may do that: try it with sudo, or with --dry-run")
-    return Machine(root, print)
+    return Machine(root, say)
+
+
+def say(line: str) -> None:
+    """Print a line; what has begun goes on where nobody reads it any more."""
+    with suppress(OSError):
+        print(line, flush=True)
+
+
+@contextmanager
+def one_signal_heeded() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the first signal to end, as when ssh is cut off, and at no other.
+
+    What is taken back then must not be broken off by the next.
+    """
+    heeded = False
+
+    def heed(_number: int, _frame: object) -> None:
+        nonlocal heeded
+        if not heeded:
+            heeded = True
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, heed) for number in _ENDS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def what_runs(machine: Machine) -> Source:

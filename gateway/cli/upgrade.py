@@ -1,8 +1,8 @@
 """Have the installed service run this version, and return to the one before if it does not work.
 
 The new version is put beside the old one and reads the configuration. Then it is started: it has 60
-seconds to be ready, and has to stay so for ten. If it does not, or the power fails, the old version
-runs again, with the state it can read.
+seconds to be ready, and has to stay so for ten, and to be able to use its files. If it does not,
+the power fails or ssh is cut off, the old version runs again, with the state it can read.
 """
 
 import argparse
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from gateway.cli.commands import FAILED, OK
 from gateway.cli.installing import add_arguments as add_shared
-from gateway.cli.installing import machine_of, tell, what_runs
+from gateway.cli.installing import machine_of, one_signal_heeded, say, tell, what_runs
 from gateway.install import layout, trial
 from gateway.install.actions import Remark
 from gateway.install.plan import upgrade
 from gateway.install.seen import look, service_files
-from gateway.store.versions import give_back
+from gateway.store.versions import copies_in, give_back
 
 EPILOG = """\
 examples:
@@ -25,7 +25,8 @@ examples:
 
 It is the new version's command that is called, as with `install`. The version before stays in
 /opt/edge-gateway/versions. A service that is stopped stays so, and its new version is not tried.
-Exit codes: 0 done, 1 failed: the old version runs, 2 it cannot be done here.
+Exit codes: 0 done, 1 failed: the old version runs, unless something else is said, 2 it cannot be
+done here.
 """
 
 
@@ -54,7 +55,10 @@ def execute(arguments: argparse.Namespace) -> int:
         return OK
     try:
         state = Path(machine.at(layout.STATE))
-        trial.upgrade(machine, plan, partial(give_back, state), print)
+        # Copies that an earlier upgrade left belong to the version that would come back.
+        back = partial(give_back, state, copies_in(state))
+        with one_signal_heeded():
+            trial.upgrade(machine, plan, back, say)
     except trial.NotProvenError as exc:
         print(f"edge-gateway: {exc}")
         return FAILED

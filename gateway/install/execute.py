@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from gateway import files
 from gateway.errors import GatewayError
@@ -24,6 +25,9 @@ from gateway.install.source import Source
 
 _LAST_WORDS = 3
 """Lines of a program that failed which are told."""
+
+_GROWTH: Final = 1.5
+"""By how much an environment is larger than its files: their blocks, and what is compiled."""
 
 _SCRIPT = """\
 #!{python}
@@ -132,8 +136,18 @@ class Machine:
         files.make_folder(final.parent, 0o755)
         for left in final.parent.glob(".*.new"):
             shutil.rmtree(left)
+        needed_bytes = round(sum(each.size_bytes for each in source.files) * _GROWTH)
+        free_bytes = shutil.disk_usage(final.parent).free
+        if free_bytes < needed_bytes:
+            raise GatewayError(
+                f"{path}: {needed_bytes >> 20} MB are needed, and {free_bytes >> 20} MB are free"
+            )
         draft = final.with_name(f".{final.name}.new")
-        write_environment(draft, path, source)
+        try:
+            write_environment(draft, path, source)
+        except BaseException:  # the gateway that runs needs the room
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
         # One sync of all for thousands of files: an fsync of each takes minutes on an SD card.
         os.sync()
         files.rename(draft, final)

@@ -9,6 +9,7 @@ from gateway.install import layout
 from gateway.install.actions import Command, systemctl
 from gateway.install.execute import Machine, TookTooLongError
 from gateway.install.plan import Upgrade
+from gateway.systemd import failures_in, is_opening
 
 _LAST_LINES = 5
 
@@ -21,6 +22,8 @@ class Patience:
     """Until it says that it is ready."""
     steady_s: float = 10.0
     """It has to stay there, afterwards."""
+    opening_s: float = 900.0
+    """Until it has opened its files, and brought them forward."""
     look_s: float = 1.0
 
 
@@ -46,8 +49,10 @@ def upgrade(
         patience: how long the new version has.
 
     Raises:
-        NotProvenError: the new version was not ready in time, or did not stay.
-        GatewayError: it could not be prepared; nothing was changed.
+        NotProvenError: the new version was not ready in time, did not stay, or cannot use what is
+            stored.
+        GatewayError: it could not be prepared, and nothing was changed; or it runs, and a step
+            behind its trial failed, as is said then.
     """
     machine.do(plan.prepare)
     if not plan.trial:
@@ -62,11 +67,16 @@ def upgrade(
     if why:
         came_back = _return(machine, plan, give_back, say, patience)
         raise NotProvenError(f"the new version {why}\n{came_back}")
-    machine.do(plan.keep)
+    try:
+        machine.do(plan.keep)
+    except GatewayError as exc:
+        what = f"{exc}\nthe new version runs; its `install` once more ends this"
+        raise GatewayError(what) from exc
 
 
 def _prove(machine: Machine, say: Callable[[str], object], patience: Patience) -> str:
     """Start the new version; returns what is wrong with it, empty if nothing is."""
+    failed_before = failures_in(_told(machine).get("StatusText", ""))
     restart = systemctl("restart", layout.UNIT, timeout_s=patience.ready_s)
     say(f"{restart}; it has {patience.ready_s:g} s to be ready")
     try:
@@ -77,19 +87,31 @@ def _prove(machine: Machine, say: Callable[[str], object], patience: Patience) -
     if ran.returncode:
         return f"ended before it was ready{_last_words(machine)}"
     say(f"it is ready; whether it stays so for {patience.steady_s:g} s")
-    process = _process(machine)
-    until_s = time.monotonic() + patience.steady_s
-    while (now_s := time.monotonic()) < until_s:
-        time.sleep(min(patience.look_s, until_s - now_s))
-        if not process or _process(machine) != process:
+    process, status = _process(told := _told(machine)), told.get("StatusText", "")
+    steady_s = time.monotonic() + patience.steady_s
+    opened_s = time.monotonic() + patience.opening_s
+    while (now_s := time.monotonic()) < (opened_s if is_opening(status) else steady_s):
+        left_s = steady_s - now_s
+        time.sleep(min(patience.look_s, left_s) if left_s > 0 else patience.look_s)
+        told = _told(machine)
+        status = told.get("StatusText", "")
+        if not process or _process(told) != process:
             return f"ended soon after it was ready{_last_words(machine)}"
+    if (failing := failures_in(status)) and not failed_before:
+        return f"cannot use its files: {failing}"
+    if is_opening(status):
+        return f"had not opened its files within {patience.opening_s:g} s{_last_words(machine)}"
     return ""
 
 
-def _process(machine: Machine) -> str:
+def _told(machine: Machine) -> dict[str, str]:
+    """Return what systemd tells of the service."""
+    command = systemctl("show", layout.UNIT, "--property=ActiveState,MainPID,StatusText")
+    return dict(line.partition("=")[::2] for line in machine.run(command).stdout.splitlines())
+
+
+def _process(told: dict[str, str]) -> str:
     """Return the number of the running service's process; empty while it does not run."""
-    command = systemctl("show", layout.UNIT, "--property=ActiveState,MainPID")
-    told = dict(line.partition("=")[::2] for line in machine.run(command).stdout.splitlines())
     return told.get("MainPID", "") if told.get("ActiveState") == "active" else ""
 
 

@@ -3,14 +3,17 @@
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gateway.cli.installing import one_signal_heeded
 from gateway.errors import GatewayError, StoreError
 from gateway.install import layout, trial
 from gateway.install.actions import Action, Removal
@@ -110,6 +113,102 @@ def test_the_old_version_comes_back_when_the_new_one_is_not_ready(
     ]
     assert "what it said last" in str(told.value)
     assert "the version before runs again" in str(told.value)
+
+
+FAILS = "1 of 1 devices online, 3 waiting, outbox failing: outbox.db: version 9, this one knows 8"
+
+
+def test_a_version_that_cannot_use_what_is_stored_is_taken_back(at_work: Site) -> None:
+    before = at_work.tree()
+    at_work.says("old", "1 of 1 devices online, 3 waiting")
+    at_work.says("new", FAILS)
+
+    with pytest.raises(NotProvenError, match=r"cannot use its files: outbox failing: outbox\.db"):
+        upgraded(at_work, "0.2.0")
+
+    assert at_work.tree() == before
+    assert at_work.calls[-1] == "systemctl start edge-gateway.service"
+
+
+def test_a_disk_that_failed_before_is_not_blamed_on_the_new_version(at_work: Site) -> None:
+    at_work.says("old", FAILS)
+    at_work.says("new", FAILS)
+
+    upgraded(at_work, "0.2.0")
+
+    assert at_work.current() == "0.2.0"
+
+
+@pytest.mark.parametrize("opening_s", [60.0, 0.0])
+def test_a_version_that_brings_its_files_forward_is_waited_for(
+    at_work: Site, opening_s: float
+) -> None:
+    at_work.mood = "opens"
+    patience = replace(PATIENCE, steady_s=0.02, opening_s=opening_s)
+
+    if not opening_s:
+        with pytest.raises(NotProvenError, match="had not opened its files within 0 s"):
+            upgraded(at_work, "0.2.0", patience)
+        return
+    upgraded(at_work, "0.2.0", patience)
+
+    looks = (at_work.folder / "looks").read_text().splitlines()
+    assert len(looks) >= 6
+    assert at_work.current() == "0.2.0"
+
+
+def test_a_step_that_fails_behind_the_trial_is_told_as_what_it_is(at_work: Site) -> None:
+    plan = upgrade(at_work.seen(), at_work.source("0.2.0"), SERVICE)
+    (at_work.root / "opt/edge-gateway/previous").mkdir()
+
+    with pytest.raises(GatewayError, match="the new version runs; its `install` once more") as told:
+        trial.upgrade(at_work.machine, plan, list, at_work.said.append, PATIENCE)
+
+    assert not isinstance(told.value, NotProvenError)
+    assert "systemctl stop edge-gateway.service" not in at_work.calls
+    (at_work.root / "opt/edge-gateway/previous").rmdir()
+    upgraded(at_work, "0.2.0")
+    assert at_work.current() == "0.2.0"
+
+
+def test_a_service_that_is_stopped_is_upgraded_without_a_trial(at_work: Site) -> None:
+    at_work.state = "inactive"
+
+    upgraded(at_work, "0.2.0")
+
+    assert at_work.current() == "0.2.0"
+    assert not [call for call in at_work.calls if "start" in call]
+
+
+def test_an_environment_that_cannot_be_written_leaves_nothing(site: Site) -> None:
+    source = site.source("0.1.0")
+    gone = replace(source.files[0], path=site.folder / "gone")
+    huge = replace(source.files[0], size_bytes=1 << 60)
+
+    with pytest.raises(GatewayError, match=r"MB are needed, and \d+ MB are free"):
+        site.machine.do(installation(site.seen(), replace(source, files=(huge,)), SERVICE))
+    with pytest.raises(GatewayError, match="No such file"):
+        site.machine.do(installation(site.seen(), replace(source, files=(gone,)), SERVICE))
+
+    assert os.listdir(site.root / "opt/edge-gateway/versions") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_breaks_an_upgrade_off_and_what_is_taken_back_goes_on(
+    number: signal.Signals,
+) -> None:
+    before = signal.getsignal(number)
+    is_taken_back = False
+
+    with one_signal_heeded():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        for again in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), again)
+        is_taken_back = True
+
+    assert is_taken_back
+    assert signal.getsignal(number) == before
 
 
 @pytest.mark.parametrize("wrong", [StoreError("disk I/O error"), PermissionError(13, "denied")])

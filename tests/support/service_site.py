@@ -44,8 +44,11 @@ case "$name $1" in
 "systemctl show")
     echo looked >> "$site/looks"
     pid=100
-    [ "$which-$(cat "$site/mood")" = new-dies ] && [ "$(wc -l < "$site/looks")" -gt 1 ] && pid=101
-    printf 'ActiveState=%%s\\nMainPID=%%s\\n' "$(cat "$site/state")" $pid
+    [ "$which-$(cat "$site/mood")" = new-dies ] && [ "$(wc -l < "$site/looks")" -gt 2 ] && pid=101
+    status=$(cat "$site/status-$(cat "$site/runs" 2> /dev/null)" 2> /dev/null)
+    [ "$which-$(cat "$site/mood")" = new-opens ] && [ "$(wc -l < "$site/looks")" -lt 6 ] &&
+        status="0 waiting, outbox being opened"
+    printf 'ActiveState=%%s\\nMainPID=%%s\\nStatusText=%%s\\n' "$(cat "$site/state")" $pid "$status"
     exit ;;
 "journalctl "*) echo "what it said last"; exit ;;
 esac
@@ -60,6 +63,7 @@ case "$name $1" in
     new-hangs) echo activating > "$site/state"; exec sleep 100 ;;
     new-ends) echo activating > "$site/state"; exit 1 ;;
     esac
+    echo $which > "$site/runs"
     echo active > "$site/state" ;;
 "systemctl stop") echo inactive > "$site/state" ;;
 "systemd-sysusers "*)
@@ -117,8 +121,12 @@ class Site:
 
     @mood.setter
     def mood(self, mood: str) -> None:
-        """How a new version does: well, hangs, ends or dies."""
+        """How a new version does: well, hangs, ends, dies or opens (its files, for a while)."""
         (self.folder / "mood").write_text(f"{mood}\n")
+
+    def says(self, which: str, status: str) -> None:
+        """Have a version, old or new, tell systemd how it is."""
+        (self.folder / f"status-{which}").write_text(status)
 
     @property
     def calls(self) -> list[str]:
