@@ -18,7 +18,7 @@ endef
 # In a fresh clone each of the workers would compile all tests: two do it first, half of them each.
 COMPILE = $(BIN)/pytest -q --collect-only $(1) > /dev/null 2>&1
 
-.PHONY: help venv demo install parts check test soak bench deb debtest wheels clean
+.PHONY: help venv demo install parts check test soak bench deb debtest boottest wheels clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -65,6 +65,9 @@ deb: $(DEV_STAMP) ## dist/edge-gateway_*.deb; DEB_ARCHITECTURE=arm64 for another
 
 debtest: deb ## the package of this machine installed, used and purged in a clean Debian; lintian; needs root
 	$(BIN)/python -m deb.try_out $$(ls -t dist/edge-gateway_*_$$(dpkg --print-architecture).deb | head -1)
+
+boottest: deb ## installation, upgrades, watchdog and sandbox on a Debian that systemd has booted; needs root
+	$(BIN)/python -m deb.try_boot $$(ls -t dist/edge-gateway_*_$$(dpkg --print-architecture).deb | head -1)
 
 wheels: $(DEV_STAMP) ## which Python packages have wheels, for which machine: asks PyPI
 	@$(BIN)/python -m deb.wheels

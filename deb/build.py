@@ -160,7 +160,7 @@ def lay_out(stage: Path, wheels: Sequence[Path], systemd: Path) -> None:
         (home / "lib" / f"python{python}").symlink_to("python3")
     (home / "pyvenv.cfg").write_text(_PYVENV)
     (home / "bin").mkdir()
-    (home / "bin/python3").symlink_to("/usr/bin/python3")
+    (home / "bin/python3").symlink_to("../../../bin/python3")
     _write(home / "bin/edge-gateway", _SCRIPT.encode(), 0o755)
     (stage / "usr/bin").mkdir()
     (stage / "usr/bin/edge-gateway").symlink_to("../lib/edge-gateway/bin/edge-gateway")

@@ -14,14 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.parts.apt import Apt
-from tests.parts.catalogue import TOOLS, PartMissingError, machine_architecture
-
-SUITE = "trixie"
+from deb.debian import TrialError, as_root, debian, expect
+from tests.parts.catalogue import PartMissingError
 
 _NEEDED = ("python3", "init-system-helpers", "passwd", "systemd")
 """What the package depends on, so that it can be installed without a network."""
@@ -33,11 +30,10 @@ _RUNTIME = re.compile(
 _BACKUPS = re.compile(r"^/etc/(?:passwd|group|shadow|gshadow|subuid|subgid)-$")
 
 CONFIG = "/etc/edge-gateway/gateway.toml"
+MINE = '[gateway]\nname = "mine"\n'
+OLD_DEFAULT = "# as it was once\n"
+OBSOLETE = "usr/lib/edge-gateway/obsolete"
 ENABLED = "/etc/systemd/system/multi-user.target.wants/edge-gateway.service"
-
-
-class TrialError(Exception):
-    """The package does not do what it should; the text says what."""
 
 
 def main() -> int:
@@ -45,9 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make debtest")
     parser.add_argument("package", type=Path)
     package: Path = parser.parse_args().package.resolve()
-    if os.geteuid():
-        command = ["unshare", "--map-root-user", "--map-auto", "--mount", "--pid", "--fork"]
-        os.execvp(command[0], [*command, sys.executable, "-m", "deb.try_out", str(package)])  # noqa: S606 - ourselves, as the root of a namespace
+    as_root("deb.try_out", str(package))
     started = time.monotonic()
     try:
         with debian("clean", _NEEDED) as root:
@@ -59,40 +53,6 @@ def main() -> int:
         return 1
     print(f"debtest: all is well, after {time.monotonic() - started:.0f} s")
     return 0
-
-
-@contextmanager
-def debian(name: str, include: Sequence[str]) -> Iterator[Path]:
-    """Unpack a Debian into a folder, for as long as it is needed; make it the first time."""
-    archive = TOOLS / f"debian-{SUITE}-{name}.tar"
-    if not archive.exists():
-        _make(archive, include)
-    with tempfile.TemporaryDirectory(prefix=f"debian-{name}-") as folder:
-        root = Path(folder) / "root"
-        root.mkdir()
-        subprocess.run(["tar", "-xf", archive, "-C", root, "--numeric-owner"], check=True)
-        yield root
-
-
-def _make(archive: Path, include: Sequence[str]) -> None:
-    _say(f"making a Debian {SUITE} with {', '.join(include)} ...")
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        apt = Apt(folder / "apt", Path("/etc"), [machine_architecture()])
-        apt.update()
-        (package,) = apt.download(["mmdebstrap"], folder / "packages")
-        subprocess.run(["dpkg", "-x", package, folder / "tools"], check=True)
-        draft = folder / "root.tar"
-        command: list[str | Path] = ["perl", folder / "tools/usr/bin/mmdebstrap", "--mode=root"]
-        command += ["--variant=minbase", f"--include={','.join(include)}"]
-        command += [SUITE, draft, *(folder / "apt/sources").iterdir()]
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise PartMissingError(f"mmdebstrap failed: {made.stderr[-2000:]}")
-        TOOLS.mkdir(exist_ok=True)
-        kept = archive.with_suffix(".new")
-        shutil.copyfile(draft, kept)
-        kept.replace(archive)
 
 
 def inside(root: Path, *words: str, expected: Sequence[int] = (0,)) -> str:
@@ -117,42 +77,76 @@ def inside(root: Path, *words: str, expected: Sequence[int] = (0,)) -> str:
 
 
 def try_out(root: Path, package: Path) -> None:
-    """Install, use, remove and purge it."""
+    """Install it over an older one, use, remove and purge it."""
     before = paths(root)
-    shutil.copyfile(package, root / "tmp/edge-gateway.deb")
-    inside(root, "dpkg", "--install", "/tmp/edge-gateway.deb")  # noqa: S108 - in the folder
-    _say("installed")
+    shutil.copyfile(package, root / "tmp/new.deb")
+    make_older(package, root / "tmp/old.deb")
+    config = root / CONFIG[1:]
+    _install(root, "old.deb")
+    _say("an older version is installed")
+    _install(root, "new.deb")
+    default = config.read_text()
+    expect(OLD_DEFAULT not in default, "the old default stayed, though nobody had changed it")
+    expect(not (root / OBSOLETE).exists(), f"/{OBSOLETE}, which only the older version had, stayed")
+    _say("upgraded: what nobody changed is the new version's")
     _use(root)
 
-    config = root / CONFIG.removeprefix("/")
-    config.write_text(config.read_text() + '\n[gateway]\nname = "mine"\n')
+    _install(root, "old.deb")
+    config.write_text(MINE)
     (root / "var/lib/edge-gateway/outbox.db").touch()
-    inside(root, "dpkg", "--install", "/tmp/edge-gateway.deb")  # noqa: S108 - as above
-    _expect("mine" in config.read_text(), "installed again, it overwrote the configuration")
+    _install(root, "new.deb")
+    beside = config.with_name("gateway.toml.dpkg-dist")
+    expect(config.read_text() == MINE, "upgraded, it overwrote the configuration")
+    expect(beside.read_text() == default, "the new default is not beside the configuration")
+    beside.unlink()
+    _say("taken back, upgraded again: somebody's configuration stays, the new default beside it")
 
     inside(root, "dpkg", "--remove", "edge-gateway")
     left = paths(root) - before
     kept = {"/etc/edge-gateway", CONFIG, "/var/lib/edge-gateway", "/var/lib/edge-gateway/outbox.db"}
     kept.add(ENABLED)  # as of any of Debian's services: that it is wanted is configuration, too
-    _expect(left == kept, f"removed, it left {sorted(left ^ kept)} more or less than it should")
+    expect(left == kept, f"removed, it left {sorted(left ^ kept)} more or less than it should")
     _say("removed: configuration and state stay")
 
     inside(root, "dpkg", "--purge", "edge-gateway")
     left = paths(root) - before
-    _expect(not left, f"purged, it left {sorted(left)}")
+    expect(not left, f"purged, it left {sorted(left)}")
     for name in ("passwd", "group"):
         text = (root / "etc" / name).read_text()
-        _expect("edge-gateway" not in text, f"purged, it left its account in /etc/{name}")
+        expect("edge-gateway" not in text, f"purged, it left its account in /etc/{name}")
     _say("purged: nothing stays")
+
+
+def make_older(package: Path, older: Path) -> None:
+    """Make a package of the same that calls itself older, with another default and a file more."""
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Path(folder) / "stage"
+        subprocess.run(["dpkg-deb", "--raw-extract", package, stage], check=True)
+        control = stage / "DEBIAN/control"
+        text, count = re.subn(r"(?m)^Version: .*$", "Version: 0.0.9", control.read_text())
+        expect(count == 1, "the package has no version")
+        control.write_text(text)
+        with (stage / CONFIG[1:]).open("a") as config:
+            config.write(OLD_DEFAULT)
+        (stage / OBSOLETE).write_text("")
+        command: list[str | Path] = ["dpkg-deb", "--root-owner-group", "-Znone"]
+        command += ["--build", stage, older]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _install(root: Path, name: str) -> None:
+    """Install a package, as apt does where nobody can be asked."""
+    answers = ("--force-confdef", "--force-confold", "--force-downgrade")
+    inside(root, "dpkg", *answers, "--install", f"/tmp/{name}")  # noqa: S108 - in the folder
 
 
 def _use(root: Path) -> None:
     version = inside(root, "edge-gateway", "--version").strip()
     checked = inside(root, "edge-gateway", "check-config", CONFIG)
-    _expect("has no problems" in checked, f"check-config says {checked}")
+    expect("has no problems" in checked, f"check-config says {checked}")
     # Without a broker, a radio and a running service something is wrong, and it says so.
     told = json.loads(inside(root, "edge-gateway", "doctor", "--json", expected=(0, 1)))
-    _expect(bool(told["findings"]), "doctor finds nothing to tell")
+    expect(bool(told["findings"]), "doctor finds nothing to tell")
     _say(f"{version}; check-config is content; doctor told {len(told['findings'])} findings")
     python = "/usr/lib/edge-gateway/bin/python3"
     compiled = (
@@ -160,14 +154,14 @@ def _use(root: Path) -> None:
         "xiaomi_ble, gateway.own_bundle as own; print(own.own_bundle().version)"
     )
     _say(f"firmware {inside(root, python, '-I', '-c', compiled).strip()} comes with it")
-    _expect(not inside(root, "dpkg", "--verify", "edge-gateway"), "dpkg finds changed files")
+    expect(not inside(root, "dpkg", "--verify", "edge-gateway"), "dpkg finds changed files")
     account = inside(root, "id", "edge-gateway")
-    _expect("(dialout)" in account and "(bluetooth)" in account, f"the account: {account}")
+    expect("(dialout)" in account and "(bluetooth)" in account, f"the account: {account}")
     state = inside(root, "stat", "-c", "%U %G %a", "/var/lib/edge-gateway").strip()
-    _expect(state == "edge-gateway edge-gateway 750", f"/var/lib/edge-gateway: {state}")
+    expect(state == "edge-gateway edge-gateway 750", f"/var/lib/edge-gateway: {state}")
     inside(root, "systemd-analyze", "verify", "--man=no", "edge-gateway.service")
     enabled = inside(root, "systemctl", "is-enabled", "edge-gateway").strip()
-    _expect(enabled == "enabled", f"the service is {enabled}")
+    expect(enabled == "enabled", f"the service is {enabled}")
 
 
 def lint(root: Path, package: Path) -> None:
@@ -188,11 +182,6 @@ def paths(root: Path) -> set[str]:
         place = "/" + os.path.relpath(folder, root).removeprefix(".")
         found |= {f"{place.rstrip('/')}/{name}" for name in (*folders, *files)}
     return {each for each in found if not _RUNTIME.match(each) and not _BACKUPS.match(each)}
-
-
-def _expect(is_so: bool, otherwise: str) -> None:  # noqa: FBT001 - what is expected
-    if not is_so:
-        raise TrialError(otherwise)
 
 
 def _say(text: str) -> None:

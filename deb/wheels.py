@@ -71,7 +71,7 @@ def pip(*words: str | Path) -> str:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, words)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
-        errors = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")]
+        errors = [line for line in ran.stderr.splitlines() if line.lstrip().startswith("ERROR")]
         raise WheelsMissingError("\n".join(errors) or ran.stderr[-2000:])
     return ran.stdout
 
@@ -85,7 +85,8 @@ def requirements() -> list[str]:
 
 def make_pure(folder: Path) -> None:
     """Put the wheels of pure sources into a folder."""
-    pip("wheel", "-q", "--no-deps", "--wheel-dir", folder, *PURE_SOURCES)
+    # Without the option pip of Debian 12 wants the package `wheel`, which its environments lack.
+    pip("wheel", "-q", "--no-deps", "--use-pep517", "--wheel-dir", folder, *PURE_SOURCES)
 
 
 def resolve(wanted: Iterable[str], python: str, machine: str, links: Path) -> list[Wheel]:
@@ -129,21 +130,24 @@ def without_wheel(wheels: Sequence[Wheel], python: str, machine: str) -> list[Wh
     return missing
 
 
-def table(rows: Iterable[tuple[str, str, list[Wheel], list[Wheel]]]) -> Iterator[str]:
-    """Yield the lines of a table: Python, machine, its wheels, and those that are missing."""
-    yield "| Python | machine | wheels | of these compiled | have none |"
-    yield "| --- | --- | --- | --- | --- |"
-    for python, machine, wheels, missing in rows:
-        compiled = sum(each.is_compiled for each in wheels)
-        names = ", ".join(f"{each.name} {each.version}" for each in missing) or "-"
-        count = len(wheels) - len(missing)
-        yield f"| {python} | {machine} | {count} of {len(wheels)} | {compiled} | {names} |"
+HEAD = (
+    "| Python | machine | wheels | of these compiled | have none |",
+    "| --- | --- | --- | --- | --- |",
+)
+
+
+def row(python: str, machine: str, wheels: Sequence[Wheel], missing: Sequence[Wheel]) -> str:
+    """Return the line of a table: Python, machine, its wheels, and those that are missing."""
+    compiled = sum(each.is_compiled for each in wheels)
+    names = ", ".join(f"{each.name} {each.version}" for each in missing) or "-"
+    count = len(wheels) - len(missing)
+    return f"| {python} | {machine} | {count} of {len(wheels)} | {compiled} | {names} |"
 
 
 def main() -> int:
     """Print the table of all machines and Pythons."""
     wanted = requirements()
-    rows = []
+    print("\n".join(HEAD), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         make_pure(Path(folder))
         for python in PYTHONS:
@@ -158,8 +162,7 @@ def main() -> int:
                     compiled = [each for each in usual if each.is_compiled]
                     missing = without_wheel(compiled, python, machine)
                 usual = usual or wheels
-                rows.append((python, machine, wheels, missing))
-    print("\n".join(table(rows)))
+                print(row(python, machine, wheels, missing), flush=True)
     pure = ", ".join(PURE_SOURCES)
     print(f"\nwheels: made of pure Python source, without a compiler: {pure}", file=sys.stderr)
     return 0

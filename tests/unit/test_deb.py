@@ -21,7 +21,8 @@ from deb.build import (
     pack,
     unpack,
 )
-from deb.wheels import Wheel, libc_needed, table
+from deb.variants import ENDS_AFTERWARDS, MIGRATES, NEVER_READY, Change, copy_source
+from deb.wheels import Wheel, libc_needed, row
 
 ROOT = Path(__file__).parents[2]
 RELEASE = newest_release((HERE / "changelog").read_text(encoding="utf-8"))
@@ -135,6 +136,17 @@ def test_the_libc_that_is_needed_is_that_of_the_most_demanding_wheel() -> None:
 def test_the_table_names_what_has_no_wheel() -> None:
     wheels = [Wheel("a", "1", "a-1-py3-none-any.whl"), Wheel("b", "2", "b-2-cp311-cp311-x.whl")]
 
-    *_, row = table([("3.11", "armv7l", wheels, wheels[1:])])
+    line = row("3.11", "armv7l", wheels, wheels[1:])
 
-    assert row == "| 3.11 | armv7l | 1 of 2 | 1 | b 2 |"
+    assert line == "| 3.11 | armv7l | 1 of 2 | 1 | b 2 |"
+
+
+@pytest.mark.parametrize("change", [NEVER_READY, ENDS_AFTERWARDS, MIGRATES])
+def test_the_broken_versions_of_the_boot_test_can_be_made(tmp_path: Path, change: Change) -> None:
+    """What they change in the gateway is there, once."""
+    folder = copy_source(tmp_path / "source", "7.8.9", change)
+
+    changed = (folder / change.path).read_text()
+    compile(changed, change.path, "exec")
+    assert change.new in changed
+    assert '"7.8.9"' in (folder / "gateway/__init__.py").read_text()
