@@ -178,5 +178,10 @@ def _near_miss(word: str) -> str | None:
 
 
 def _complain(error: GatewayError) -> None:
+    from gateway.cli.logs import goes_to_journal  # noqa: PLC0415 - only where something is wrong
+
+    # sd-daemon(3): why a service ended is found by `journalctl -p err`.
+    mark = "<3>" if goes_to_journal(os.environ) else ""
     for line in str(error).split("\n"):
-        print(line if line.startswith(" ") else f"{PROGRAM}: {line}", file=sys.stderr)
+        text = line if line.startswith(" ") else f"{PROGRAM}: {line}"
+        print(f"{mark}{text}", file=sys.stderr)

@@ -160,6 +160,22 @@ def journal_environment(stderr: int, socket: Path) -> dict[str, str]:
     return {**os.environ, "JOURNAL_STREAM": stream, "EDGE_GATEWAY_JOURNAL": str(socket)}
 
 
+def test_what_ends_a_service_is_an_error_for_journald(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text("[mqtt]\nprot = 1\n[serial]\nbaud = 1\n")
+    reader, writer = os.pipe()
+    environment = journal_environment(writer, tmp_path / "nobody")
+    command = [sys.executable, "-m", "gateway", "run", "--config", str(config)]
+    with nursery.Popen(command, stderr=writer, env=environment) as daemon:
+        os.close(writer)
+        with os.fdopen(reader) as lines:
+            told = lines.read().splitlines()
+
+    assert daemon.returncode == 2
+    assert len(told) == 2
+    assert all(line.startswith("<3>edge-gateway: ") for line in told)
+
+
 def test_where_journald_has_no_socket_lines_have_a_priority_and_no_time(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     environment = journal_environment(writer, tmp_path / "nobody")
