@@ -303,17 +303,22 @@ class Devices:
     def restore(self, registered: Registered) -> None:
         """Take up what was kept: what is known of devices is published, what is left over cleared.
 
-        If this comes late, because the disk failed at the start, what is known by now is newer.
+        If this comes late, because the disk failed at the start, what was said and wished meanwhile
+        is newer; who is who is as it was.
         """
         devices = devices_of(registered.devices)
-        is_any = self._succession.recall(each for each in devices if each.key not in self._book)
+        is_late = len(self._book) > 0
+        is_any = self._succession.recall(devices) or is_late
         if is_any:
             self._follow_succession()
+        if is_late:
+            self._succession.take_up_late(devices)
         for device in devices:
             if device.key not in self._book and len(self._book) < MAX_DEVICES:
                 self._restore(device)
         if is_any:
             self._follow_succession()
+            self._naming.give_back()
         self._published.shelf.load_retained(registered.topics)
 
     def everything(self) -> Change:

@@ -1,7 +1,7 @@
 """Hardware changes, and who it is stays: a device takes the place of another."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final, NamedTuple
 
 from gateway.devices.book import DeviceBook
@@ -13,6 +13,7 @@ from gateway.devices.presence import Presence
 from gateway.devices.published import Published
 from gateway.errors import RequestError
 from gateway.log_fields import of_device
+from gateway.model import MAX_SLUG
 from gateway.status import Status
 
 _log = logging.getLogger(__name__)
@@ -138,6 +139,61 @@ class Succession:
                 is_any = True
         return is_any
 
+    def take_up_late(self, kept: Iterable[Device]) -> None:
+        """Take up what was kept of devices that came before it was known; after `recall`.
+
+        They were taken for new ones. Who had what is another's makes way first: so nothing of who
+        gets it is cleared behind him.
+        """
+        known = {each.key: each for each in kept}
+        late = [each for each in self._book if self._is_news(each, known.get(each.key))]
+        for device in late:
+            self._names.drop(device.key)
+            self._be_again(device, known.get(device.key))
+        while late:
+            levels = {each.level for each in late}
+            wanted = {each.key: self._levels.wanted(each) for each in late}
+            free = (each for each in late if wanted[each.key] not in levels - {each.level})
+            device = next(free, late[0])
+            if wanted[device.key] in levels - {device.level}:  # they wait for each other
+                self._make_way(device, levels.union(wanted.values()))
+                continue
+            late.remove(device)
+            self._naming.move(device, self._levels.give(device))
+            self._book.save(device)
+
+    def _be_again(self, device: Device, kept: Device | None) -> None:
+        """Have a device be who it is, and know what was kept of it."""
+        identity = self._names.identity(device.key)
+        if identity != device.identity:
+            device.is_replaced = bool(self._names.by_key({device.identity: None}))
+            if device.is_enabled:
+                self._published.withdraw(device)
+            device.is_replaced = False
+        is_renamed = device.own_level != device.identity
+        device.given_identity = "" if identity == device.key else identity
+        if not is_renamed:
+            device.own_level = identity
+        if kept is not None:
+            _take_up(device, kept, is_renamed=is_renamed)
+        device.name = self._naming.declared(device.key).name or device.own_name
+
+    def _make_way(self, device: Device, not_to: Container[str]) -> None:
+        """Bring a device to where nobody is to be, for a moment."""
+        level, between = device.level, device.level
+        while between in not_to:
+            between = self._names.free_level(device.key, f"{between[: MAX_SLUG - 4]}_way")
+        device.level = between
+        self._published.move(device, level)
+
+    def _is_news(self, device: Device, kept: Device | None) -> bool:
+        """Tell whether a device came as something else than what it is; then it is known so."""
+        if kept is not None:
+            return True
+        identity = self._names.free_identity(device.key)
+        self._names.identify(device.key, identity)
+        return identity != device.identity
+
     def look_for_mistakes(self, configured: Iterable[str]) -> None:
         """Say once of whom the configuration speaks by a key that he is not known by."""
         for each in configured:
@@ -165,3 +221,14 @@ class Succession:
         self._names.identify(device.key, device.identity)
         for each in device.predecessors:
             self._names.inherit(each, device.key)
+
+
+def _take_up(device: Device, kept: Device, *, is_renamed: bool) -> None:
+    """Bring what was kept of a device to what came of it meanwhile."""
+    if not is_renamed:
+        device.own_name, device.own_level = kept.own_name, kept.own_level
+    device.options = {**kept.options, **device.options}
+    device.learned = inherited(kept.learned, device.learned)
+    device.predecessors, device.replaced_unix_s = kept.predecessors, kept.replaced_unix_s
+    device.added_unix_s, device.quiet_s = kept.added_unix_s, kept.quiet_s
+    device.is_proven |= kept.is_proven

@@ -146,9 +146,10 @@ class Names:
         }
 
     def _is_another_known_as(self, identity: str, device: str) -> bool:
-        is_key_of_another = identity in self._levels and identity not in self._identities
-        other = identity if is_key_of_another else self._known_as.get(identity, device)
-        return other != device
+        other = self._known_as.get(identity)
+        if other is None and identity in self._levels and identity not in self._identities:
+            other = identity
+        return other not in {None, device}
 
 
 def _numbered(name: str, number: int) -> str:

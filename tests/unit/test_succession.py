@@ -169,6 +169,18 @@ class House:
         self.devices.restore(self.disk.registered(self.broker.noted))
         self.disk.end_turn()
 
+    def restart_late(self, *keys: str) -> None:
+        """Begin another run whose disk is slow: these boards come before it is read."""
+        self.disk.end_turn()
+        kept = self.disk.registered(self.broker.noted)
+        self.disk.entries, entries = {}, self.disk.entries
+        self.restart()
+        for key in keys:
+            self.comes(key)
+        self.disk.entries = entries
+        self.devices.restore(kept)
+        self.disk.end_turn()
+
     def configure(self, **declared: Declared) -> None:
         self.declared = declared
         self.devices.reconfigure(declared)
@@ -592,6 +604,60 @@ def test_who_has_a_place_can_be_removed_and_leaves_it(house: House) -> None:
     assert house.announced() == {"old", "new"}
 
 
+@pytest.mark.parametrize("came", [("new",), ("old",), ("old", "new"), ("new", "old"), ("other",)])
+def test_who_is_who_is_learned_late_if_the_disk_is_slow(
+    house: House, came: tuple[str, ...]
+) -> None:
+    house.replace("old", "new")
+    house.comes("old")
+    house.comes("other")
+    house.devices.rename("other", "Attic")
+    house.devices.set_options("new", {"interval_ms": {"climate": 5000}})
+    house.wait(5)
+    before, level = house.who(), SITE.topic("old/info")
+
+    house.restart_late(*came)
+    house.wait(GRACE_S + 5)
+
+    assert house.who() == before
+    assert house.announced() == {"old", "old_2", "other"}
+    assert json.loads(house.broker.retained[level])["device"] == "new"
+    assert house.broker.below("new") == house.broker.below("other") == set()
+    for identity in house.announced():
+        assert components(house.said(identity))["sensor_air"] == f"edge.attic.{identity}.air"
+    device = house.devices.get("new")
+    assert device is not None
+    assert device.options == {"interval_ms": {"climate": 5000}}
+    house.restart()
+    assert house.who() == before
+
+
+def test_who_comes_back_before_the_disk_is_read_is_a_stranger_all_the_same(house: House) -> None:
+    house.replace("old", "new")
+    house.wait(5)
+
+    house.restart_late("old")
+    house.wait(GRACE_S + 5)
+
+    assert house.who() == {"new": ("old", "old"), "old": ("old_2", "old_2")}
+    assert house.announced() == {"old", "old_2"}
+    assert house.info("old")["device"] == "new"
+    assert house.broker.below("old") == {"info", "availability"}, "nobody heard the new one yet"
+
+
+def test_what_was_wished_before_the_disk_was_read_is_newer(house: House) -> None:
+    house.devices.rename("new", "Attic")
+    house.disk.end_turn()
+    kept = house.disk.registered(house.broker.noted)
+    house.disk.entries = {}
+    house.restart()
+    house.comes("new")
+    house.devices.rename("new", "Roof")
+    house.devices.restore(kept)
+
+    assert house.who()["new"] == ("new", "roof")
+
+
 KEYS = ["a", "b", "c", "a_2"]
 keys = st.sampled_from(KEYS)
 NAMES = ["Attic", "a", "b 2", ""]
@@ -685,6 +751,17 @@ class Life(RuleBasedStateMachine):
     def restarts(self, is_killed: bool) -> None:
         self.house.restart(is_killed=is_killed)
 
+    @rule(came=st.permutations(KEYS), count=st.integers(1, 4))
+    def restarts_with_a_slow_disk(self, came: list[str], count: int) -> None:
+        before = self.house.who()
+        self.house.restart_late(*came[:count])
+        for key in came[:count]:
+            self.heirs.pop(key, None)
+        after = self.house.who()
+        assert {key: after[key][0] for key in before} == {
+            key: identity for key, (identity, _) in before.items()
+        }
+
     @invariant()
     def everybody_is_known_by_one_thing(self) -> None:
         known = [identity for identity, _ in self.house.who().values()]
@@ -725,5 +802,5 @@ def is_refused(house: House, old: str, new: str) -> bool:
     return new in by_key or is_off or bool(devices[old].is_online and not devices[new].is_online)
 
 
-Life.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+Life.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 TestLife = Life.TestCase
