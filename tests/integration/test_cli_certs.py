@@ -24,7 +24,7 @@ from gateway.errors import ConfigError
 from tests.support.file_size import no_file_may_grow_beyond
 from tests.support.pki import encrypted
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "gateway" / "mqtt" / "SECURE.md"
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -246,11 +246,10 @@ def test_nothing_outlives_its_authority() -> None:
         authority.client("me", NOW + timedelta(days=3651))
 
 
-def test_the_commands_of_the_readme_work(
+def test_the_commands_of_the_guide_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    section = README.read_text(encoding="utf-8").partition("## Secure the broker")[2]
-    section = section.partition("\n## ")[0]
+    section = GUIDE.read_text(encoding="utf-8")
     ours = re.findall(r"^edge-gateway (.*)$", section, re.MULTILINE)
     taken = re.findall(r"certs/[\w.-]+", section.partition("```toml")[0])
     config = re.findall(r'^(\w+ = "[\w.-]+")$', section, re.MULTILINE)
