@@ -54,7 +54,6 @@ NOT_APPLIED: Final = {
     "RestrictRealtime": "@resources is refused as a whole",
     "Restart": "the service manager's",
     "RestartMaxDelaySec": "the service manager's",
-    "RestartPreventExitStatus": "the service manager's",
     "RestartSec": "the service manager's",
     "RestartSteps": "the service manager's",
     "TasksMax": "a control group's",
