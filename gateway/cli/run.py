@@ -91,7 +91,7 @@ def execute(arguments: argparse.Namespace) -> int:
     faulthandler.enable()  # the watchdog of systemd ends what hangs with SIGABRT: the log has where
     if source.trouble:
         _tell_trouble(source)
-    for remark in exposed_secrets(settings):
+    for remark in exposed_secrets(settings, source.path):
         _log.warning("%s", remark)
     run_until_stopped(_run(settings, password, source, look_at_log))
     return OK
