@@ -59,6 +59,7 @@ class UpdateRequests:
             "devices": [
                 {
                     "device": each.key,
+                    "name": each.title,
                     "installed": each.description.firmware,
                     "available": self._why_not(each, bundle, is_downgrade_wanted=False) == "",
                 }
@@ -103,7 +104,8 @@ class UpdateRequests:
             raise RequestError(f"there is no rollout {wanted}")
         told = [documents.summary(each) for each in rollouts]
         if rollouts:
-            told[0]["devices"] = documents.boards(rollouts[0], MAX_LISTED)
+            titles = {each.key: each.title for each in self._devices}
+            told[0]["devices"] = documents.boards(rollouts[0], MAX_LISTED, titles)
         return {"rollouts": told}
 
     async def _bundle(self, request: UpdateRequest) -> Bundle:

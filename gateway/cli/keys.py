@@ -15,7 +15,7 @@ from gateway import files
 from gateway.cli import control
 from gateway.cli.commands import FAILED, OK
 from gateway.cli.keeping import keep_key, offline
-from gateway.cli.wording import shown
+from gateway.cli.wording import titled
 from gateway.config.loader import load
 from gateway.config.models import Settings
 from gateway.errors import ConfigError, GatewayError, NotRunningError, RequestError
@@ -87,17 +87,11 @@ def _list(settings: Settings) -> int:
         return OK
     if not rows:
         print("no board has a key", file=sys.stderr)
-    titles = [_title(row) for row in rows]
+    titles = [titled(row["level"], row["name"]) for row in rows]
     width = max(map(len, titles), default=0)
     for title, row in zip(titles, rows, strict=True):
         print(f"{title:{width}}  {' '.join(row['keys']) or '-':8}  {_state(row)}")
     return OK
-
-
-def _title(row: dict[str, Any]) -> str:
-    """Return a board's name in topics, as other commands take it, and what people call it."""
-    name = shown(row["name"].encode())
-    return row["level"] if name in {"", row["level"]} else f"{row['level']} ({name})"
 
 
 def _state(row: dict[str, Any]) -> str:

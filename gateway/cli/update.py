@@ -19,6 +19,7 @@ from gateway.bundle.settings import read_settings
 from gateway.cli import control
 from gateway.cli.commands import FAILED, INTERRUPTED, OK
 from gateway.cli.update_progress import show
+from gateway.cli.wording import titled
 from gateway.config.loader import load
 from gateway.config.models import Settings
 from gateway.errors import ConfigError
@@ -128,8 +129,9 @@ def _check(settings: Settings) -> int:
         page = control.ask(settings, "update_check", {"after": after}, _BEGIN_S)
         boards: list[dict[str, Any]] = page["devices"]
         for board in boards:
+            title = titled(board["device"], board["name"])
             offer = f"{page['latest']} can be had" if board["available"] else "nothing newer"
-            print(f"{board['device']}  {board['installed'] or '-'}  {offer}")
+            print(f"{title}  {board['installed'] or '-'}  {offer}")
         count += len(boards)
         if not page["more"]:
             break
@@ -192,4 +194,4 @@ def board_line(board: Mapping[str, Any]) -> str:
     """Return how one board stands, in words."""
     percent = f" {board['percent']} %" if board["state"] == "sending" else ""
     why = f": {board['reason']}" if "reason" in board else ""
-    return f"{board['device']}: {board['state']}{percent}{why}"
+    return f"{titled(board['device'], board['name'])}: {board['state']}{percent}{why}"

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from gateway.cli.wording import titled
+
 SHOWN = 20
 """Boards with a bar of their own, those under way first."""
 
@@ -47,7 +49,7 @@ class _Bars:
     def update(self, rollout: Mapping[str, Any]) -> None:
         under_way = [each for each in rollout["devices"] if each["state"] in ("sending", "trial")]
         for board in [*under_way, *rollout["devices"]]:
-            name, state = board["device"], board["state"]
+            name, state = titled(board["device"], board["name"]), board["state"]
             if name not in self._bars:
                 if len(self._bars) >= SHOWN:
                     continue
@@ -67,7 +69,7 @@ class _Lines:
 
     def update(self, rollout: Mapping[str, Any]) -> None:
         for board in rollout["devices"]:
-            name, state = board["device"], board["state"]
+            name, state = titled(board["device"], board["name"]), board["state"]
             if self._states.get(name) != state:
                 self._states[name] = state
                 why = f": {board['reason']}" if "reason" in board else ""

@@ -38,6 +38,12 @@ def shown(line: bytes, longest: int = MAX_SHOWN) -> str:
     return safe if len(safe) <= longest else safe[:longest] + "..."
 
 
+def titled(level: str, name: str) -> str:
+    """Return a board's name in topics, as commands take it, and what people call it."""
+    name = shown(name.encode())
+    return level if name in {"", level} else f"{level} ({name})"
+
+
 def describe(message: m.Message) -> str:
     """Return what a message says, in one line."""
     text = _DESCRIBE[type(message)](message)

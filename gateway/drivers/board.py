@@ -66,6 +66,9 @@ MAX_LOG = 512
 MAX_DETAIL = 120
 """Longest detail of a fault, in characters."""
 
+MAX_REASON = 300
+"""Longest reason for which an update ended, in characters; the gateway has some, too."""
+
 
 class BoardDriver:
     """Speaks with whatever board of ours is on one link; fed frames, not bytes."""
@@ -150,6 +153,7 @@ class BoardDriver:
         on_event = self._on_update_event
         if isinstance(event, UpdateEnded):
             self._on_update_event = None
+            event = replace(event, detail=clean(event.detail, MAX_REASON))
         if on_event is not None:
             on_event(event)
 

@@ -75,12 +75,16 @@ def summary(one: Rollout) -> dict[str, Any]:
     return document
 
 
-def boards(one: Rollout, most: int) -> list[dict[str, Any]]:
-    """Return how its boards stand, at most so many, those that are not done first."""
+def boards(one: Rollout, most: int, titles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return how its boards stand, at most so many, those that are not done first.
+
+    `titles` is what people call them.
+    """
     targets = sorted(one.targets.values(), key=lambda each: each.state is State.DONE)
     return [
         {
             "device": each.device,
+            "name": titles.get(each.device, ""),
             "state": each.state.value,
             "percent": each.percent,
             **({"reason": each.reason[:MAX_REASON]} if each.reason else {}),

@@ -41,6 +41,7 @@ from gateway.protocol.messages import (
     Hello,
     Log,
     Message,
+    MessageType,
     Ping,
     Read,
     ReadFlag,
@@ -51,7 +52,8 @@ from gateway.protocol.messages import (
 )
 from gateway.protocol.requests import Order
 from gateway.protocol.session_events import CommandEnded, CommandReturned, Outcome
-from gateway.protocol.update_values import BoardUpdateState, UpdateState
+from gateway.protocol.update import Update, UpdateEnded, UpdateEvent
+from gateway.protocol.update_values import BoardUpdateState, UpdateAbort, UpdateKind, UpdateState
 from tests.support.effort import examples
 
 CLIMATE = Stream(
@@ -103,9 +105,12 @@ class Rig:
             self.driver.receive(encode(message), now_s, out)
         return out
 
+    def frames(self) -> list[Frame]:
+        found = [open_frame(line) for line in self.driver.session.data_to_send().splitlines()]
+        return [frame for frame in found if isinstance(frame, Frame)]
+
     def heard(self) -> list[Message]:
-        frames = [open_frame(line) for line in self.driver.session.data_to_send().splitlines()]
-        messages = [decode(frame) for frame in frames if isinstance(frame, Frame)]
+        messages = [decode(frame) for frame in self.frames()]
         return [message for message in messages if isinstance(message, Message)]
 
 
@@ -303,6 +308,20 @@ def test_what_has_proven_itself_is_not_on_trial_any_more() -> None:
     stated = UpdateStated(seen.description.device, "confirmed", tried.manifest_hash, "")
     assert events == [proven, stated]
     assert again == events[1:]
+
+
+def test_why_a_board_refuses_an_update_can_do_no_terminal_harm() -> None:
+    rig, told = Rig(), list[UpdateEvent]()
+    rig.say(replace(HELLO, slot="a"), CLIMATE, SOIL, PUMP)
+    update = Update(UpdateKind.SETTINGS, b"m", (b"{}",))
+    rig.driver.update(rig.driver.device, update, 100.0, told.append)
+    begin = next(frame for frame in rig.frames() if frame.type == MessageType.OTA_BEGIN)
+    out: list[Event] = []
+    rig.driver.receive(encode(UpdateAbort("no \x1b[2Jroom\n"), begin.mid), 100.1, out)
+
+    *_, ended = told
+    assert isinstance(ended, UpdateEnded)
+    assert ended.detail == "no  [2Jroom"
 
 
 def test_a_commands_end_reaches_who_gave_it(rig: Rig) -> None:
