@@ -1,6 +1,7 @@
 """What is copied of what runs: the gateway and what it needs, and no more."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import Distribution, PackageNotFoundError, PathDistribution
 from pathlib import Path
@@ -8,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.install.source import Source, closure, collect
+from gateway.install.source import (
+    Source,
+    base_python,
+    closure,
+    collect,
+    refuse_a_hidden_python,
+)
 
 PYTHON = Path("/usr/bin/python3.13")
 
@@ -176,3 +183,31 @@ def test_a_link_to_source_is_refused_with_what_to_do(site: Site) -> None:
 
     with pytest.raises(ConfigError, match="sudo make install"):
         site.source()
+
+
+@pytest.mark.parametrize(
+    ("python", "is_seen"),
+    [
+        ("/usr/bin/python3.13", True),
+        ("/opt/python/bin/python3.13", True),
+        ("/home/pi/.pyenv/versions/3.13.5/bin/python3.13", False),
+        ("/root/.local/bin/python3.13", False),
+    ],
+)
+def test_a_python_that_the_service_does_not_see_is_refused(python: str, is_seen: bool) -> None:
+    source = Source("0.1.0", "0.1.0-x", Path(python), "3.13.5", ())
+
+    if is_seen:
+        refuse_a_hidden_python(source)
+    else:
+        with pytest.raises(ConfigError, match=r"/usr/bin/python3 -m venv"):
+            refuse_a_hidden_python(source)
+
+
+def test_the_python_of_an_environment_is_named_with_its_version(tmp_path: Path) -> None:
+    """/usr/bin/python3 becomes another one with Debian's next release."""
+    named = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    (tmp_path / named).touch()
+
+    assert base_python(tmp_path / "python3") == tmp_path / named
+    assert base_python(tmp_path / "elsewhere/python3") == tmp_path / "elsewhere/python3"
