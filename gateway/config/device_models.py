@@ -233,7 +233,8 @@ class DeviceSettings(BaseModel):
         min_length=1,
         max_length=MAX_SLUG,
         description=(
-            "The device, as the first part of the ids of its samples says it; it never changes."
+            "The device, as the first part of the ids of its samples says it; of a board that has "
+            "replaced another, the id of that one. It never changes."
         ),
     )
     name: Text | None = Field(
