@@ -9,6 +9,7 @@ import argparse
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +40,10 @@ Exit codes: 0 nothing is wrong (there may be warnings), 1 something is, 2 wrong 
 
 _SIGNS = {Severity.OK: "ok", Severity.WARNING: "warning", Severity.ERROR: "ERROR"}
 _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "bold red"}
+_SIGN_WIDTH = 7
+_LEAST_WIDTH = 60
+_LEAST_ROOM = 20
+"""Columns for a text beside what it is about; with fewer the terminal breaks it as it likes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,8 +94,9 @@ def plain(findings: Sequence[Finding]) -> Iterator[str]:
     """Yield lines for a pipe or a file."""
     width = max((len(_safe(each.where)) for each in findings), default=0)
     for each in findings:
-        yield f"{_SIGNS[each.severity]:7}  {_safe(each.where):{width}}  {_safe(each.what)}"
-        indent = " " * (7 + 2 + width + 2)
+        sign = f"{_SIGNS[each.severity]:{_SIGN_WIDTH}}"
+        yield f"{sign}  {_safe(each.where):{width}}  {_safe(each.what)}"
+        indent = " " * (_SIGN_WIDTH + 2 + width + 2)
         if each.expected or each.got:
             yield f"{indent}{_contrast(each)}"
         if each.mend:
@@ -118,23 +124,35 @@ def _summary(findings: Sequence[Finding]) -> str:
 
 
 def draw(findings: Sequence[Finding]) -> None:
-    """Print a table in colours; what is long goes on in the next line, and is not cut."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - only for terminals
-    from rich.console import Console  # noqa: PLC0415 - as above
-    from rich.table import Table  # noqa: PLC0415 - as above
+    """Print the same in colours. Commands are not broken into lines, so that they can be copied."""
+    from rich.console import Console  # noqa: PLC0415 - only for terminals
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    table = Table("", "where", "what", box=SIMPLE_HEAD, pad_edge=False)
+    width = max(_LEAST_WIDTH, shutil.get_terminal_size().columns)
+    console = Console(width=width)
+    column = _SIGN_WIDTH + 2 + max((len(_safe(each.where)) for each in findings), default=0) + 2
     for each in findings:
-        what = Text(_safe(each.what))
-        if each.expected or each.got:
-            what.append(f"\n{_contrast(each)}", "dim")
+        text = Text()
+        text.append(f"{_SIGNS[each.severity]:{_SIGN_WIDTH}}", _COLOURS[each.severity])
+        head = f"  {_safe(each.where)}"
+        text.append(f"{head:{column - _SIGN_WIDTH}}")
+        text.append("\n".join(_wrapped(_safe(each.what), column, width)))
+        if contrast := _contrast(each):
+            text.append("\n" + " " * column)
+            text.append("\n".join(_wrapped(contrast, column, width)), "dim")
         if each.mend:
-            what.append("\n$ ", "dim")
-            what.append(_safe(each.mend), "cyan")
-        table.add_row(
-            Text(_SIGNS[each.severity], _COLOURS[each.severity]), Text(_safe(each.where)), what
-        )
-    console = Console(width=max(60, shutil.get_terminal_size().columns))
-    console.print(table)
-    console.print(_summary(findings), markup=False, highlight=False)
+            command = f"mend: {_safe(each.mend)}"
+            fits = column + len(command) <= width
+            text.append("\n" + " " * (column if fits else _SIGN_WIDTH + 2))
+            text.append(command, "cyan")
+        console.print(text, soft_wrap=True)
+    console.print("\n" + _summary(findings), markup=False, highlight=False)
+
+
+def _wrapped(text: str, column: int, width: int) -> list[str]:
+    """Return lines of which all but the first begin at the column; where it stays narrow, one."""
+    room = width - column
+    if room < _LEAST_ROOM:
+        return [text]
+    lines = textwrap.wrap(text, room, break_on_hyphens=False)
+    return [line if number == 0 else " " * column + line for number, line in enumerate(lines)]

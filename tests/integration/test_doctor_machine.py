@@ -756,7 +756,7 @@ def test_every_room_is_named_in_the_readme_in_its_order() -> None:
     assert rows[2:] == list(ROOMS)
 
 
-def test_a_terminal_gets_a_table_in_which_nothing_is_cut(
+def test_a_terminal_gets_lines_in_which_no_command_is_broken(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -766,11 +766,9 @@ def test_a_terminal_gets_a_table_in_which_nothing_is_cut(
     draw(told)
 
     lines = capsys.readouterr().out.splitlines()
-    text = " ".join(lines)
-    assert all(
-        word in text for word in ["port [red]x", "held [by] \\x1b[2J", "got: [0]", *mend.split()]
-    )
-    assert max(map(len, lines)) <= 80
+    assert lines[0] == "ERROR    port [red]x  held [by] \\x1b[2J"
+    assert lines[1] == "                      got: [0]"
+    assert lines[2] == f"         mend: {mend}", "a command is in one line: it is to be copied"
     assert lines[-1] == "1 wrong, 0 to look at, 1 ok"
 
 
@@ -797,3 +795,19 @@ def test_only_errors_make_it_wrong_and_all_is_printed() -> None:
     assert list(plain(told[:1]))[-1] == "nothing is wrong; 0 to look at, 1 ok"
     hostile = ok("port \x1b[1m", "speaks: \x9b5m")
     assert next(plain([hostile])) == "ok       port \\x1b[1m  speaks: \\x9b5m"
+
+
+def test_what_is_long_goes_on_below_itself_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+
+    draw([warning("clock", "the clock is not synchronised: readings are flagged", "sudo it")])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "warning  clock  the clock is not synchronised: readings are",
+        "                flagged",
+        "                mend: sudo it",
+        "",
+        "nothing is wrong; 1 to look at, 0 ok",
+    ]
