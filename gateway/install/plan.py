@@ -94,9 +94,9 @@ def refuse_what_is_in_the_way(seen: Seen) -> None:
             f"own in it belongs into: sudo systemctl edit {layout.UNIT}"
         )
     for path in sorted(seen.in_the_way):
+        away = layout.HOME if path.is_relative_to(layout.HOME) else path
         raise ConfigError(
-            f"{path}: was not made by `install`, which needs the place: sudo mv {layout.HOME} "
-            f"{layout.HOME}.old"
+            f"{path}: was not made by `install`, which needs the place: sudo mv {away} {away}.old"
         )
 
 
@@ -178,7 +178,7 @@ def removal(seen: Seen, *, is_purged: bool) -> tuple[Action, ...]:
     """Return what takes the service away; configuration and state stay, unless it is purged."""
     refuse(seen)
     actions: list[Action] = []
-    if seen.is_live and (seen.is_enabled or seen.is_active):
+    if seen.is_live and (seen.is_enabled or seen.is_active or seen.is_failing):
         actions.append(systemctl("disable", "--now", layout.UNIT, is_needed=False))
     there = [path for path in (*_OURS, layout.TRIAL_FILE) if path in seen.contents]
     links = [path for path in (layout.COMMAND, layout.WANTED) if path in seen.links]

@@ -28,7 +28,7 @@ _LINKS: Final = (
     layout.COMMAND,
     layout.WANTED,
 )
-_LINKS_OF_OURS: Final = (layout.CURRENT, layout.PREVIOUS, layout.PROGRAMS)
+_LINKS_OF_OURS: Final = (layout.CURRENT, layout.PREVIOUS, layout.PROGRAMS, layout.COMMAND)
 _BOOTED: Final = PurePosixPath("/run/systemd/system")
 """Is there where systemd runs. Source: sd_booted(3)."""
 
@@ -111,7 +111,8 @@ def _content(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        return None
+        # A link to a disk that is not there now is somebody's configuration all the same.
+        return b"" if path.is_symlink() else None
     except OSError as exc:
         raise GatewayError(f"{path}: {exc.strerror}") from exc
 

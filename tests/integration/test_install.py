@@ -250,8 +250,21 @@ def test_what_was_made_by_hand_in_the_place_of_the_service_is_seen(site: Site) -
     unit = site.root / "etc/systemd/system/edge-gateway.service"
     unit.parent.mkdir(parents=True)
     unit.symlink_to("/dev/null")  # masked
+    command = site.root / "usr/local/bin/edge-gateway"
+    command.parent.mkdir(parents=True)
+    command.write_text("#!/bin/sh\n")
 
-    assert site.seen().in_the_way == {layout.PROGRAMS, layout.ADMINISTRATORS_UNIT}
+    assert site.seen().in_the_way == {layout.PROGRAMS, layout.ADMINISTRATORS_UNIT, layout.COMMAND}
+
+
+def test_a_configuration_on_a_disk_that_is_not_there_is_one(site: Site) -> None:
+    config = site.root / "etc/edge-gateway/gateway.toml"
+    config.parent.mkdir(parents=True)
+    config.symlink_to("/media/card/gateway.toml")
+
+    site.machine.do(installation(site.seen(), site.source("0.1.0"), SERVICE))
+
+    assert os.readlink(config) == "/media/card/gateway.toml"
 
 
 def test_a_version_that_cannot_read_the_configuration_is_not_even_tried(at_work: Site) -> None:

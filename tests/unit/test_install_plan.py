@@ -165,10 +165,13 @@ def test_a_newer_systemd_is_not_told_any_more() -> None:
 
 
 def test_the_debian_package_is_left_alone() -> None:
-    packaged = replace(BARE, is_packaged=True)
+    packaged = replace(AT_WORK, is_packaged=True)
 
+    for plan in (installation, upgrade):
+        with pytest.raises(ConfigError, match="apt remove edge-gateway"):
+            plan(packaged, source(NEW), SERVICE)
     with pytest.raises(ConfigError, match="apt remove edge-gateway"):
-        installation(packaged, source(NEW), SERVICE)
+        removal(packaged, is_purged=True)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +179,7 @@ def test_the_debian_package_is_left_alone() -> None:
     [
         (layout.ADMINISTRATORS_UNIT, "systemctl edit edge-gateway.service"),
         (layout.PROGRAMS, "sudo mv /opt/edge-gateway /opt/edge-gateway.old"),
+        (layout.COMMAND, "sudo mv /usr/local/bin/edge-gateway /usr/local/bin/edge-gateway.old"),
     ],
 )
 def test_what_somebody_made_by_hand_is_named_before_anything_is_done(
@@ -295,8 +299,31 @@ def test_uninstalling_keeps_configuration_and_state() -> None:
         layout.WANTED,
         layout.HOME,
     }
-    assert commands(actions)[0] == "systemctl disable --now edge-gateway.service"
+    assert commands(actions) == [
+        "systemctl disable --now edge-gateway.service",
+        "systemctl daemon-reload",
+        "systemctl reset-failed edge-gateway.service",
+        "udevadm control --reload",
+    ]
     assert str(actions[-1]).startswith("kept: /etc/edge-gateway, /var/lib/edge-gateway")
+
+
+OFF = replace(AT_WORK, is_active=False, is_enabled=False, is_failing=False)
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_stopped"),
+    [
+        (OFF, False),
+        (replace(OFF, is_active=True), True),
+        (replace(OFF, is_enabled=True), True),
+        (replace(OFF, is_failing=True), True),
+    ],
+)
+def test_what_runs_or_will_is_stopped_before_it_is_removed(seen: Seen, is_stopped: bool) -> None:
+    actions = removal(seen, is_purged=False)
+
+    assert (commands(actions)[0] == "systemctl disable --now edge-gateway.service") == is_stopped
 
 
 def test_purging_takes_all() -> None:
