@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deb.wheels import (
@@ -30,6 +31,7 @@ from deb.wheels import (
     pip,
     target_options,
 )
+from gateway.cli.commands import COMMANDS
 
 HERE = Path(__file__).parent
 
@@ -183,8 +185,30 @@ def lay_out(stage: Path, wheels: Sequence[Path], systemd: Path) -> None:
     )
 
 
+def manual(release: Release) -> Iterator[str]:
+    """Yield the lines of a manual page; what a command takes it says itself. Source: man(7)."""
+    date = datetime.fromtimestamp(release.unix_s, UTC).date().isoformat()
+    yield f'.TH EDGE-GATEWAY 1 "{date}" "{release.version}"'
+    yield ".SH NAME"
+    yield "edge-gateway \\- sensor boards on serial lines and Bluetooth become devices on MQTT"
+    yield from (".SH SYNOPSIS", ".B edge-gateway", "COMMAND [OPTION]...", ".SH COMMANDS")
+    yield "Each has examples and exit codes in:"
+    yield ".B edge-gateway COMMAND \\-\\-help"
+    for name, (_, summary) in COMMANDS.items():
+        yield from (".TP", f".B {name}".replace("-", "\\-"), summary.replace("-", "\\-"))
+    yield from (
+        ".SH FILES",
+        ".I /etc/edge-gateway/gateway.toml",
+        "is the configuration, annotated.",
+    )
+    yield from (".SH SEE ALSO", ".BR systemctl (1),", ".BR journalctl (1)", "")
+
+
 def document(stage: Path, release: Release) -> None:
-    """Write changelog and copyright."""
+    """Write manual page, changelog and copyright."""
+    page = "\n".join(manual(release)).encode()
+    place = stage / "usr/share/man/man1/edge-gateway.1.gz"
+    _write(place, gzip.compress(page, mtime=release.unix_s))
     folder = stage / "usr/share/doc/edge-gateway"
     changelog = (HERE / "changelog").read_bytes()
     _write(folder / "changelog.gz", gzip.compress(changelog, mtime=release.unix_s))

@@ -17,12 +17,14 @@ from deb.build import (
     build,
     document,
     lay_out,
+    manual,
     newest_release,
     pack,
     unpack,
 )
 from deb.variants import ENDS_AFTERWARDS, MIGRATES, NEVER_READY, Change, copy_source
 from deb.wheels import Wheel, libc_needed, row
+from gateway.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 RELEASE = newest_release((HERE / "changelog").read_text(encoding="utf-8"))
@@ -100,7 +102,19 @@ def test_a_package_has_what_dpkg_needs_and_is_the_same_each_time(tmp_path: Path)
     assert re.search(r"root/root .* \./etc/edge-gateway/gateway\.toml$", content, re.MULTILINE)
     assert "./usr/bin/edge-gateway -> ../lib/edge-gateway/bin/edge-gateway" in content
     assert f"./{SITE_PACKAGES}/thing/__init__.py" in content
+    assert "./usr/share/man/man1/edge-gateway.1.gz" in content
     assert "/opt/" not in content
+
+
+def test_the_manual_page_names_each_command() -> None:
+    """Whether it is well-formed says lintian, in `make debtest`."""
+    page = list(manual(RELEASE))
+
+    named = {
+        line.removeprefix(".B ").replace("\\-", "-") for line in page if line.startswith(".B ")
+    }
+    assert set(COMMANDS) <= named
+    assert page[0] == f'.TH EDGE-GATEWAY 1 "2026-11-23" "{gateway.__version__}"'
 
 
 def test_the_unit_of_the_package_starts_the_package(tmp_path: Path) -> None:
