@@ -1,7 +1,7 @@
 """Hardware changes, and who it is stays: a device takes the place of another."""
 
 import logging
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gateway.devices.book import DeviceBook
@@ -130,10 +130,12 @@ class Succession:
             _log.info("%s: back, and a new one: %s has its place", of_device(key), heir.key)
         return identity
 
-    def recall(self, devices: Iterable[Device]) -> bool:
+    def recall(self, devices: Sequence[Device]) -> bool:
         """Take up who was known by what; tell whether anybody was by another than his key."""
         is_any = False
+        there = {each.key for each in (*devices, *self._book)}
         for device in devices:
+            device.predecessors = tuple(each for each in device.predecessors if each not in there)
             if device.given_identity or device.predecessors:
                 self._know(device)
                 is_any = True

@@ -643,6 +643,8 @@ def test_who_comes_back_before_the_disk_is_read_is_a_stranger_all_the_same(house
     assert house.announced() == {"old", "old_2"}
     assert house.info("old")["device"] == "new"
     assert house.broker.below("old") == {"info", "availability"}, "nobody heard the new one yet"
+    house.devices.remove("old")
+    assert house.send(waiting("old")) == ["old_2/state"], "nobody has its place: it came back"
 
 
 def test_what_was_wished_before_the_disk_was_read_is_newer(house: House) -> None:
