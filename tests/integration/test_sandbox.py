@@ -22,6 +22,7 @@ from tests.support.bluez.bluetoothd import Bluetoothd
 from tests.support.bluez.bus import PrivateBus
 from tests.support.broker import Broker
 from tests.support.daemon import Daemon
+from tests.support.fake_journal import FakeJournal
 from tests.support.figures import Figures
 from tests.support.notify_socket import NotifySocket
 from tests.support.sandbox.service import PROJECT, Sandbox
@@ -98,6 +99,15 @@ json.dump({
 }, sys.stdout)
 """
 
+SPEAKER = """
+import logging, os, sys
+from gateway.cli import logs
+from gateway.log_fields import on_link
+stderr = os.fstat(2)
+logs.serve("info", {"JOURNAL_STREAM": f"{stderr.st_dev}:{stderr.st_ino}"})
+logging.getLogger("gateway.test").info("%s: found", on_link("ttyUSB0"))
+"""
+
 
 def probed(sandbox: Sandbox) -> dict[str, Any]:
     python = sandbox.wrap([])[0]
@@ -111,6 +121,25 @@ def probed(sandbox: Sandbox) -> dict[str, Any]:
     assert ran.returncode == 0, ran.stderr
     told: dict[str, Any] = json.loads(ran.stdout)
     return told
+
+
+def test_in_its_sandbox_the_service_speaks_to_journald(
+    systemd_analyze_bin: Path, tmp_path: Path
+) -> None:
+    sandbox = Sandbox(tmp_path, systemd_analyze_bin)
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    folder.chmod(0o755)
+    sandbox.binds.append((str(folder), "/run/systemd/journal", False))
+
+    with FakeJournal(folder / "socket") as journal:
+        journal.path.chmod(0o666)  # as journald's
+        python = sandbox.wrap([])[0]
+        subprocess.run(sandbox.wrap([python, "-c", SPEAKER]), cwd=PROJECT, check=True)
+        (entry,) = journal.waiting()
+
+    assert entry["MESSAGE"] == ["ttyUSB0: found"]
+    assert (entry["LINK"], entry["PRIORITY"]) == (["ttyUSB0"], ["6"])
 
 
 def is_there(topic: str, messages: Sequence[Received]) -> bool:
