@@ -21,7 +21,8 @@ examples:
   sudo ~/eg/bin/edge-gateway install
   sudo ~/eg/bin/edge-gateway install --root /mnt     into the file system of an SD card
 
-A second time it mends what is missing, and does nothing where all is as it should be.
+A second time it mends what is missing of units, links and account, and does nothing where all is
+as it should be; the programs themselves are not compared.
 Exit codes: 0 done, 1 failed, 2 it cannot be done here; what to do is said.
 """
 
