@@ -1,4 +1,4 @@
-# Questions of the gateway. A command is done at most once, as it may be asked again.
+# Commands of the gateway. One is done at most once, as it may be asked again.
 
 from board.frame import to_json
 from board.parts import borrow, forget, load
@@ -12,21 +12,11 @@ except ImportError:  # on CPython, where constants cost nothing
 
 
 _RSP = const(0x21)
-_OTA_ABORT = const(0x45)
-_EVERYTHING = const(255)  # in STREAM_REQ
 _QUEUE_MAX = const(8)
 _ANSWERS_MAX = const(8)
 _ANSWER_BYTES = const(900)
 _KEPT = const(2)  # answers, whole; the gateway asks for one after the other
 _KEPT_BYTES = const(64)  # of an answer that is older
-
-
-# STREAM_REQ
-def stream(session, number, now_ms):
-    if number == _EVERYTHING:
-        borrow("welcome").describe_all(session, now_ms)
-    elif number < len(session.streams) and session.streams[number]:
-        session.describe(number)
 
 
 # CMD
@@ -35,17 +25,6 @@ def command(session, mid, request, waited_ms):
     if len(session.queue) >= _QUEUE_MAX:
         session.queue.pop(0)
     borrow("saying").answer(session, _RSP, mid, body)
-
-
-# OTA_BEGIN, OTA_DATA, OTA_END, OTA_ABORT; a session that is not an app's does not know them.
-def update(session, kind, mid, body):
-    if not hasattr(session.commands, "ports"):
-        session.unknown_frames += 1
-        return
-    try:
-        load("board", "update").receive(session.commands, session, kind, mid, body)
-    except MemoryError:
-        borrow("saying").answer(session, _OTA_ABORT, mid, b'{"e":"no memory for an update"}')
 
 
 # Returns the body of the RSP. answers: (cid, body) of the last commands; commands: as Session's.

@@ -118,6 +118,9 @@ def _links(given, problems):
         link = {"kind": entry} if isinstance(entry, str) else entry
         if isinstance(link, dict) and link.get("kind") in ("stdio", "uart", "ble"):
             links.append(link)
+            if not isinstance(link.get("sealed", False), bool):
+                problems.append("sealed must be true or false: it is true")
+                link["sealed"] = True
         else:
             problems.append("a link's kind must be stdio, uart or ble")
     if not links:

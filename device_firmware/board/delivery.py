@@ -48,12 +48,12 @@ class Delivery:
         self._retry_ms = _RETRY_MS
         self._timer_ms = 0  # when the oldest batch in flight was sent, or the last progress
 
-    # The gateway takes records, beginning with the oldest.
-    def start(self, credit, now_ms):
+    # The gateway takes records, beginning with the oldest, or with `got`.
+    def start(self, credit, now_ms, got=0):
         self._credit = min(credit, _CREDIT_MAX)
         self._retry_ms = _RETRY_MS
         self._timer_ms = now_ms
-        self._got = max(self.ring.first, self.ring.safe or 0)
+        self._got = max(self.ring.first, self.ring.safe or 0, got)
         self._seek(self._got)
 
     # All before `safe` may be dropped; all before `got` need not be sent again.

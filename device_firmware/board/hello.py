@@ -40,6 +40,8 @@ def hello(session, size):
     message.update(info if isinstance(info, dict) else json.loads(info))
     if session.keys:
         borrow("sealed").describe(session.keys, message)
+    if session.unseal:
+        message["ka"] = 1
     body = to_json(message)
     room = size - len(body) - 11  # ,"crash":""
     if session.crash and room > 0:

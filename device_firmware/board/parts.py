@@ -31,7 +31,7 @@ def borrow(kind):
 
 if sys.implementation.name != "micropython":
     # On a PC memory is plenty, and sessions may run where these could not be found later.
-    from board import answers, hello, making, saying, sealed, welcome
+    from board import answers, asked, hello, making, saying, sealed, welcome
 
-    kept.update(answers=answers, hello=hello, making=making, welcome=welcome)
+    kept.update(answers=answers, asked=asked, hello=hello, making=making, welcome=welcome)
     kept.update(saying=saying, sealed=sealed)

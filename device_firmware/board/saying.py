@@ -33,7 +33,12 @@ def answer(session, kind, mid, body):
 # believed. Whoever may wonder why nothing happens has an answer.
 def open_body(session, kind, mid, body):
     if kind & _SEALED:
-        return borrow("sealed").open_body(session.keys, kind, mid, body)
+        sealed = borrow("sealed")
+        body = sealed.open_body(session.keys, kind, mid, body)
+        if sealed.is_worn(session.keys):
+            session.joined = False
+            session.hello_now = True
+        return body
     if len(session.queue) >= _QUEUE_MAX:
         pass
     elif kind == _CMD:

@@ -21,15 +21,21 @@ _BLOCK = const(64)  # of SHA-256
 _TAG = const(8)
 _TAIL = const(12)  # counter and tag
 _SEALED = const(0x80)
+_WORN = const(0x7FFFFFFF)  # no gateway counts so far by itself
 
 
-# What all sessions of a board share.
+# What all sessions of a board share. It has no methods: they would keep this module in the memory.
 class Keys:
-    def __init__(self, key, session):
-        self.key = key
-        self.session = session  # 8 bytes, drawn whenever the counters are lost
-        self.heard = 0  # the highest counter taken from the gateway
-        self.said = 0
+    pass
+
+
+def begin(keys, key, session):
+    keys.key = key
+    keys.pads = _pads(key)  # most of the work, done once
+    keys.session = session  # 8 bytes, drawn whenever the counters are lost
+    keys.heard = 0  # the highest counter taken from the gateway
+    keys.said = 0
+    return keys
 
 
 # The board's key for this run; None without one. With a file that is no key nobody commands.
@@ -42,7 +48,7 @@ def load(problems):
     if len(key) != _KEY_BYTES:
         problems.append("device.key must have 32 bytes: no commands are taken")
         key = os.urandom(_KEY_BYTES)
-    return Keys(key, os.urandom(8))
+    return begin(Keys(), key, os.urandom(8))
 
 
 # Another key, made of this one and the salt: on the flash now, used when the app says so.
@@ -55,11 +61,20 @@ def rotate(keys, salt):
 
 
 def mac(key, *parts):
+    return _mac(_pads(key), *parts)
+
+
+def _pads(key):
     padding = _BLOCK - len(key)
-    inner = sha256(bytes(byte ^ 0x36 for byte in key) + b"\x36" * padding)
+    inner = bytes(byte ^ 0x36 for byte in key) + b"\x36" * padding
+    return inner, bytes(byte ^ 0x5C for byte in key) + b"\x5c" * padding
+
+
+def _mac(pads, *parts):
+    inner = sha256(pads[0])
     for part in parts:
         inner.update(part)
-    outer = sha256(bytes(byte ^ 0x5C for byte in key) + b"\x5c" * padding)
+    outer = sha256(pads[1])
     outer.update(inner.digest())
     return outer.digest()
 
@@ -72,11 +87,17 @@ def is_same(one, other):
     return difference == 0
 
 
-# What HELLO says of the key.
+# What HELLO says of the key. Counters that somebody drove up are left for a new session.
 def describe(keys, message):
+    if is_worn(keys):
+        begin(keys, keys.key, os.urandom(8))
     message["ks"] = hexlify(keys.session).decode()
     message["kc"] = keys.heard
     message["ki"] = hexlify(sha256(keys.key).digest()[:4]).decode()
+
+
+def is_worn(keys):
+    return keys.heard > _WORN
 
 
 # The body of a frame from the gateway; raises ValueError if it is not to be believed.
@@ -105,4 +126,4 @@ def seal(keys, kind, mid, body):
 
 def _tag(keys, direction, counter, kind, mid, body):
     head = keys.session + direction + counter + bytes((kind, mid))
-    return mac(keys.key, head, body)[:_TAG]
+    return _mac(keys.pads, head, body)[:_TAG]

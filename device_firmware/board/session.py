@@ -24,7 +24,9 @@
 #   log, describe, report, bye  are what the board itself wants to say
 # Attributes to set: on_up is called at each WELCOME, on_down when the gateway fell silent, on_epoch
 # with the number of another epoch when the gateway refused the present one, on_time with the UTC in
-# ms and what now_ms was then. keys is what board.sealed needs.
+# ms and what now_ms was then. keys is what board.sealed needs. unseal, which is board.sealed's
+# open_body, is for a link on which others than the gateway may speak: there it has to prove itself
+# by seals. Who does not is told all as well, but nothing is dropped for it.
 #
 # now_ms is a monotonic count of milliseconds; it may wrap at 2**32 or not at all.
 
@@ -47,8 +49,6 @@ _HELLO = const(0x01)
 _WELCOME = const(0x02)
 _PING = const(0x03)
 _PONG = const(0x04)
-_STREAM_REQ = const(0x06)
-_HELLO_REQ = const(0x08)
 _ACK = const(0x11)
 _CMD = const(0x20)
 _SEALED = const(0x80)
@@ -57,6 +57,7 @@ _BYE = const(0x50)
 
 _OURS = const(b"\x01\x03\x05\x07\x10\x21\x30\x41\x43\x46\x50")  # types only a board sends
 _WITH_KEY = const(b"\x20\x40\x42\x44\x45")  # a board with a key takes these only sealed
+_PROVEN = const(b"\x02\x04\x11")  # these only if it has unseal: WELCOME, PONG, ACK
 
 _HELLO_BYTES = const(400)  # of its payload
 _HELLO_MS = const(1000)
@@ -70,6 +71,8 @@ _MASK = const(0xFFFFFFFF)
 
 class Session:
     keys = None  # of sealed frames; None: anybody may command
+    unseal = None
+    unproven_frames = 0  # that would have made room in the ring, had they been sealed
 
     def __init__(
         self,
@@ -153,43 +156,49 @@ class Session:
             self.bad_frames += 1
             if self.bad_frames == 1:
                 self.log(3, "refused a frame of type %d: %r" % (kind, error))
+            if self.unseal:
+                return  # no sign of the gateway's life
         if self.joined:
             self._heard_ms = now_ms
         if welcomed and self.on_up:
             self.on_up()
 
     def _receive(self, kind, mid, body, now_ms, waited_ms):
-        if kind == _WELCOME:
-            return borrow("welcome").welcome(self, json.loads(body), now_ms)
-        if not self.joined:
+        if not self.joined and kind & ~_SEALED != _WELCOME:
             return False  # meant for the session before; a command runs once we are joined
+        is_proven = not self.unseal
         if kind & _SEALED or (self.keys and kind in _WITH_KEY):
-            body = borrow("saying").open_body(self, kind, mid, body)
+            body = self._open(kind, mid, body)
             kind &= ~_SEALED
+            is_proven = True
+        elif not is_proven and kind in _PROVEN:
+            self.unproven_frames += 1
+            if self.up and self.joined:
+                raise ValueError("not sealed")  # the gateway is here, and can do better
+        if kind == _WELCOME:
+            return borrow("welcome").welcome(self, json.loads(body), now_ms, is_proven)
         if kind == _ACK:
-            self._ack(body, now_ms)
+            self._ack(body, now_ms, is_proven)
         elif kind == _PONG:
-            self._pong(body, now_ms)
+            self._pong(body, now_ms, is_proven)
         elif kind == _CMD:
             borrow("answers").command(self, mid, json.loads(body), waited_ms)
-        elif kind == _STREAM_REQ:
-            borrow("answers").stream(self, body[0], now_ms)
-        elif kind == _HELLO_REQ:
-            self.joined = False
-            self.hello_now = True
-        elif kind in _WITH_KEY:
-            borrow("answers").update(self, kind, mid, body)
         else:
-            self.unknown_frames += 1
+            borrow("asked").receive(self, kind, mid, body, now_ms)
         return False
 
-    def _pong(self, body, now_ms):
+    def _open(self, kind, mid, body):
+        if self.unseal and kind & ~_SEALED in _PROVEN:  # often: its module is not loaded for each
+            return self.unseal(self.keys, kind, mid, body)
+        return borrow("saying").open_body(self, kind, mid, body)
+
+    def _pong(self, body, now_ms, is_proven):
         sent_ms, utc_s, ms = unpack_from("<IIH", body)
         self.rtt_ms = (now_ms - sent_ms) & _MASK
-        if self.on_time:
+        if self.on_time and is_proven:
             self.on_time(utc_s * 1000 + ms + self.rtt_ms // 2, now_ms)
 
-    def _ack(self, body, now_ms):
+    def _ack(self, body, now_ms, is_proven):
         epoch, safe, credit, flags = unpack_from("<HIBB", body)
         got = safe
         if len(body) >= 12:  # the tail is an addition: an older gateway leaves it out
@@ -198,18 +207,27 @@ class Session:
             end = self.ring.next_seq()
             safe = min(safe, end)
             got = min(got, end)
+        if not is_proven:
+            safe = min(safe, self.ring.safe or 0)
         if epoch == self.epoch:
             self.delivery.acknowledge(safe, got, credit, flags & _REWIND, now_ms)
 
     # ---- lines out
 
-    # Notices silence. next_line does it too; this is for a link that cannot write just now.
-    def tick(self, now_ms):
-        if self.up and left_ms(self._heard_ms, 3 * self.heartbeat_ms, now_ms) <= 0:
-            self.joined = self.up = False
-            self.hello_now = True
+    # It fell silent, or who is there now is none.
+    def lose_gateway(self):
+        if self.up:
+            self.up = False
             if self.on_down:
                 self.on_down()
+
+    # Notices silence. next_line does it too; this is for a link that cannot write just now.
+    def tick(self, now_ms):
+        is_there = self.up or self.joined
+        if is_there and left_ms(self._heard_ms, 3 * self.heartbeat_ms, now_ms) <= 0:
+            self.joined = False
+            self.hello_now = True
+            self.lose_gateway()
 
     def next_line(self, now_ms):
         self.tick(now_ms)
@@ -231,7 +249,7 @@ class Session:
             self._sent_ms = now_ms
             self.frames_sent += 1
             return self.delivery.next_line(self.epoch, now_ms)
-        if self.logs:
+        if self.logs and self.up:
             line = self._line(now_ms, _LOG, 0, self.logs[0])
             self.logs.pop(0)
             return line
@@ -243,7 +261,7 @@ class Session:
     def due_ms(self, now_ms):
         if not self.joined:
             left = 0 if self.hello_now else left_ms(self._hello_ms, _HELLO_MS, now_ms)
-        elif self.queue or self.streams_due or self.actuators_due or self.logs:
+        elif self.queue or self.streams_due or self.actuators_due or (self.logs and self.up):
             left = 0
         else:
             left = min(
@@ -251,7 +269,7 @@ class Session:
                 left_ms(self._sent_ms, self.heartbeat_ms, now_ms),
                 left_ms(self.actuators_ms, _ACTUATORS_MS, now_ms),
             )
-        if self.up:
+        if self.up or self.joined:
             left = min(left, left_ms(self._heard_ms, 3 * self.heartbeat_ms, now_ms))
         return max(0, left)
 

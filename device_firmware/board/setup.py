@@ -79,7 +79,7 @@ def _open_ports(app, entries, info, keys, crash):
     from board.session import Session
 
     said = to_json(info)
-    for link in _make_links(app, entries, info["name"]):
+    for link, is_sealed in _make_links(app, entries, info["name"]):
         session = Session(
             said,
             app.ring,
@@ -95,6 +95,8 @@ def _open_ports(app, entries, info, keys, crash):
         session.on_down = app.on_down
         session.on_epoch = app.on_epoch
         session.keys = keys
+        if keys and is_sealed:
+            session.unseal = borrow("sealed").open_body
         log.attach(session.log)
         app.ports.append(Port(link, session, app.supervisor))
 
@@ -105,10 +107,11 @@ def _make_links(app, entries, name):
         kind = entry["kind"]
         entry["board"] = name
         try:
-            links.append(load("board", "link_" + kind).Link(entry))
+            link = load("board", "link_" + kind).Link(entry)
+            links.append((link, entry.get("sealed", kind == "ble")))
         except Exception as error:  # another link may work, and tell of it
             _note(app, "link " + kind, error)
-    return links or [load("board", "link_stdio").Link({})]
+    return links or [(load("board", "link_stdio").Link({}), False)]
 
 
 def _read_crash(path):

@@ -15,8 +15,9 @@ _LOG_BYTES = const(200)
 _EPOCH_STEP = const(0x4001)
 
 
-# Returns True if the board is now joined.
-def welcome(session, message, now_ms):
+# Returns True if the board is now joined with its gateway. Whoever cannot prove to be that is told
+# what the board measures, beginning where it says, and that is all.
+def welcome(session, message, now_ms, is_proven=True):
     ring = session.ring
     first_unsafe = message["nx"]
     credit = message["cr"]
@@ -25,6 +26,13 @@ def welcome(session, message, now_ms):
         return False  # an answer to the boot before this one
     if min(first_unsafe, credit) < 0 or not 100 <= heartbeat_ms <= 3600000:
         raise ValueError(message)
+    if not is_proven:
+        session.lose_gateway()
+        session.heartbeat_ms = min(heartbeat_ms, session.heartbeat_ms)
+        session.delivery.start(credit, now_ms, min(first_unsafe, ring.next_seq()))
+        describe_all(session, now_ms)
+        session.joined = True
+        return False
     if session.on_time:
         utc_s, ms = message["utc"]
         session.on_time(utc_s * 1000 + ms, now_ms)

@@ -23,6 +23,7 @@ def run(app, _args):
             "sent": session.frames_sent,
             "resent": session.batches_resent,
             "bad": session.bad_lines + session.bad_frames + port.link.too_long,
+            "unproven": session.unproven_frames,
             "logs_lost": session.logs_lost,
             "rtt_ms": session.rtt_ms,
         }

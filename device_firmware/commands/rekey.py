@@ -27,9 +27,7 @@ async def _switch(app, keys, key):
         await asyncio.sleep_ms(_STEP_MS)
         if not any(session.joined and session.queue for session in sessions):
             break
-    keys.key = key
-    keys.session = os.urandom(8)
-    keys.heard = keys.said = 0
+    borrow("sealed").begin(keys, key, os.urandom(8))
     for session in sessions:
         session.joined = False
         session.hello_now = True

@@ -21,7 +21,13 @@ SECURED: Final = frozenset(
         MessageType.OTA_STATE,
     }
 )
-"""Types that a board with a key takes and sends only sealed; all others are always plain."""
+"""Types that a board with a key takes and sends only sealed."""
+
+PROVEN: Final = frozenset({MessageType.WELCOME, MessageType.PONG, MessageType.ACK})
+"""Types that are sealed for a board that wants that proof: it drops records and sets its clock.
+
+All others are always plain.
+"""
 
 ASKED_SEALED: Final = frozenset(
     {
@@ -29,9 +35,10 @@ ASKED_SEALED: Final = frozenset(
         MessageType.OTA_BEGIN,
         MessageType.OTA_DATA,
         MessageType.OTA_END,
+        *PROVEN,
     }
 )
-"""Those of them that only the gateway says."""
+"""Those of both that only the gateway says."""
 
 
 class Keys(Protocol):
@@ -84,13 +91,17 @@ class Guard:
         self._key = key
         session = bytes.fromhex(hello.key_session)
         self.counters = Counters(session)
+        self._wants_proof = hello.wants_proof
         if before is not None and before.counters.session == session:
             self.counters = before.counters
+            self._wants_proof |= before.proves
+        if self.counters.sent >= U32:  # HELLO is not sealed: somebody drove the counter up
+            self.counters.sent = hello.key_counter
         self.counters.sent = max(self.counters.sent, hello.key_counter)
 
     def line(self, frame: Frame) -> bytes:
         """Return the line to the board; nothing where it may not be sent."""
-        if frame.type not in SECURED or (self._key is None and not self.refusal):
+        if not self._is_secured(frame.type):
             return encode_frame(frame)
         counters = self.counters
         if self._key is None or counters.sent >= U32:
@@ -98,6 +109,16 @@ class Guard:
         counters.sent += 1
         sealed = seal(frame, self._key, counters.session, Direction.TO_BOARD, counters.sent)
         return encode_frame(sealed)
+
+    @property
+    def proves(self) -> bool:
+        """Whether the gateway proves who it is in all that has the board drop records."""
+        return self._wants_proof and self._key is not None
+
+    def _is_secured(self, kind: int) -> bool:
+        if kind in PROVEN:
+            return self.proves
+        return kind in SECURED and (self._key is not None or self.refusal != "")
 
     def mac(self, covered: bytes) -> bytes:
         """Return the 32 bytes that prove that the gateway has the key; zeros without one."""
@@ -140,13 +161,19 @@ def _refusal(hello: Hello, device: str, known: tuple[str, ...], *, has_key: bool
     if not known:
         return (
             f"it takes only commands that are sealed with its key ({hello.key_id}), and this "
-            "gateway has none for it"
+            f"gateway has none for it{_kept(hello)}"
         )
     if not has_key:
         return (
             f"it takes only commands that are sealed with its key ({hello.key_id}), and this "
-            f"gateway has another one for it ({ids})"
+            f"gateway has another one for it ({ids}){_kept(hello)}"
         )
     if hello.key_counter >= U32:
         return "its counter of sealed commands is used up: it begins anew with the next restart"
     return ""
+
+
+def _kept(hello: Hello) -> str:
+    if not hello.wants_proof:
+        return ""
+    return "; it is read, and keeps what it measured for a gateway that has the key"

@@ -79,6 +79,7 @@ def decode_hello(payload: bytes) -> Hello:
         key_id=key_id,
         key_session=key_session,
         key_counter=fields.integer(said, "kc", 0, U32, 0),
+        wants_proof=fields.flag(said, "ka"),
     )
 
 
@@ -121,6 +122,7 @@ def encode_hello(hello: Hello) -> bytes:
         "ki": hello.key_id or None,
         "ks": hello.key_session or None,
         "kc": hello.key_counter or None,
+        "ka": hello.wants_proof or None,
     }
     if hello.previous_epoch is not None:
         said |= {"pe": hello.previous_epoch, "ps": hello.previous_next, "pa": hello.previous_acked}

@@ -119,6 +119,8 @@ class Hello:
     """16 hex digits, drawn anew when its RAM was lost: counters of frames begin anew with it."""
     key_counter: int = 0
     """The highest counter of a frame it has taken from the gateway in this `key_session`."""
+    wants_proof: bool = False
+    """On this link it drops no record for a WELCOME or an ACK that is not sealed."""
 
     @property
     def life(self) -> str:

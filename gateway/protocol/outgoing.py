@@ -1,6 +1,7 @@
 """What is due to a board: one place for each kind bounds it, whatever comes in."""
 
 from gateway.protocol.frames import Frame, encode_frame
+from gateway.protocol.guard import Guard
 from gateway.protocol.joined_board import JoinedBoard
 from gateway.protocol.messages import HelloRequest, Welcome, encode
 
@@ -10,7 +11,7 @@ class Outgoing:
 
     def __init__(self) -> None:
         self.hello_request_is_due = False
-        self.welcome: Welcome | None = None
+        self._welcome: tuple[Welcome, Guard] | None = None
         self._question: Frame | None = None
 
     @property
@@ -22,27 +23,32 @@ class Outgoing:
         """Put a question, if there is one; it takes the place of one that still waits."""
         self._question = question or self._question
 
+    def greet(self, welcome: Welcome, guard: Guard) -> None:
+        """Answer a HELLO; `guard` is of the board that said it, which need not have joined."""
+        self._welcome = welcome, guard
+
     def clear(self) -> None:
         """Forget what was meant for a board that left."""
-        self.welcome = self._question = None
+        self._welcome = self._question = None
 
     def take(self, board: JoinedBoard | None) -> bytes:
         """Return the lines that are due, those of `board` among them, and forget them."""
-        frames: list[Frame] = []
+        lines = b""
         if self.hello_request_is_due:
             self.hello_request_is_due = False
-            frames.append(encode(HelloRequest()))
-        if self.welcome is not None:
-            frames.append(encode(self.welcome))
-            self.welcome = None
-        if board is not None:
-            if board.pong is not None:
-                frames.append(encode(*board.pong))
-                board.pong = None
-            if board.reception.ack_due:
-                frames.append(encode(board.reception.ack()))
-        lines = b"".join(map(encode_frame, frames))
+            lines = encode_frame(encode(HelloRequest()))
+        if self._welcome is not None:
+            welcome, guard = self._welcome
+            lines += guard.line(encode(welcome))
+            self._welcome = None
         question, self._question = self._question, None
-        if question is not None and board is not None:
+        if board is None:
+            return lines
+        if board.pong is not None:
+            lines += board.guard.line(encode(*board.pong))
+            board.pong = None
+        if board.reception.ack_due:
+            lines += board.guard.line(encode(board.reception.ack()))
+        if question is not None:
             lines += board.guard.line(question)
         return lines

@@ -229,6 +229,7 @@ class Session:
             return [Refused(SessionFault.UNSUPPORTED_PROTOCOL, detail)]
         events: list[SessionEvent] = []
         device = device_slug(hello.id)
+        guard = guard_of(hello, device, self._keys, self._guard)
         if self._board is not None and self._board.device != device:
             events += self._leave(LeaveReason.REPLACED)
         if not self._book.claim(device, self):
@@ -242,7 +243,7 @@ class Session:
             # Its flash was erased, or it is another board; nx beyond any sq tells it so.
             events += self._leave(LeaveReason.REPLACED)
             events.append(Refused(SessionFault.EPOCH_REUSED, f"{hello.id}: epoch {hello.epoch}"))
-            self._put_welcome(mark.epoch, U32, unix_s)
+            self._put_welcome(guard, mark.epoch, U32, unix_s)
             return events
         if hello.previous_epoch is not None:
             self._book.end(device, hello.previous_epoch, hello.previous_next, hello.previous_acked)
@@ -251,8 +252,8 @@ class Session:
             mark = self._book.start(device, hello.epoch, min(hello.acked, oldest_seq))
         mark.skip_to(hello.acked)  # an earlier run of the gateway acknowledged it
         mark.claim(hello.next_seq)
-        self._put_welcome(mark.epoch, mark.safe_next, unix_s)
-        self._board = self._join(hello, mark, now_s, events)
+        self._put_welcome(guard, mark.epoch, mark.safe_next, unix_s)
+        self._board = self._join(hello, mark, guard, now_s, events)
         events.append(Joined(device, hello))
         events += self._past(device, hello.epoch)
         self._board.reception.expect(oldest_seq, events)
@@ -267,7 +268,12 @@ class Session:
         return [Forgotten(*loss) for loss in lost]
 
     def _join(
-        self, hello: Hello, mark: Watermark, now_s: float, events: list[SessionEvent]
+        self,
+        hello: Hello,
+        mark: Watermark,
+        guard: Guard,
+        now_s: float,
+        events: list[SessionEvent],
     ) -> JoinedBoard:
         before, self._last_hello = self._last_hello, hello
         description = self._board.description if self._board is not None else None
@@ -283,7 +289,6 @@ class Session:
             self._book.pause_room,
             is_paused=self._is_paused,
         )
-        guard = self._guard = guard_of(hello, device_slug(hello.id), self._keys, self._guard)
         if guard.refusal:
             events += self._requests.refuse(guard.refusal)
             events += self._requests.change_update(lambda updating: updating.leave(guard.refusal))
@@ -299,11 +304,13 @@ class Session:
         events += board.update_rejoined(now_s, same=is_same_life)
         return board
 
-    def _put_welcome(self, epoch: int, next_seq: int, unix_s: float) -> None:
+    def _put_welcome(self, guard: Guard, epoch: int, next_seq: int, unix_s: float) -> None:
+        self._guard = guard
         credit = 0 if self._is_paused else self._credit
-        self._outgoing.welcome = Welcome(
+        welcome = Welcome(
             self._session_id, *moment(unix_s), epoch, next_seq, credit, self._heartbeat_s
         )
+        self._outgoing.greet(welcome, guard)
 
     def _on_stranger(self, message: FromBoard, now_s: float) -> list[SessionEvent]:
         """Ask a board that this session does not know to say HELLO."""
@@ -318,6 +325,8 @@ class Session:
     def _reguarded(self, board: JoinedBoard) -> JoinedBoard:
         """Return the board, guarded by what is known of its key now: one may have come or gone."""
         guard = guard_of(board.hello, board.device, self._keys, board.guard)
+        if guard.proves and not board.guard.proves:  # its key has come: it may let go of records
+            self._outgoing.hello_request_is_due = True
         board.guard = self._guard = guard
         return board
 

@@ -17,7 +17,8 @@ saying: Any = load("board.saying")
 
 
 def keys_of(vector: dict[str, Any]) -> Any:  # noqa: ANN401 - the firmware is untyped
-    return sealed.Keys(bytes.fromhex(vector["key"]), bytes.fromhex(vector["session"]))
+    key, session = bytes.fromhex(vector["key"]), bytes.fromhex(vector["session"])
+    return sealed.begin(sealed.Keys(), key, session)
 
 
 @pytest.mark.parametrize("vector", VECTORS["vectors"], ids=lambda vector: vector["name"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.protocol.sealed import key_id
 from gateway.simulate.boards import Ending, FirmwareBoard, Flash
 from gateway.simulate.firmware import Interpreter
 from gateway.simulate.radio.server import VirtualRadio
@@ -16,6 +17,8 @@ from tests.support.ble_central import Central, central_on
 
 ADDRESS = "A4:CF:12:00:00:03"
 DEVICE = "linux-a4cf12000001"
+
+KEY = bytes(range(32))
 
 COUNTER = {
     "kind": "simulated",
@@ -151,3 +154,35 @@ async def test_a_board_that_sleeps_is_not_kept_waiting_by_those_that_are_always_
             await central.until_delivered(DEVICE, 1)
 
     assert_each_once_and_in_order(central, DEVICE)
+
+
+class HasKey:
+    """Knows the board's key."""
+
+    def find(self, device: str, name: str, /) -> bytes | None:
+        return KEY if (device, name) == (DEVICE, key_id(KEY)) else None
+
+    def ids(self, device: str, /) -> tuple[str, ...]:
+        return (key_id(KEY),) if device == DEVICE else ()
+
+
+async def test_who_has_no_key_reads_a_board_over_the_radio_and_costs_it_nothing(
+    radio: VirtualRadio, interpreter: Interpreter, tmp_path: Path
+) -> None:
+    """What the stranger acknowledged comes once more, from the first on, to who has the key."""
+    (tmp_path / "flash").mkdir()
+    (tmp_path / "flash" / "device.key").write_bytes(KEY)
+    board = make_board(tmp_path, interpreter, radio, ring_bytes=65536)
+
+    async with switched_on(board):
+        async with central_on(radio.hci_address) as stranger:
+            await stranger.until_delivered(DEVICE, 100)
+        async with central_on(radio.hci_address, keys=HasKey()) as gateway:
+            await gateway.until_delivered(DEVICE, 150)
+        async with central_on(radio.hci_address) as later:
+            await later.until_delivered(DEVICE, 10)
+
+    assert_each_once_and_in_order(stranger, DEVICE)
+    assert_each_once_and_in_order(gateway, DEVICE)
+    assert gateway.numbers[DEVICE] == list(range(len(gateway.numbers[DEVICE])))
+    assert later.numbers[DEVICE][0] > 0, "the gateway's word was believed"

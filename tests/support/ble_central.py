@@ -19,6 +19,7 @@ from gateway.links.ble_turns import Turns
 from gateway.links.serial_port import SerialLink, SerialOptions
 from gateway.model import Event, Fault, Gap, Gone, Readings, Sample
 from gateway.protocol.delivery import DeliveryBook
+from gateway.protocol.guard import Keys
 from gateway.simulate.radio.bleak_backend import virtual_backend
 from gateway.status import Status
 from gateway.supervise import keep_running
@@ -30,7 +31,7 @@ PATIENCE_S = 60.0
 class Central:
     """Connects to every board it hears, and declares each sample safe as it comes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a test may want otherwise
         self,
         backend: RadioBackend,
         *,
@@ -38,8 +39,9 @@ class Central:
         turn_s: float = 30.0,
         options: GattOptions | None = None,
         known: Container[str] = (),
+        keys: Keys | None = None,
     ) -> None:
-        """`known`: addresses of boards that joined in an earlier run."""
+        """`known`: addresses of boards that joined in an earlier run; `keys`: those of boards."""
         self.status = Status()
         self.links: dict[str, BleLink] = {}
         self.backoffs: dict[str, Backoff] = {}
@@ -54,6 +56,7 @@ class Central:
         self._backend = backend
         self._options = options
         self._known = known
+        self._keys = keys
         self._clock = Clock()
         self._book = DeliveryBook()
         self._turns = Turns(slots, turn_s, self._clock.monotonic_s)
@@ -144,6 +147,7 @@ class Central:
             clock=self._clock,
             run=1,
             session_id="0000cafe",
+            keys=self._keys,
         )
 
     def _accept(self, link: str, events: list[Event]) -> None:
@@ -171,17 +175,23 @@ class Central:
 
 
 @asynccontextmanager
-async def central_on(
+async def central_on(  # noqa: PLR0913  # what a test may want otherwise
     hci_address: str,
     *,
     slots: int = 8,
     turn_s: float = 30.0,
     options: GattOptions | None = None,
     known: Container[str] = (),
+    keys: Keys | None = None,
 ) -> AsyncIterator[Central]:
     """Have a gateway's radio at the address of a virtual one for as long as the context lasts."""
     central = Central(
-        virtual_backend(hci_address), slots=slots, turn_s=turn_s, options=options, known=known
+        virtual_backend(hci_address),
+        slots=slots,
+        turn_s=turn_s,
+        options=options,
+        known=known,
+        keys=keys,
     )
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(central.run(), name="central")

@@ -21,6 +21,9 @@ COMMAND = Frame(MessageType.COMMAND, 7, b'{"c":"set"}')
 ANSWER = Frame(MessageType.RESPONSE, 7, b'{"cid":"1","ok":null}')
 HELLO = Hello(1, "shed", 7, 0, 0, key_id=key_id(KEY), key_session=SESSION)
 KEYLESS = Hello(1, "shed", 7, 0, 0)
+PROOF = replace(HELLO, wants_proof=True)
+"""Of a board on a link where anybody may speak."""
+USED_UP = 2**32 - 1
 
 
 class Ring:
@@ -113,13 +116,57 @@ def test_the_counters_of_a_session_go_on_though_its_key_was_forgotten_for_a_whil
     assert again.open(answer(5)) == "type 0xa1: old_counter"
 
 
-def test_what_is_never_sealed_is_not() -> None:
+def test_what_needs_no_seal_has_none() -> None:
     sealed = guard(KEY)
     ack = Frame(MessageType.ACK, 0, bytes(12))
     read = Frame(MessageType.READ, 0, bytes(16))
 
     assert sealed.line(ack) == encode_frame(ack)
     assert sealed.open(read) == read
+
+
+@pytest.mark.parametrize("kind", [0x02, 0x04, 0x11])
+def test_what_has_a_board_drop_records_is_sealed_where_the_board_wants_that_proof(
+    kind: int,
+) -> None:
+    """WELCOME, PONG and ACK, with the counter of commands; without the key there is none."""
+    said = Frame(kind, 5, b"whatever")
+    proving = guard(KEY, hello=PROOF)
+    proving.line(COMMAND)
+
+    assert opened_by_board(proving.line(said), last=1) == Opened(said, 2)
+    assert guard(KEY).line(said) == encode_frame(said)
+    assert guard(hello=PROOF).line(said) == encode_frame(said)
+    assert guard(OTHER_KEY, hello=PROOF).line(said) == encode_frame(said)
+    assert guard(hello=KEYLESS).line(said) == encode_frame(said)
+
+
+@pytest.mark.parametrize("kind", [0x06, 0x08])
+def test_questions_are_plain_for_every_board(kind: int) -> None:
+    """STREAM_REQ and HELLO_REQ: a board that asks for proof need not be known yet."""
+    said = Frame(kind, 0, b"")
+
+    assert guard(KEY, hello=PROOF).line(said) == encode_frame(said)
+
+
+def test_who_leaves_out_that_it_wants_proof_does_not_take_the_seal_away() -> None:
+    """A HELLO is not sealed; within a session of the board the wish stands."""
+    ack = Frame(MessageType.ACK, 0, bytes(12))
+    made_up = guard(KEY, hello=HELLO, before=guard(KEY, hello=PROOF))
+    restarted = guard(KEY, hello=replace(HELLO, key_session=NEXT_SESSION), before=made_up)
+
+    assert opened_by_board(made_up.line(ack)).frame == ack
+    assert restarted.line(ack) == encode_frame(ack)
+
+
+def test_a_counter_that_somebody_drove_to_its_end_comes_back_with_the_boards_word() -> None:
+    first = guard(KEY)
+    first.line(COMMAND)
+    made_up = guard(KEY, hello=replace(HELLO, key_counter=USED_UP), before=first)
+    again = guard(KEY, hello=replace(HELLO, key_counter=1), before=made_up)
+
+    assert "used up" in made_up.refusal
+    assert opened_by_board(again.line(COMMAND), last=1).counter == 2
 
 
 def test_an_answer_is_believed_once() -> None:

@@ -145,6 +145,7 @@ KEYS = [
     "ks",
     "ki",
     "kc",
+    "ka",
     "ch",
     "rb",
     "mh",
@@ -184,6 +185,7 @@ HELLO = st.builds(
     key_id=st.text("0123456789abcdef", min_size=8, max_size=8),
     key_session=st.text("0123456789abcdef", min_size=16, max_size=16),
     key_counter=U32,
+    wants_proof=st.booleans(),
 )
 BYTES32 = st.binary(min_size=32, max_size=32)
 NEED = st.integers(0, 200).flatmap(

@@ -16,6 +16,7 @@ from gateway.protocol.messages import (
     Response,
     Stream,
     StreamRequest,
+    Welcome,
     decode,
     encode,
 )
@@ -280,3 +281,72 @@ def test_a_sealed_frame_of_a_stranger_is_answered_with_a_hello_request() -> None
     assert session.receive(frame, 100.0, 0.0) == []
 
     assert session.data_to_send() == encode_frame(encode(HelloRequest()))
+
+
+PROOF = replace(HELLO, streams=1, wants_proof=True)
+
+
+def test_a_board_that_wants_proof_is_welcomed_and_acknowledged_with_a_seal() -> None:
+    peer = Peer(KEY)
+    peer.say(encode(PROOF))
+    (welcome,) = peer.frames()
+    peer.say(encode(Ping(5), 3))
+    pong, *_ = peer.frames()
+
+    assert welcome.type == MessageType.WELCOME | 0x80
+    assert pong.type == MessageType.PONG | 0x80
+    for frame, counter in ((welcome, 1), (pong, 2)):
+        opened = open_sealed(frame, KEY, SESSION, Direction.TO_BOARD, counter - 1)
+        assert isinstance(opened, Opened)
+        assert opened.counter == counter
+
+
+def test_an_epoch_is_refused_with_a_seal_too() -> None:
+    """Else a board whose flash was erased would never take another one."""
+    peer = Peer(KEY)
+    peer.say(encode(replace(PROOF, next_seq=9, unacked=9)))
+    peer.frames()
+
+    peer.say(encode(replace(PROOF, next_seq=2, unacked=2, nonce=98)))
+    (refusal,) = peer.said_by_gateway()
+
+    message = decode(refusal)
+    assert isinstance(message, Welcome)
+    assert message.next_seq == 2**32 - 1
+    assert peer.accepted > 0, "it was sealed"
+
+
+@pytest.mark.parametrize("keys", [(), (NEW_KEY,)], ids=["no key", "another key"])
+def test_who_lacks_the_key_of_a_board_that_wants_proof_says_all_plainly_and_reads(
+    keys: tuple[bytes, ...],
+) -> None:
+    peer = Peer(*keys)
+    peer.say(encode(PROOF))
+    peer.say(encode(Ping(5), 3))
+    ended = peer.order()
+
+    assert {frame.type & 0x80 for frame in peer.frames()} == {0}
+    assert isinstance(ended, CommandEnded)
+    assert "keeps what it measured for a gateway that has the key" in ended.error
+
+
+def test_a_board_that_wanted_proof_is_welcomed_anew_when_its_key_comes() -> None:
+    peer = Peer(hello=PROOF)
+    peer.say(encode(PROOF))
+    peer.frames()
+
+    peer.ring.keys[key_id(KEY)] = KEY
+    assert peer.order() is None
+    asked = [type(decode(frame)) for frame in peer.said_by_gateway()]
+
+    assert HelloRequest in asked
+
+
+@pytest.mark.parametrize("kind", [0x82, 0x84, 0x91])
+def test_our_own_sealed_frames_that_come_back_are_an_echo(kind: int) -> None:
+    peer = Peer(KEY)
+
+    (refused,) = peer.say(Frame(kind, 0, bytes(24)))
+
+    assert isinstance(refused, Refused)
+    assert refused.fault is SessionFault.ECHO
