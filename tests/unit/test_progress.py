@@ -77,6 +77,15 @@ def test_a_stage_that_is_frozen_is_late_within_a_period(
     assert PERIOD_S / 2 < late_after_s(progress, time) + progress.tick_s < PERIOD_S
 
 
+def test_a_step_that_somebody_else_saw_counts(progress: Progress, time: Time) -> None:
+    stage = progress.stage("a")
+    stage.works("sending")
+    time.now_s += PERIOD_S / 2
+    stage.moved()
+
+    assert late_after_s(progress, time) == pytest.approx(PERIOD_S / 2, abs=1.0)
+
+
 def test_a_busy_machine_may_be_half_a_period_late(progress: Progress, time: Time) -> None:
     stage = progress.stage("a")
     stage.waits(1.0)
