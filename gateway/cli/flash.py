@@ -23,7 +23,7 @@ from gateway.bundle.manifest import FIRMWARE
 from gateway.bundle.settings import MAX_BYTES, read_settings, settings_bundle
 from gateway.cli.commands import OK
 from gateway.cli.flash_output import Report
-from gateway.cli.keeping import keep_key, offline
+from gateway.cli.keeping import check_keeping, keep_key, offline
 from gateway.cli.lending import borrowed
 from gateway.config.loader import load
 from gateway.config.models import Settings
@@ -114,6 +114,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if given is None and not arguments.keep_config and not sys.stdin.isatty():
         raise ConfigError("say with --config what is wired to the board: there is nobody to ask")
     image = None if arguments.image is None else _image(arguments.image, arguments.sha256)
+    if not arguments.no_key:
+        check_keeping(settings)
     with _ended_by_signals(), Report() as report:
         if isinstance(image, Uf2Image):
             port = _write_uf2(arguments, image, settings, report)

@@ -1,11 +1,12 @@
 """Put a board's key where the gateway finds it: through the one that runs, or into its folder."""
 
+import os
 from pathlib import Path
 from typing import Final
 
 from gateway.cli import control
 from gateway.config.models import Settings
-from gateway.errors import NotRunningError
+from gateway.errors import NotRunningError, StoreError
 from gateway.store.keys import KeyStore
 
 SERVICE_STATE: Final = Path("/var/lib/edge-gateway")
@@ -25,6 +26,24 @@ def keep_key(settings: Settings, device: str, key: bytes) -> str:
         store.put(device, key)
         return f"in {store.folder}, for the gateway when it starts"
     return "with the running gateway"
+
+
+def check_keeping(settings: Settings) -> None:
+    """See that a key could be kept, before a board is changed that is to get one.
+
+    Raises:
+        GatewayError: it could not; says where, and what to do.
+    """
+    try:
+        control.ask(settings, "keys")
+    except NotRunningError:
+        folder = keys_folder(settings)
+        above = next(each for each in (folder, *folder.parents) if each.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise StoreError(
+                f"{folder}: no key of a board can be kept there: run this as the gateway's user, "
+                "or with sudo"
+            ) from None
 
 
 def offline(settings: Settings) -> KeyStore:

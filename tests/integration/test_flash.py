@@ -209,6 +209,11 @@ def test_what_cannot_be_right_is_refused_before_the_port_is_opened(
     bundle.write_bytes(b"PK\x05\x06" + bytes(18))
     text = bench.folder / "x.bin"
     text.write_bytes(secrets.token_bytes(8))
+    nowhere = bench.folder / "nowhere.toml"  # where folders should be there is a file
+    nowhere.write_text(
+        bench.gateway.read_text().replace(f"{bench.folder}/outbox", f"{text}/outbox")
+    )
+    keyless = ("--gateway-config", str(nowhere))
 
     for words, code, said in (
         ((), 2, "say with --config what is wired"),
@@ -217,6 +222,8 @@ def test_what_cannot_be_right_is_refused_before_the_port_is_opened(
         (("--config", str(bench.config), "--image", str(text)), 1, "not an image for an ESP32"),
         (("--config", str(bench.config), "--keep-config"), 2, "goes with neither"),
         (("--config", str(bench.config)), 1, "no board: none of"),
+        ((*keyless, "--config", str(bench.config)), 1, "no key of a board can be kept there"),
+        ((*keyless, "--no-key", "--config", str(bench.config)), 1, "no board: none of"),
         (("--config", str(bench.config), str(bench.port)), 1, "there is no such port"),
     ):
         assert bench.command(*words) == code
