@@ -227,7 +227,7 @@ async def test_a_key_whose_file_is_not_written_is_late(
 def test_to_ask_for_the_clock_now_and_then_is_to_move() -> None:
     async def main(clock: Clock) -> list[str]:
         progress = Progress(clock.monotonic_s, PERIOD_S)
-        timedate = TimeDate(lambda: False, lambda: True, ["/nowhere"], progress)
+        timedate = TimeDate(lambda: False, lambda: False, ["/nowhere"], progress)
         late: list[str] = []
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(timedate.run())
