@@ -46,7 +46,7 @@ ALWAYS = '[outbox]\ndurability = "always"'
 """Each sample is committed."""
 
 SERVICES = ("admin", "door", "updates", "keys", "intervals", "operation", "log")
-"""What serves people, or is seldom at work: each is named when all of them are frozen."""
+"""What serves people, or is seldom at work: the log names each when all of them are frozen."""
 
 STAGES = (
     *(f"task {name}" for name in TASKS),
@@ -149,15 +149,13 @@ async def test_nor_is_it_when_those_are_frozen_who_serve_people(
             await at_work(systemd)
             await freeze(daemon, wish, frozen)
             await requester.publish("health_check", b"")
-            await daemon.wait_for_log("request health_check stands still for")
+            for each in (*SERVICES, "request health_check"):
+                await daemon.wait_for_log(f": {each} stands still for")
             heard = await systemd.count(LOOKED_AT_S)
             await daemon.kill()
 
-    told = systemd.messages[-1]["STATUS"]
     assert heard["WATCHDOG"] == 0, f"{systemd.messages[-9:]}\n{daemon.log()}"
-    assert told.startswith("stands still: ")
-    named = told.removeprefix("stands still: ").split(", ")
-    assert sorted(named) == sorted([*SERVICES, "request health_check"])
+    assert systemd.messages[-1]["STATUS"].startswith("stands still: ")
 
 
 @pytest.mark.parametrize("stage", ["scan", "adverts"])
