@@ -93,7 +93,7 @@ def describe(case: Case, overrides: Overrides, services_config: Path | None = No
         adapter=settings.ble.adapter,
         outbox=settings.outbox_path,
         state=settings.state_path,
-        own_files=tuple(_own_files(settings, kept_at)),
+        own_files=() if _is_given(case, folder, who) else tuple(_own_files(settings, kept_at)),
         max_bytes=wiring.store_limits(settings).max_bytes,
         who=who,
     )
@@ -140,6 +140,20 @@ def _reload(case: Case, kept: bytes | None) -> str:
     if case.unit is not None and service.config_of(case.unit) == case.config:
         return f"sudo systemctl reload {case.unit.name}"
     return f"kill -HUP {running.pid}"
+
+
+def _is_given(case: Case, folder: Path | None, who: Who | None) -> bool:
+    """Tell whether systemd gives all that is in the folder to the service when it starts.
+
+    Source: systemd.exec(5): StateDirectory= does if the folder itself is another's.
+    """
+    if folder is None or case.unit is None:
+        return False
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return True  # it makes one, or nobody may look
+    return case.unit.is_dynamic or (who is not None and owner != who.user)
 
 
 def _own_files(settings: Settings, kept_at: Path | None) -> Iterator[Path]:

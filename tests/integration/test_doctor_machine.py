@@ -721,6 +721,29 @@ def test_the_service_s_configuration_is_examined_in_the_service_s_folder(tmp_pat
     assert (of_another.outbox != of_the_service.outbox, of_another.who) == (True, None)
 
 
+@pytest.mark.parametrize(
+    ("runs_as", "is_dynamic", "is_asked"), [(0, False, True), (1, False, False), (0, True, False)]
+)
+def test_what_systemd_gives_to_the_service_when_it_starts_is_not_asked_for(
+    tmp_path: Path, proc: Path, runs_as: int, is_dynamic: bool, is_asked: bool
+) -> None:
+    """A state folder that is another's it gives to it, with all there is in it."""
+    path, state = tmp_path / "gateway.toml", tmp_path / "state"
+    path.write_text("")
+    state.mkdir()
+    user = os.geteuid() + runs_as
+    process(proc, 7, "edge-gateway", "/opt/bin/edge-gateway", "run", "--config", str(path))
+    status = f"Uid:\t{user}\t{user}\t{user}\t{user}\nGid:\t9\t9\t9\t9\nGroups:\t\n"
+    (proc / "7" / "status").write_text(status)
+    unit = Unit(
+        name="edge-gateway", active="active", state_folder=str(state), is_dynamic=is_dynamic
+    )
+
+    case = describe(Case(config=path, unit=unit, machine=Machine(proc=proc)), {}, path)
+
+    assert (state / "outbox.db" in case.own_files) == is_asked
+
+
 # All together.
 
 
