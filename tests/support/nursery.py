@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -39,6 +40,7 @@ IMPORTS: Mapping[str, Sequence[str]] = {
 _EXECUTE = inspect.signature(subprocess.Popen._execute_child)  # type: ignore[attr-defined]  # noqa: SLF001 - where a process is made
 _is_in_use = True
 _nurseries: dict[tuple[str, ...], "Nursery | None"] = {}
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,15 @@ class Nursery:
     ) -> int:
         """Return the pid of a new child of ours, or 0 if the nursery is gone."""
         request = [start.target, start.name, start.words, folder, dict(environment)]
-        _adopt(orphans=True)
-        try:
-            socket.send_fds(self.socket, [json.dumps(request).encode()], fds)
-            return int(self.socket.recv(64) or b"0")
-        except OSError:
-            return 0
-        finally:
-            _adopt(orphans=False)
+        with _one_at_a_time:  # or another thread ends the adoption before this child is born
+            _adopt(orphans=True)
+            try:
+                socket.send_fds(self.socket, [json.dumps(request).encode()], fds)
+                return int(self.socket.recv(64) or b"0")
+            except OSError:
+                return 0
+            finally:
+                _adopt(orphans=False)
 
     def close(self) -> None:
         """Let it end."""
@@ -238,9 +241,10 @@ def _seen_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _nursery(options: tuple[str, ...], target: str) -> Nursery | None:
     key = (target, *options)
-    if key not in _nurseries:
-        _nurseries[key] = Nursery(options, target) if _can_adopt() else None
-    return _nurseries[key]
+    with _one_at_a_time:
+        if key not in _nurseries:
+            _nurseries[key] = Nursery(options, target) if _can_adopt() else None
+        return _nurseries[key]
 
 
 @cache
