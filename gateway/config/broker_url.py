@@ -19,7 +19,7 @@ def parse_broker(text: str) -> dict[str, object]:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise ConfigError(f"broker: {exc}") from exc
+        raise ConfigError(f"broker: {text}: {_what(str(exc))}") from exc
     if parts.scheme not in _TLS_BY_SCHEME:
         raise ConfigError(f"broker: unknown scheme {parts.scheme}://; use mqtt:// or mqtts://")
     if parts.password is not None:
@@ -39,3 +39,13 @@ def parse_broker(text: str) -> dict[str, object]:
     if parts.username:
         broker["username"] = unquote(parts.username)
     return broker
+
+
+def _what(error: str) -> str:
+    """Return what the URL's parser means."""
+    if error.startswith("Port "):
+        return (
+            "expected a port of 1 to 65535 behind the last colon; "
+            "an address with colons stands in brackets, such as [::1]:1883"
+        )
+    return error

@@ -187,6 +187,8 @@ def _syntax_report(message: str, text: str, path: Path | None) -> str:
     report = f"{path}:{number}:{column}: not valid TOML: {message[: place.start()]}"
     if message.startswith("Invalid value"):
         report += "; text needs quotes around it"
+    elif message.startswith("Cannot overwrite a value"):
+        report += "; this key is there twice"
     if line.isprintable() and "password" not in line.lower():
         report += f"\n  {line}\n  {'^':>{column}}"
     return report

@@ -16,6 +16,8 @@ Schema: TypeAlias = Mapping[str, Any]
 
 _LONGEST_SHOWN = 60
 """Characters of a wrong value that are repeated in its message."""
+_MOST_SHOWN = 3
+"""Texts of a list that are."""
 _USER_IN_URL = re.compile(r"//[^/\s]*@")
 _HELD_BACK = ("password", "secret", "token", "bind_key")
 """A value under a key with one of these words in it is never shown."""
@@ -143,6 +145,10 @@ def _got(details: ErrorDetails) -> str:
     key = str(details["loc"][-1]).lower()
     if value in (None, [], ()) or any(word in key for word in _HELD_BACK):
         return ""
+    return f", got {_shown(value)}"
+
+
+def _shown(value: object) -> str:
     match value:
         case bool():
             shown = str(value).lower()
@@ -154,11 +160,13 @@ def _got(details: ErrorDetails) -> str:
             shown = repr(value)[:_LONGEST_SHOWN]
         case dict():
             shown = "a section"
+        case list() | tuple() if len(value) <= _MOST_SHOWN and set(map(type, value)) == {str}:
+            shown = f"[{', '.join(map(_shown, value))}]"
         case list() | tuple():
             shown = f"a list of {len(value)} entries"
         case _:
             shown = str(value)[:_LONGEST_SHOWN]
-    return f", got {shown}"
+    return shown
 
 
 def _hint(value: object, node: Schema) -> str:

@@ -3,6 +3,7 @@
 import errno
 import grp
 import os
+import pwd
 import stat
 
 from gateway.links.port_holders import holders, locker
@@ -28,7 +29,9 @@ def explain(path: str, error: OSError | ValueError) -> str:
     if number in _BUSY:
         return f"busy: {_holder(path)} has it open"
     if number in _FORBIDDEN:
-        return f"permission denied: add the user to group {_group(path)}"
+        group = _group(path)
+        how = f"sudo usermod -aG {group} {_user()}, then log in again"
+        return f"permission denied: add the user to group {group}: {how}"
     return _WORDS.get(number or 0) or str(error)
 
 
@@ -53,3 +56,10 @@ def _group(path: str) -> str:
     except (OSError, KeyError):
         pass
     return "dialout"
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a number without a name, as in a container
+        return "USER"

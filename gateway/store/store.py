@@ -294,7 +294,7 @@ class Store:
             os.close(lock)
             raise ConfigError(
                 f"{self.path} is in use by another edge-gateway: stop it, or give this one "
-                "another [outbox] path"
+                "another name in [gateway], or another [outbox] path"
             ) from None
         self._lock = lock
 

@@ -5,6 +5,7 @@ import fcntl
 import gc
 import grp
 import os
+import pwd
 import random
 import resource
 import sys
@@ -728,7 +729,9 @@ def test_a_port_may_be_read_by_the_group_that_owns_it(tmp_path: Path) -> None:
 
     text = explain(str(path), PermissionError(errno.EACCES, "no"))
 
-    assert (
-        text
-        == f"permission denied: add the user to group {group if path.stat().st_gid else 'dialout'}"
+    group = group if path.stat().st_gid else "dialout"
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    assert text == (
+        f"permission denied: add the user to group {group}: "
+        f"sudo usermod -aG {group} {user}, then log in again"
     )

@@ -81,6 +81,10 @@ def test_a_list_of_windows_adds_a_sensor_for_each(tmp_path: Path) -> None:
         ('nam = "x"\nid = "a"\n', "F:2: device[0].nam: unknown key `nam`: did you mean `name`?"),
         ('name = "x"\n', "F:1: device[0].id: missing. The device, as the first part of the ids"),
         ('id = "a"\nenabled = "no"\n', "F:3: device[0].enabled: expected true or false"),
+        (
+            'id = "a"\n[[device.sensor]]\nkey = "t"\nwindow = ["foo", "max"]\n',
+            'a further sensor for each, got ["foo", "max"]',
+        ),
         ('id = "a"\nsensor = 5\n', "F:3: device[0].sensor: expected a list of at most 64"),
     ],
 )  # fmt: skip

@@ -145,6 +145,10 @@ def test_a_problem_says_where_it_is_and_what_would_do(
             "F:2:8: not valid TOML: Invalid value; text needs quotes",
         ),
         ("[mqtt\n", "F:1:6: not valid TOML:"),
+        (
+            '[mqtt]\nhost = "a"\nhost = "b"\n',
+            "F:3:11: not valid TOML: Cannot overwrite a value; this key is there twice",
+        ),
         ('[mqtt]\nhost = "broker\n', "F:2:15: not valid TOML:"),
         ("[mqtt]\nx = '''\n\n", "not valid TOML: "),
         ("x = " + "[" * 5000, "nested too deep"),
