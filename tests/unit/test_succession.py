@@ -145,8 +145,11 @@ class House:
         self.seq = 0
         self.restart()
 
-    def restart(self, *, is_killed: bool = False) -> None:
-        """Begin another run; if it is killed, without what was changed in this turn."""
+    def restart(self, *came: str, is_killed: bool = False) -> None:
+        """Begin another run; if it is killed, without what was changed in this turn.
+
+        These boards come before the disk is read.
+        """
         self.disk.end_turn(is_killed=is_killed)
         self.broker.restart()
         clock = Clock(lambda: self.now_s, lambda: self.unix_s, "boot", lambda: True)
@@ -166,18 +169,9 @@ class House:
         self.devices.add_listener(self.announcer)
         self.announcer.start()
         self.composer = Composer(Topics(SITE.base_topic), timekeeper, names=self.names)
-        self.devices.restore(self.disk.registered(self.broker.noted))
-        self.disk.end_turn()
-
-    def restart_late(self, *keys: str) -> None:
-        """Begin another run whose disk is slow: these boards come before it is read."""
-        self.disk.end_turn()
         kept = self.disk.registered(self.broker.noted)
-        self.disk.entries, entries = {}, self.disk.entries
-        self.restart()
-        for key in keys:
+        for key in came:
             self.comes(key)
-        self.disk.entries = entries
         self.devices.restore(kept)
         self.disk.end_turn()
 
@@ -201,7 +195,6 @@ class House:
         said = Description(key, f"Board {key}", "board", sensors=(AIR, SOIL), actuators=(PUMP,))
         self.devices.seen(f"port-{key}", replace(said, **given))
         self.measures(key)
-        self.disk.end_turn()
 
     def leaves(self, key: str) -> None:
         self.devices.left(f"port-{key}", Gone(key, "unplugged"))
@@ -615,11 +608,16 @@ def test_who_is_who_is_learned_late_if_the_disk_is_slow(
     house.devices.set_options("new", {"interval_ms": {"climate": 5000}})
     house.wait(5)
     before, level = house.who(), SITE.topic("old/info")
+    learned = {each.key: each.learned for each in house.devices}
+    house.begin_to_watch()
 
-    house.restart_late(*came)
+    house.restart(*came)
+    assert {each.key: each.learned for each in house.devices} == learned
     house.wait(GRACE_S + 5)
 
     assert house.who() == before
+    known = {SITE.discovery_topic(each) for each in ("old", "other")}
+    assert known.isdisjoint(house.broker.cleared), "entities would be dropped"
     assert house.announced() == {"old", "old_2", "other"}
     assert json.loads(house.broker.retained[level])["device"] == "new"
     assert house.broker.below("new") == house.broker.below("other") == set()
@@ -636,7 +634,7 @@ def test_who_comes_back_before_the_disk_is_read_is_a_stranger_all_the_same(house
     house.replace("old", "new")
     house.wait(5)
 
-    house.restart_late("old")
+    house.restart("old")
     house.wait(GRACE_S + 5)
 
     assert house.who() == {"new": ("old", "old"), "old": ("old_2", "old_2")}
@@ -645,6 +643,23 @@ def test_who_comes_back_before_the_disk_is_read_is_a_stranger_all_the_same(house
     assert house.broker.below("old") == {"info", "availability"}, "nobody heard the new one yet"
     house.devices.remove("old")
     assert house.send(waiting("old")) == ["old_2/state"], "nobody has its place: it came back"
+
+
+def test_two_that_are_known_as_each_other_are_told_apart_late(house: House) -> None:
+    house.comes("old_2")
+    house.replace("old", "old_2")
+    house.comes("old")
+    house.wait(5)
+    assert house.who() | {"new": ""} == {"old_2": ("old", "old"), "old": ("old_2",) * 2, "new": ""}
+    before = house.who()
+
+    house.restart("old", "old_2")
+    house.wait(5)
+
+    assert house.who() == before
+    assert (house.info("old")["device"], house.info("old_2")["device"]) == ("old_2", "old")
+    for level in ("old", "old_2"):
+        assert house.broker.below(level) == {"info", "availability", "state", "pump/state"}
 
 
 def test_what_was_wished_before_the_disk_was_read_is_newer(house: House) -> None:
@@ -756,7 +771,7 @@ class Life(RuleBasedStateMachine):
     @rule(came=st.permutations(KEYS), count=st.integers(1, 4))
     def restarts_with_a_slow_disk(self, came: list[str], count: int) -> None:
         before = self.house.who()
-        self.house.restart_late(*came[:count])
+        self.house.restart(*came[:count])
         for key in came[:count]:
             self.heirs.pop(key, None)
         after = self.house.who()
