@@ -16,6 +16,9 @@ class FirmwareHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and have hatchling take the file in."""
+        if sys.version_info < (3, 11):  # noqa: UP036  pip asks for this before it looks at requires-python
+            found = ".".join(map(str, sys.version_info[:3]))
+            sys.exit(f"edge-gateway needs Python 3.11 or newer, and this is {found}")
         if version == "editable":
             return
         sys.path.insert(0, self.root)

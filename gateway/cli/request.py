@@ -60,6 +60,8 @@ _WHO = (
     "key_credential",
 )
 """Keys of [mqtt] that say who somebody is."""
+_FILES = ("password_file", "ca_file", "cert_file", "key_file")
+"""Keys of [mqtt] that are options here."""
 
 _NOBODY_LISTENS = 0x10
 """MQTT 5, 3.4.2.1: PUBACK, no matching subscribers."""
@@ -101,11 +103,19 @@ def execute(arguments: argparse.Namespace) -> int:
         try:
             answers.append(await _ask(broker, verb, payload, transaction, timeout_s))
         except LinkError as exc:
-            raise LinkError(f"{broker.address}: {exc}") from exc
+            reason = str(exc) if arguments.config else _as_options(str(exc))
+            raise LinkError(f"{broker.address}: {reason}") from exc
 
     if run_until_stopped(ask()) and not answers:
         return INTERRUPTED
     return show(answers[0])
+
+
+def _as_options(reason: str) -> str:
+    """Return what is wrong in the words of the command line, where no configuration is."""
+    for key in _FILES:
+        reason = reason.replace(f"mqtt.{key}", f"--{key.replace('_', '-')}")
+    return reason
 
 
 def show(answer: Mapping[str, Any]) -> int:
@@ -159,7 +169,7 @@ def _value(text: str) -> Any:  # noqa: ANN401 - JSON
 def overrides_of(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
     """Return what was typed; who says who he is is nothing of what the gateway is."""
     mqtt: dict[str, object] = dict(parse_broker(arguments.broker)) if arguments.broker else {}
-    for key in ("password_file", "ca_file", "cert_file", "key_file", "base_topic"):
+    for key in (*_FILES, "base_topic"):
         if (given := getattr(arguments, key)) is not None:
             mqtt[key] = given
     if not mqtt.keys().isdisjoint(_WHO):

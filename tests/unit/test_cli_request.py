@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import pytest
 
@@ -143,3 +144,19 @@ def test_what_is_no_key_and_value_is_not_understood(
 
 def test_whom_to_trust_can_be_said_without_a_configuration() -> None:
     assert overrides("--ca-file", "ca.pem") == {"mqtt": {"ca_file": "ca.pem"}}
+
+
+def test_what_was_said_with_an_option_is_told_as_that_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ca.pem").touch()
+    config = tmp_path / "gateway.toml"
+    config.write_text('[mqtt]\nhost = "127.0.0.1"\nca_file = "ca.pem"\n')
+
+    main(["request", "devices", "--broker", "127.0.0.1:1", "--ca-file", str(tmp_path / "ca.pem")])
+    by_option = capsys.readouterr().err
+    main(["request", "devices", "--config", str(config)])
+    by_config = capsys.readouterr().err
+
+    assert "ca.pem (--ca-file) holds no certificate" in by_option
+    assert "ca.pem (mqtt.ca_file) holds no certificate" in by_config
