@@ -17,6 +17,7 @@ _RANGES = {  # lowest, highest, default
 _KEYS = ("name", "durability", "links", "led", "sensors", "actuators", "require_signature")
 _EXTRA = ("bthome", "ble_key", "sleep")
 _INTERVAL_MS = (1, 86400000, 1000)
+_HEX = "0123456789abcdefABCDEF"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
 
@@ -88,7 +89,7 @@ def check(given, problems):
         config["durability"] = "ram"
     config["led"] = given.get("led")
     config["require_signature"] = public_key = given.get("require_signature")
-    if public_key is not None and (not isinstance(public_key, str) or len(public_key) != 64):
+    if public_key is not None and not _is_key(public_key):
         problems.append("require_signature must have 64 hex digits: no firmware is taken")
     config["links"] = _links(given, problems)
     config["sensors"] = _parts(given, "sensors", problems)
@@ -97,6 +98,10 @@ def check(given, problems):
         where = "sensor %s: " % part["name"]
         part["interval_ms"] = _number(part, "interval_ms", _INTERVAL_MS, where, problems)
     return config
+
+
+def _is_key(value):
+    return isinstance(value, str) and len(value) == 64 and not value.strip(_HEX)
 
 
 def _number(given, key, limits, where, problems):

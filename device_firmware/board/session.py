@@ -73,6 +73,12 @@ class Session:
     keys = None  # of sealed frames; None: anybody may command
     unseal = None
     unproven_frames = 0  # that would have made room in the ring, had they been sealed
+    # What mostly stays so takes no room in each session.
+    closed = False  # the epoch is over: what is left of it comes from flash
+    crash_told = False
+    on_time = None
+    rtt_ms = None  # of the last PING
+    logs_lost = bad_lines = bad_frames = unknown_frames = 0
 
     def __init__(
         self,
@@ -96,18 +102,15 @@ class Session:
         self.answers = []  # (cid, body) of the last commands: none is executed twice
         self.joined = False  # WELCOME received, and not told to start over
         self.up = False  # the gateway is there: stays True while it asks for another HELLO
-        self.on_up = self.on_down = self.on_epoch = self.on_time = None
-        self.closed = False  # the epoch is over: what is left of it comes from flash
-        self.frames_sent = self.logs_lost = 0
-        self.bad_lines = self.bad_frames = self.unknown_frames = 0
-        self.rtt_ms = None  # of the last PING
+        self.on_up = self.on_down = self.on_epoch = None
+        self.frames_sent = 0
         self.delivery = Delivery(ring)
         self.hello_now = True
         self._hello_ms = self._heard_ms = self._sent_ms = self.actuators_ms = 0
         self.heartbeat_ms = _HEARTBEAT_MS
+        self.is_proven = False  # that the gateway said the last frame
         self.queue = []  # (type, mid, body) to send before anything else
         self.logs = []
-        self.crash_told = False
         self.streams_due = []  # to describe
         self.actuators_due = []
 
@@ -158,7 +161,7 @@ class Session:
                 self.log(3, "refused a frame of type %d: %r" % (kind, error))
             if self.unseal:
                 return  # no sign of the gateway's life
-        if self.joined:
+        if self.joined and (self.is_proven or not self.up):
             self._heard_ms = now_ms
         if welcomed and self.on_up:
             self.on_up()
@@ -166,21 +169,21 @@ class Session:
     def _receive(self, kind, mid, body, now_ms, waited_ms):
         if not self.joined and kind & ~_SEALED != _WELCOME:
             return False  # meant for the session before; a command runs once we are joined
-        is_proven = not self.unseal
+        self.is_proven = not self.unseal
         if kind & _SEALED or (self.keys and kind in _WITH_KEY):
             body = self._open(kind, mid, body)
             kind &= ~_SEALED
-            is_proven = True
-        elif not is_proven and kind in _PROVEN:
+            self.is_proven = True
+        elif not self.is_proven and kind in _PROVEN:
             self.unproven_frames += 1
-            if self.up and self.joined:
+            if self.up:
                 raise ValueError("not sealed")  # the gateway is here, and can do better
         if kind == _WELCOME:
-            return borrow("welcome").welcome(self, json.loads(body), now_ms, is_proven)
+            return borrow("welcome").welcome(self, json.loads(body), now_ms)
         if kind == _ACK:
-            self._ack(body, now_ms, is_proven)
+            self._ack(body, now_ms)
         elif kind == _PONG:
-            self._pong(body, now_ms, is_proven)
+            self._pong(body, now_ms)
         elif kind == _CMD:
             borrow("answers").command(self, mid, json.loads(body), waited_ms)
         else:
@@ -192,13 +195,13 @@ class Session:
             return self.unseal(self.keys, kind, mid, body)
         return borrow("saying").open_body(self, kind, mid, body)
 
-    def _pong(self, body, now_ms, is_proven):
+    def _pong(self, body, now_ms):
         sent_ms, utc_s, ms = unpack_from("<IIH", body)
         self.rtt_ms = (now_ms - sent_ms) & _MASK
-        if self.on_time and is_proven:
+        if self.on_time and self.is_proven:
             self.on_time(utc_s * 1000 + ms + self.rtt_ms // 2, now_ms)
 
-    def _ack(self, body, now_ms, is_proven):
+    def _ack(self, body, now_ms):
         epoch, safe, credit, flags = unpack_from("<HIBB", body)
         got = safe
         if len(body) >= 12:  # the tail is an addition: an older gateway leaves it out
@@ -207,27 +210,22 @@ class Session:
             end = self.ring.next_seq()
             safe = min(safe, end)
             got = min(got, end)
-        if not is_proven:
+        if not self.is_proven:
             safe = min(safe, self.ring.safe or 0)
         if epoch == self.epoch:
             self.delivery.acknowledge(safe, got, credit, flags & _REWIND, now_ms)
 
     # ---- lines out
 
-    # It fell silent, or who is there now is none.
-    def lose_gateway(self):
-        if self.up:
-            self.up = False
-            if self.on_down:
-                self.on_down()
-
     # Notices silence. next_line does it too; this is for a link that cannot write just now.
     def tick(self, now_ms):
         is_there = self.up or self.joined
         if is_there and left_ms(self._heard_ms, 3 * self.heartbeat_ms, now_ms) <= 0:
-            self.joined = False
+            was_up = self.up
+            self.joined = self.up = False
             self.hello_now = True
-            self.lose_gateway()
+            if was_up and self.on_down:
+                self.on_down()
 
     def next_line(self, now_ms):
         self.tick(now_ms)

@@ -17,7 +17,7 @@ _EPOCH_STEP = const(0x4001)
 
 # Returns True if the board is now joined with its gateway. Whoever cannot prove to be that is told
 # what the board measures, beginning where it says, and that is all.
-def welcome(session, message, now_ms, is_proven=True):
+def welcome(session, message, now_ms):
     ring = session.ring
     first_unsafe = message["nx"]
     credit = message["cr"]
@@ -26,8 +26,7 @@ def welcome(session, message, now_ms, is_proven=True):
         return False  # an answer to the boot before this one
     if min(first_unsafe, credit) < 0 or not 100 <= heartbeat_ms <= 3600000:
         raise ValueError(message)
-    if not is_proven:
-        session.lose_gateway()
+    if not session.is_proven:
         session.heartbeat_ms = min(heartbeat_ms, session.heartbeat_ms)
         session.delivery.start(credit, now_ms, min(first_unsafe, ring.next_seq()))
         describe_all(session, now_ms)

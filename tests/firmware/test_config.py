@@ -119,6 +119,18 @@ def test_a_part_is_named_after_its_kind_and_read_every_second() -> None:
             {"sleep": {"interval_s": 0}},
             "sleep: interval_s must be a whole number from 1 to 86400",
         ),
+        (
+            {"require_signature": "x" * 64},
+            "require_signature must have 64 hex digits: no firmware is taken",
+        ),
+        (
+            {"require_signature": "0123456789abcdef" * 3},
+            "require_signature must have 64 hex digits: no firmware is taken",
+        ),
+        (
+            {"require_signature": "0" * 31 + "zz" + "0" * 31},
+            "require_signature must have 64 hex digits: no firmware is taken",
+        ),
         ({"links": ["pigeon", "stdio"]}, "a link's kind must be stdio, uart or ble"),
     ],
 )
@@ -127,6 +139,13 @@ def test_a_mistake_is_named(given: object, problem: str) -> None:
 
     assert problems == [problem]
     assert taken["links"] == [{"kind": "stdio"}]
+
+
+def test_a_link_of_which_nobody_knows_whether_it_is_sealed_is() -> None:
+    taken, problems = check({"links": [{"kind": "stdio", "sealed": "yes"}]})
+
+    assert taken["links"] == [{"kind": "stdio", "sealed": True}]
+    assert problems == ["sealed must be true or false: it is true"]
 
 
 def test_a_mistake_costs_its_own_entry_only() -> None:

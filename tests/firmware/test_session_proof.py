@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.firmware.board_process import Bench
 from tests.firmware.model_gateway import HELLO, LOG, READ, Said, batch, line_of, said
 from tests.firmware.session_bench import EPOCH, board, push
 from tests.firmware.under_test import load
@@ -191,12 +192,25 @@ def test_while_the_gateway_is_there_nothing_else_moves_anything(
     assert keyed.ring.count == 0
 
 
-def test_what_cannot_be_believed_is_no_sign_of_the_gateways_life(keyed: Keyed) -> None:
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (PONG, struct.pack("<IIH", 1000, 1_500_000_000, 0)),
+        (ACK | 0x80, bytes(24)),
+        (STREAM_REQ, b"\xff"),
+        (CMD, b'{"c":"reset","cid":"x"}'),
+        (0x45, b"{}"),
+        (0x7F, b""),
+    ],
+    ids=["PONG", "a made up seal", "STREAM_REQ", "CMD", "OTA_ABORT", "an unknown type"],
+)
+def test_what_cannot_be_believed_is_no_sign_of_the_gateways_life(
+    keyed: Keyed, kind: int, body: bytes
+) -> None:
     keyed.hear_sealed(WELCOME, welcome())
     for _ in range(4):
         keyed.now_ms += HEARTBEAT_MS - 1000
-        keyed.hear(PONG, struct.pack("<IIH", 1000, 1_500_000_000, 0))
-        keyed.hear(ACK | 0x80, bytes(24))
+        keyed.hear(kind, body)
         keyed.session.tick(keyed.now_ms)
 
     assert keyed.states == ["up", "down"]
@@ -210,12 +224,17 @@ def test_a_stranger_in_the_gateways_place_is_no_gateway(keyed: Keyed) -> None:
     keyed.hear(HELLO_REQ, b"")
     keyed.say()
     keyed.hear(WELCOME, welcome(hb=3600))
+    at_once = keyed.say(), list(keyed.states)
+    keyed.now_ms += 3 * HEARTBEAT_MS
+    keyed.say()
+    keyed.hear(WELCOME, welcome(hb=3600))
     to_stranger = keyed.say()
     keyed.hear(HELLO_REQ, b"")
     keyed.say()
     keyed.hear_sealed(WELCOME, welcome())
     to_gateway = keyed.say()
 
+    assert at_once == ([], ["up"]), "as long as the gateway may come back"
     assert READ in {frame.kind for frame in to_stranger}
     assert LOG not in {frame.kind for frame in to_stranger}
     assert LOG in {frame.kind for frame in to_gateway}
@@ -283,6 +302,26 @@ def test_whatever_a_stranger_says_costs_no_record(seed: int) -> None:
     assert (keyed.ring.first, keyed.ring.count, keyed.session.epoch) == (0, 100, EPOCH), seed
     assert keyed.states == []
     assert keyed.times == []
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_a_line_that_others_share_can_be_as_wary_as_the_radio(
+    bench: Bench, *, is_sealed: bool
+) -> None:
+    (bench.flash / "device.key").write_bytes(KEY)
+    link = {"kind": "stdio", "sealed": True} if is_sealed else "stdio"
+    bench.configure(links=[link], sensors=[{"kind": "simulated", "interval_ms": 10}])
+
+    with bench.board() as process:
+        process.await_records(20)
+        process.keep_talking(0.1)
+        process.send(line_of(HELLO_REQ))
+        process.until(lambda: len(process.of_kind(HELLO)) > 1)
+        hello = process.of_kind(HELLO)[-1].json
+
+    assert hello.get("ka") == (1 if is_sealed else None)
+    assert (hello["un"] >= 20) == is_sealed, "what a stranger acknowledged stays"
+    assert ("ak" in hello) != is_sealed
 
 
 def test_a_counter_that_somebody_drove_up_is_left_behind() -> None:
