@@ -84,7 +84,8 @@ class LocalDoor:
                 listening = await Call(self._listen, _close).result()
             except (OSError, LinkError) as exc:
                 if not is_told:
-                    _log.warning("%s: no requests from this machine: %s", self._path, exc)
+                    reason = getattr(exc, "strerror", None) or exc
+                    _log.warning("%s: no requests from this machine: %s", self._path, reason)
                     is_told = True
                 await self._stage.rest(AGAIN_S, asyncio.sleep)
             else:

@@ -137,7 +137,9 @@ class RegistryWriter:
                 if on_noted is not None and on_noted is not _told:
                     topics[topic] = _told
                     if not self._is_told:
-                        _log.warning("topics are retained before they are noted: the disk is slow")
+                        _log.warning(
+                            "topics are retained before they are noted: the disk is slow, or fails"
+                        )
                         self._is_told = True
                     on_noted()
 

@@ -189,7 +189,7 @@ class FirmwareBoard:
                     backoff.reset()
                 await self._sleep(await self._pause_s(ending, lasted_s, backoff))
         except OSError as exc:
-            raise LinkError(f"simulated board {self._name}: {exc}") from exc
+            raise LinkError(f"simulated board {self._name}: {exc.strerror or exc}") from exc
         finally:
             self.wire.close()
 
