@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -26,9 +26,10 @@ from gateway.store.state_database import StateDatabase
 from gateway.store.store import Store
 from tests.support import cut_daemon
 from tests.support.commands import running
-from tests.support.cut_disk import made_by
+from tests.support.cut_disk import Disk
 from tests.support.cut_writers import MOMENT, OLD_DEVICES, config_path, devices_of
 from tests.support.file_trace import Step, steps, traced
+from tests.support.memory_folder import memory_folder
 
 SOAK = bool(os.environ.get("SOAK"))
 pytestmark = pytest.mark.timeout(600)
@@ -49,16 +50,23 @@ class Record(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def record(strace_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
-    base = tmp_path_factory.mktemp("work")
-    folder, before, trace = base / "folder", base / "before", base / "trace"
-    cut_daemon.prepare(folder)
-    shutil.copytree(folder, before)
-    samples = len(stored(shutil.copytree(folder, base / "copy")))
-    command = [sys.executable, "-m", "tests.support.cut_daemon", str(folder)]
+def record(strace_bin: Path) -> Iterator[Record]:
+    with memory_folder() as base:
+        folder, before, trace = base / "folder", base / "before", base / "trace"
+        cut_daemon.prepare(folder)
+        shutil.copytree(folder, before)
+        samples = len(stored(shutil.copytree(folder, base / "copy")))
+        command = [sys.executable, "-m", "tests.support.cut_daemon", str(folder)]
 
-    assert traced(strace_bin, trace, command) == 0
-    return Record(before, steps(trace, folder), samples)
+        assert traced(strace_bin, trace, command) == 0
+        yield Record(before, steps(trace, folder), samples)
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder that waits for no disk: what a disk has is the model's."""
+    with memory_folder() as folder:
+        yield folder
 
 
 def said(some: Sequence[Step], word: str) -> list[tuple[str, int]]:
@@ -105,17 +113,19 @@ def look_at_all(folder: Path, done: Sequence[Step], samples: int) -> None:
 
 
 def test_whenever_the_power_of_a_gateway_at_work_fails_all_that_it_acknowledged_is_there(
-    record: Record, tmp_path: Path
+    record: Record, in_memory: Path
 ) -> None:
     rng = random.Random(SEED)
     assert ("end", 1) in said(record.steps, "done")
     # Half of them at the first start: what migrates, and keeps a configuration, does so there.
     first = next(at for at, step in enumerate(record.steps) if step.path.startswith("acked "))
-    for number in range(CUTS):
-        at = rng.randrange(1, first if number % 2 else len(record.steps) + 1)
-        chance = random.Random(f"{SEED} {number}")
-        folder = tmp_path / "folder"
-        made_by(record.steps[:at], record.before).after_cut(chance, folder)
+    last = len(record.steps) + 1
+    places = [(rng.randrange(1, first if n % 2 else last), n) for n in range(CUTS)]
+    disk, before, folder = Disk(record.before), 0, in_memory / "folder"
+    for at, number in sorted(places):
+        disk.do(record.steps[before:at])
+        before = at
+        disk.after_cut(random.Random(f"{SEED} {number}"), folder)
         try:
             if number < STARTS:
                 start(folder)

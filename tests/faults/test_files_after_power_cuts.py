@@ -31,6 +31,7 @@ from tests.support.commands import running
 from tests.support.cut_disk import Disk
 from tests.support.cut_writers import MOMENT, OLD_DEVICES, SETTLED, devices_of, keys_after
 from tests.support.file_trace import Step, steps, traced
+from tests.support.memory_folder import memory_folder
 from tests.support.service_site import SERVICE, Site
 
 SOAK = bool(os.environ.get("SOAK"))
@@ -99,6 +100,13 @@ def record(strace_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Record
     return Record(folder, before, trace, steps(trace, folder))
 
 
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder that waits for no disk: what a disk has is the model's."""
+    with memory_folder() as folder:
+        yield folder
+
+
 def content(folder: Path) -> dict[str, bytes | str]:
     """Return all files and links, but for the memory that SQLite shares."""
     found: dict[str, bytes | str] = {}
@@ -110,49 +118,53 @@ def content(folder: Path) -> dict[str, bytes | str]:
     return found
 
 
-def test_the_record_has_all_that_was_written(record: Record, tmp_path: Path) -> None:
-    record.disk(len(record.steps)).in_memory(tmp_path / "after")
+def test_the_record_has_all_that_was_written(record: Record, in_memory: Path) -> None:
+    record.disk(len(record.steps)).in_memory(in_memory / "after")
 
-    assert content(tmp_path / "after") == content(record.folder)
+    assert content(in_memory / "after") == content(record.folder)
     assert {"config", "key", "joined", "migration", "device", "back", "outbox", "settled"} <= set(
         said_in(record.steps).done
     )
 
 
-def cuts(record: Record, count: int) -> Iterator[tuple[int, random.Random]]:
-    """Yield where the power fails, and chance for what is left."""
+def cuts(record: Record, count: int) -> Iterator[tuple[int, Disk, random.Random]]:
+    """Yield where the power fails, the disk then, and chance for what is left; in that order."""
     rng = random.Random(SEED)
-    for number in range(count):
-        yield rng.randrange(len(record.steps) + 1), random.Random(f"{SEED} {number}")
+    places = [(rng.randrange(len(record.steps) + 1), number) for number in range(count)]
+    disk, done = Disk(record.before), 0
+    for at, number in sorted(places):
+        disk.do(record.steps[done:at])
+        done = at
+        yield at, disk, random.Random(f"{SEED} {number}")
 
 
 def test_after_fifty_power_cuts_all_is_there_that_was_done(
-    record: Record, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    record: Record, in_memory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)  # the last good configuration is warned of loudly
-    folder = tmp_path / "folder"
-    for number, (at, rng) in enumerate(cuts(record, CUTS)):
-        record.disk(at).after_cut(rng, folder)
+    folder = in_memory / "folder"
+    for at, disk, rng in cuts(record, CUTS):
+        disk.after_cut(rng, folder)
         said = said_in(record.steps[:at])
         try:
-            look_at_all(folder, said, tmp_path)
+            look_at_all(folder, said, in_memory)
         except BaseException as exc:
             step = record.steps[max(at - 1, 0) : at]
-            exc.add_note(f"seed {SEED}, cut {number}, after {step}")
+            exc.add_note(f"seed {SEED}, cut at {at}, after {step}")
             exc.add_note(f"begun {said.begun}, done {said.done}")
             raise
 
 
 def test_an_outbox_opens_whenever_the_power_fails_in_its_very_first_writes(
-    record: Record, tmp_path: Path
+    record: Record, in_memory: Path
 ) -> None:
     """Before it has a WAL there is a journal, which nobody who only reads can roll back."""
     first = [at for at, step in enumerate(record.steps) if step.path == "state/outbox.db-journal"]
     assert first
     for at in range(first[0], first[-1] + 2):
         for seed in range(5):
-            record.disk(at).after_cut(random.Random(seed), tmp_path / "folder")
-            outbox = tmp_path / "folder" / "state" / "outbox.db"
+            record.disk(at).after_cut(random.Random(seed), in_memory / "folder")
+            outbox = in_memory / "folder" / "state" / "outbox.db"
             look_at_the_outbox(outbox, said_in(record.steps[:at]))
 
 
@@ -256,7 +268,7 @@ def look_at_the_version(folder: Path, said: Said, scratch: Path) -> None:
 
 
 def test_whatever_a_power_cut_leaves_of_a_version_a_whole_one_starts_and_the_next_is_whole(
-    record: Record, tmp_path: Path
+    record: Record, in_memory: Path
 ) -> None:
     """An environment of which half is on the disk must not be taken for one that is there."""
     of_site = steps(record.trace, record.folder / "site")
@@ -268,27 +280,27 @@ def test_whatever_a_power_cut_leaves_of_a_version_a_whole_one_starts_and_the_nex
             continue
         said = said_in(of_site[: at + 1])
         for seed in range(10 if SOAK else 1):
-            disk.after_cut(random.Random(f"{at} {seed}"), tmp_path / "cut")
-            look_at_the_version(tmp_path / "cut", said, tmp_path)
+            disk.after_cut(random.Random(f"{at} {seed}"), in_memory / "cut")
+            look_at_the_version(in_memory / "cut", said, in_memory)
         if step.path.startswith("root/opt/edge-gateway/versions"):
             version = f"0.{said.begun['version']}.0"
-            site = site_after_cut(tmp_path / "cut", tmp_path)
+            site = site_after_cut(in_memory / "cut", in_memory)
             actions = installation(site.seen(), site.source(version), SERVICE)
             site.machine.do(cut_writers.without_commands(actions))
             assert site.current() == version, f"seed {at} {seed}, after {step}"
 
     for seed in range(8):
-        disk.after_cut(random.Random(f"end {seed}"), tmp_path / "cut")
-        look_at_the_version(tmp_path / "cut", said_in(of_site), tmp_path)
+        disk.after_cut(random.Random(f"end {seed}"), in_memory / "cut")
+        look_at_the_version(in_memory / "cut", said_in(of_site), in_memory)
 
 
 def test_after_power_cuts_the_daemon_starts_with_a_configuration(
-    record: Record, tmp_path: Path
+    record: Record, in_memory: Path
 ) -> None:
     """Where what it keeps was being written; its broker is nowhere."""
-    folder = tmp_path / "folder"
-    for at, rng in cuts(record, STARTS):
-        record.disk(at).after_cut(rng, folder)
+    folder = in_memory / "folder"
+    for _, disk, rng in cuts(record, STARTS):
+        disk.after_cut(rng, folder)
         config = str(cut_writers.config_path(folder))
         environment = {"STATE_DIRECTORY": str(folder / "state")}
 
