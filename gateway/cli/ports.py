@@ -86,6 +86,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print("\n".join(_table(reports)))
     else:
         print(f"no serial port matches {', '.join(serial.patterns)}")
+        print("plugged in, with a cable that has data lines? `dmesg | tail` shows what was seen")
     return OK
 
 

@@ -183,7 +183,7 @@ def overrides_of(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
 _WHOM = "is the gateway running, and called so? --gateway NAME asks another"
 
 
-class _Question:
+class Question:
     """One request on its way, until it is answered or cannot be."""
 
     def __init__(self, broker: BrokerSettings, verb: str, transaction: str) -> None:
@@ -227,7 +227,7 @@ async def _ask(
     Raises:
         LinkError: the broker or the gateway is not there, or does not let us.
     """
-    question = _Question(broker, verb, transaction)
+    question = Question(broker, verb, transaction)
     client_id = f"edge-gateway-request-{secrets.token_hex(6)}"
     connection = await Connection.open(broker, client_id, None, Listener(take=question.take))
     try:

@@ -109,7 +109,9 @@ def test_a_port_that_another_program_reads_is_busy(tmp_path: Path) -> None:
 def test_without_ports_it_says_where_it_looked(tmp_path: Path) -> None:
     done = gateway("ports", f"{tmp_path}/*")
 
-    assert (done.code, done.out) == (0, f"no serial port matches {tmp_path}/*\n")
+    where, hint = done.out.splitlines()
+    assert (done.code, where) == (0, f"no serial port matches {tmp_path}/*")
+    assert "`dmesg | tail`" in hint
 
 
 def test_patterns_and_exceptions_come_from_the_configuration(tmp_path: Path) -> None:

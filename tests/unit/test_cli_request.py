@@ -2,14 +2,17 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gateway.cli import request
 from gateway.cli.commands import USAGE, main
-from gateway.cli.request import payload_of, show
+from gateway.cli.request import Question, payload_of, show
 from gateway.errors import ConfigError, RequestError
+from gateway.mqtt.incoming import Incoming
+from gateway.mqtt.settings import BrokerSettings
 
 
 @pytest.mark.parametrize(
@@ -160,3 +163,19 @@ def test_what_was_said_with_an_option_is_told_as_that_option(
 
     assert "ca.pem (--ca-file) holds no certificate" in by_option
     assert "ca.pem (mqtt.ca_file) holds no certificate" in by_config
+
+
+async def test_the_question_heard_as_the_gateway_itself_is_no_answer() -> None:
+    question = Question(BrokerSettings("broker", 1883), "devices", "t-1")
+    confirmed: list[str] = []
+
+    def hear(topic: str, payload: bytes) -> bool:
+        question.take(Incoming(topic, payload, False, False, 1, partial(confirmed.append, topic)))
+        return question.answer.done()
+
+    assert not hear("request/devices", payload_of("devices", [], "t-1"))
+    assert not hear("response/devices", b'{"transaction":"t-2","status":"ok"}')
+    assert not hear("response/devices", b"[" * 9000)
+    assert hear("response/devices", b'{"transaction":"t-1","status":"ok","data":1}')
+    assert question.answer.result()["data"] == 1
+    assert len(confirmed) == 4
