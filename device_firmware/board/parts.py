@@ -24,6 +24,7 @@ def forget(package, kind):
 def borrow(kind):
     module = kept.get(kind)
     if not module:
+        gc.collect()  # so that it lies beside what stays, and not in the midst of what is free
         module = load("board", kind)
         forget("board", kind)
     return module

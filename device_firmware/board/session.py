@@ -30,6 +30,7 @@
 #
 # now_ms is a monotonic count of milliseconds; it may wrap at 2**32 or not at all.
 
+import gc
 import json
 from struct import pack, unpack_from
 
@@ -233,9 +234,12 @@ class Session:
             waits = not self.hello_now and left_ms(self._hello_ms, _HELLO_MS, now_ms) > 0
             return None if waits else self._hello(now_ms)
         if self.queue:
-            line = self._line(now_ms, *self.queue[0])
-            self.queue.pop(0)  # not before: there may be no memory for the line yet
-            return line
+            frame = self.queue.pop(0)
+            try:
+                return self._line(now_ms, *frame)
+            except MemoryError:
+                gc.collect()  # if that is of no use, what it answers is asked again
+                return self._line(now_ms, *frame)
         if left_ms(self.actuators_ms, _ACTUATORS_MS, now_ms) <= 0:
             self.actuators_due = list(range(len(self.actuators)))
             self.actuators_ms = now_ms

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.firmware.model_gateway import LOG
+from tests.firmware.model_gateway import CMD, LOG, json_line
 from tests.firmware.test_heap_budget import CONFIG, FlashBench, lay_out
 
 pytestmark = pytest.mark.alone
@@ -75,4 +75,23 @@ def test_serial_and_ble_fit_into_the_heap_the_readme_names(
     assert [link["link"] for link in info["links"]] == ["stdio", "ble"]
     assert info["links"][1]["sent"] > 0
     assert min(info["heap_free"], again["heap_free"]) > 4096, (info, again)
+    assert code == 0
+
+
+def test_where_the_heap_is_too_small_for_an_answer_the_board_goes_on(
+    micropython_i386_bin: Path, compiled: Path, tmp_path: Path
+) -> None:
+    """What cannot be sent must not stand in the way of readings."""
+    flash = shutil.copytree(compiled, tmp_path / "flash")
+    (flash / "config.json").write_text(json.dumps(BLE))
+    bench = FlashBench((str(micropython_i386_bin), "-X", "heapsize=62K"), flash)
+
+    with bench.board() as board:
+        board.await_records(60)
+        for number in range(5):
+            board.send(json_line(CMD, {"c": "info", "cid": str(number)}, mid=number))
+            board.await_records(len(board.gateway.records) + 60)
+        code = board.power_off()
+
+    assert board.gateway.gaps == []
     assert code == 0
