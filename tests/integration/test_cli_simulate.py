@@ -213,7 +213,7 @@ def test_a_port_that_is_taken_is_an_error(broker: Broker) -> None:
         (["--faults", "kill_every_s=1", "--light"], "kill_every_s is for boards with the firmware"),
         (["--faults", "puback_drop=1"], "those of the broker need --broker HOST:PORT"),
         (["--broker", "mqtts://h"], "plain MQTT only, not of mqtts://"),
-        (["--broker", "h:x"], "broker: Port could not be cast"),
+        (["--broker", "h:x"], "expected a port of 1 to 65535 behind the last colon"),
         (["--broker", "h", "--proxy-port", "65536"], "--proxy-port: from 0 to 65535, not 65536"),
         (["--boards", "many"], "invalid int value: 'many'"),
         (["--interval-ms", "0"], "--interval-ms: 1 or more, not 0"),
