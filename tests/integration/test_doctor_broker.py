@@ -29,7 +29,8 @@ from tests.support.pki import Pki
 USER, PASSWORD = "edge-gateway-test", "correct horse battery staple"
 BASE = "edge/test"
 STATUS = f"{BASE}/status"
-CONFIG = Path("/etc/edge-gateway/gateway.toml")
+CONFIG = Path("/nowhere/gateway.toml")
+"""Of a gateway that does not run: on this machine one may, with the usual file."""
 ONLINE = json.dumps({"state": "online", "session": "1f", "version": "9"}).encode()
 WAIT_S = 15.0
 SHORT_S = 0.3
