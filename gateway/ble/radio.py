@@ -10,6 +10,7 @@ from gateway.backoff import Backoff
 from gateway.ble.acquaintances import Acquaintances
 from gateway.ble.boards import BOARDS_LOOK_S, Boards
 from gateway.ble.service import VIRTUAL, BleOptions
+from gateway.ble.unread import Unread
 from gateway.drivers.advert import Advert
 from gateway.drivers.advert_families import Family
 from gateway.drivers.adverts import AdvertDriver
@@ -29,9 +30,6 @@ _log = logging.getLogger(__name__)
 
 LINK: Final = "ble"
 """Name of the link on which all sensors are that only advertise."""
-
-MAX_UNREAD: Final = 256
-"""Sensors whose newest advert waits while their library is imported."""
 
 BOARDS_SAVE_S: Final = 10.0
 """Which boards joined is written so much later: one may say that it is another each time."""
@@ -63,8 +61,8 @@ class Radio:
         )
         self._loading: set[str] = set()
         """Families of sensors whose library is being imported."""
-        self._unread: dict[str, Advert] = {}
-        """The newest advert of each sensor that is heard meanwhile, by address."""
+        self._unread = Unread()
+        """What is heard meanwhile."""
         self._known = Acquaintances(self._save_soon)
         self._boards = Boards(options, house, self._backend, self._known, self._hear_anew)
         self._has_to_save = asyncio.Event()
@@ -163,13 +161,12 @@ class Radio:
     def _read(self, advert: Advert) -> None:
         family = self._sensors.needs(advert)
         if family is not None:
-            if len(self._unread) < MAX_UNREAD or advert.address in self._unread:
-                self._unread[advert.address] = advert
+            self._unread.add(advert)
             if family.name not in self._loading and self._tasks is not None:
                 self._loading.add(family.name)
                 self._tasks.create_task(self._load(family), name=f"import {family.name}")
             return
-        if (earlier := self._unread.pop(advert.address, None)) is not None:
+        for earlier in self._unread.pop(advert.address):
             self._read(earlier)
         events = self._sensors.feed(advert, self._house.clock.monotonic_s())
         if events:
@@ -184,9 +181,8 @@ class Radio:
     async def _load(self, family: Family) -> None:
         """Import a family's library, which takes up to a second; then read what came meanwhile."""
         await _in_thread(partial(self._sensors.load, family))
-        for address in tuple(self._unread):
-            advert = self._unread.pop(address, None)
-            if advert is not None:  # else it was read with a later one
+        for address in self._unread.addresses:
+            for advert in self._unread.pop(address):  # none, if they were read with a later one
                 self._read(advert)
             await asyncio.sleep(0)  # sensors that are new cost much: others have their turn
 
