@@ -1,7 +1,7 @@
 """The command `edge-gateway`: one module for each of its commands."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 
@@ -14,6 +14,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         with suppress(ValueError):  # not the main thread: Ctrl-C does not come here
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from gateway.cli.commands import main as run  # noqa: PLC0415  # after the above
+    # Only now: Ctrl-C is seen to.
+    from gateway.cli.imports import imported  # noqa: PLC0415
 
+    run: Callable[[Sequence[str] | None], int] = imported("gateway.cli.commands").main
     return run(words)

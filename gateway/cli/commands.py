@@ -8,11 +8,11 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
 from typing import Protocol, cast
 
 from gateway import __version__
 from gateway.cli.help_text import HelpFormatter
+from gateway.cli.imports import imported
 from gateway.errors import ConfigError, GatewayError
 
 PROGRAM = "edge-gateway"
@@ -158,7 +158,7 @@ def _parser(
     chosen, command = parser, None
     for name, (module, _) in COMMANDS.items():
         if name == wanted:
-            command = cast("Command", import_module(module))
+            command = cast("Command", imported(module))
             chosen = choices.add_parser(
                 name,
                 description=command.__doc__,
