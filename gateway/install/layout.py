@@ -46,11 +46,6 @@ def version_folder(key: str) -> Path:
     return VERSIONS / key
 
 
-def program_of(key: str) -> Path:
-    """Return the command of a version."""
-    return version_folder(key) / "bin" / "edge-gateway"
-
-
 def unit_of_trial(unit: str, key: str) -> str:
     """Return a unit that starts one version, whichever is in use."""
     return unit.replace(f"{PROGRAMS}/", f"{version_folder(key)}/bin/")

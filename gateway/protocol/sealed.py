@@ -17,9 +17,6 @@ SEALED: Final = 0x80
 KEY_SIZE: Final = 32
 """Bytes of a board's key."""
 
-SESSION_SIZE: Final = 8
-"""Bytes that a board draws whenever its RAM was lost; the counters begin anew with them."""
-
 SALT_SIZE: Final = 16
 """Bytes drawn for a new key."""
 

@@ -1,7 +1,6 @@
 """Commands from a plain MQTT client through the daemon to boards, and back."""
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.commander import Commander
-from tests.support.daemon import running_daemon
+from tests.support.daemon import as_users_run_it, running_daemon
 from tests.support.figures import Figures
 from tests.support.light import light_boards
 from tests.support.subscriber import Received
@@ -172,8 +171,3 @@ async def _latencies_s(client: Commander, given: set[str], from_message: int) ->
 
 def _p99(latencies_s: list[float]) -> float:
     return latencies_s[len(latencies_s) * 99 // 100]
-
-
-def as_users_run_it() -> dict[str, str]:
-    """Return the environment without asyncio's debug mode, which is not what is measured here."""
-    return {key: value for key, value in os.environ.items() if key != "PYTHONASYNCIODEBUG"}

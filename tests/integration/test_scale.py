@@ -1,7 +1,6 @@
 """Many boards on one daemon: what it delivers, and what that costs."""
 
 import asyncio
-import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.broker import Broker
-from tests.support.daemon import running_daemon
+from tests.support.daemon import as_users_run_it, running_daemon
 from tests.support.light import light_boards
 from tests.support.subscriber import Received, Subscriber
 
@@ -20,11 +19,6 @@ pytestmark = pytest.mark.alone
 MIB = 1 << 20
 MOST_STARTS = 4
 """Of which the first compiles."""
-
-
-def as_users_run_it() -> dict[str, str]:
-    """Return the environment without asyncio's debug mode, which is not what is measured here."""
-    return {key: value for key, value in os.environ.items() if key != "PYTHONASYNCIODEBUG"}
 
 
 def compiled_in(folder: Path) -> dict[str, str]:

@@ -78,6 +78,11 @@ class Daemon:
         await self._process.wait()
 
 
+def as_users_run_it() -> dict[str, str]:
+    """Return the environment without asyncio's debug mode, where its cost is not to be measured."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONASYNCIODEBUG"}
+
+
 @asynccontextmanager
 async def running_daemon(  # noqa: PLR0913 - each says something about the run
     folder: Path,
